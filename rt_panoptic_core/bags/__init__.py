@@ -1,0 +1,1 @@
+"""Reading, writing and evaluating rosbag2 recordings, without ROS."""

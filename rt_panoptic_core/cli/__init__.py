@@ -1,0 +1,1 @@
+"""The ``rt-panoptic`` command: one module a subcommand, imported only when it is called."""

@@ -1,0 +1,64 @@
+"""Entry point of ``rt-panoptic``: finds the subcommand, runs it, turns errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from rt_panoptic_core import __version__
+from rt_panoptic_core.errors import PanopticError
+
+# Subcommand -> (module with add_arguments(parser) and run(args) -> int, one line of help).
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": ("segment", "label images, folders and videos"),
+    "train": ("train", "train a network"),
+    "evaluate": ("evaluate", "run a model over a data set and report its quality"),
+    "score": ("score", "score panoptic predictions on disk against their ground truth"),
+    "compare": ("compare", "what changed between two evaluations"),
+    "export": ("export", "build an engine or write the ONNX graph"),
+    "benchmark": ("benchmark", "time a model on the engines of this machine"),
+    "models": ("models", "list the models at hand"),
+    "convert-checkpoint": ("convert_checkpoint", "convert the authors' .pth to safetensors"),
+    "evaluate-bag": ("evaluate_bag", "replay a rosbag and report what the node would have said"),
+    "make-bag": ("make_bag", "write a rosbag from generated streets, images or a video"),
+}
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status of ``rt-panoptic ARGUMENTS``; ``sys.argv`` when None."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="rt-panoptic", description="Real-time panoptic segmentation from dense detections."
+    )
+    parser.add_argument("--version", action="version", version=f"rt-panoptic {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # Only the named command's module is imported: help for the rest stays instant.
+    named = next((word for word in words if not word.startswith("-")), None)
+    for name, (module_name, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == named:
+            module = import_module(f"rt_panoptic_core.cli.{module_name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    parsed = parser.parse_args(words)
+    try:
+        return int(parsed.run(parsed))
+    except PanopticError as error:
+        print(f"rt-panoptic {parsed.command}: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print(f"rt-panoptic {parsed.command}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) went away; that is its right. Keep Python from complaining at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        return EXIT_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

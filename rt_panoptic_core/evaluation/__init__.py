@@ -1,0 +1,1 @@
+"""Panoptic quality, semantic IoU, instance AP, and their reports."""

@@ -1,0 +1,1 @@
+"""From network outputs to panoptic labels: dense boxes, query boxes, masks, fusion."""

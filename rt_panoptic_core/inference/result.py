@@ -1,0 +1,72 @@
+"""What comes out for a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a panoptic result: an instance of a thing, or all of one stuff class.
+
+    Attributes:
+        id: the instance's id in ``PanopticResult.instance``, from 1; 0 for stuff.
+        class_id: class in the taxonomy.
+        is_thing: whether the class is a thing.
+        score: for things the detection's score in [0, 1]; for stuff 1.
+        area: visible pixels.
+        box: (x1, y1, x2, y2) in pixels of the input, x2 and y2 exclusive, float; for stuff None.
+    """
+
+    id: int
+    class_id: int
+    is_thing: bool
+    score: float
+    area: int
+    box: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """Class and instance of every pixel, always in the size of the input image.
+
+    Attributes:
+        semantic: uint8 [H, W], class id; 255 where unlabelled.
+        instance: uint16 [H, W], instance id; 0 where there is none. A pixel of a thing class with
+            instance 0 belongs to the class but to no detected instance; panoptic files hold void there.
+        segments: instances by falling score, then stuff by class id.
+        confidence: uint8 [H, W], probability of the pixel's class times 255, or None if not asked for.
+    """
+
+    semantic: npt.NDArray[np.uint8]
+    instance: npt.NDArray[np.uint16]
+    segments: list[Segment] = field(default_factory=list)
+    confidence: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def instances(self) -> list[Segment]:
+        """The segments that are instances of things, by falling score."""
+        return [segment for segment in self.segments if segment.is_thing]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Instances with their whole, possibly overlapping masks.
+
+    Attributes:
+        boxes: float32 [N, 4], (x1, y1, x2, y2) in pixels of the input.
+        class_ids: int64 [N], class in the taxonomy.
+        scores: float32 [N], falling.
+        masks: bool [N, H, W].
+    """
+
+    boxes: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    masks: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.scores)

@@ -1,0 +1,1 @@
+"""Overlays, legends and label pictures for people."""
