@@ -1,0 +1,58 @@
+"""What every data set yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True)
+class InstanceAnnotation:
+    """One annotated instance: its id in the instance map, its class, and whether it is a crowd region."""
+
+    id: int
+    class_id: int
+    is_crowd: bool = False
+
+
+@dataclass(frozen=True)
+class PanopticSample:
+    """An image with its annotation.
+
+    Attributes:
+        name: unique in its data set, without a suffix (``frankfurt_000000_000294``).
+        image: uint8 [H, W, 3], RGB.
+        semantic: uint8 [H, W], class id; 255 is void and counts in no loss and no measure.
+        instance: int32 [H, W], instance id; 0 for stuff, void, and things without an id.
+        instances: the instances, crowd regions among them; every id occurs in ``instance``.
+        has_instances: False where the data has semantics only: then things teach and measure semantics
+            and nothing else.
+        depth: float32 [H, W] metres along the optical axis (inf for sky), where the data has it.
+    """
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    semantic: npt.NDArray[np.uint8]
+    instance: npt.NDArray[np.int32]
+    instances: tuple[InstanceAnnotation, ...] = ()
+    has_instances: bool = True
+    depth: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+
+
+class PanopticDataset(Protocol):
+    """A finite, indexable data set; ``__getitem__`` may be called from several processes at once."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The label set that ``semantic`` and ``InstanceAnnotation.class_id`` refer to."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        """Sample ``index`` in [0, len)."""
