@@ -1,0 +1,152 @@
+"""What makes up a network: everything needed to build it again before its weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from rt_panoptic_core.errors import ConfigError
+
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "mobilenet_v2",
+    "mobilenet_v2_expanded",
+)
+
+PRESETS = ("paper", "published")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Architecture of a :class:`~rt_panoptic_core.network.panoptic_network.PanopticNetwork`.
+
+    Attributes:
+        backbone: one of :data:`BACKBONES`. ``mobilenet_v2_expanded`` gives the first inverted residual
+            an expansion layer of its own, as the ImageNet weights of MXNet and the ONNX model zoo have it.
+        strides: of the pyramid levels, each twice the one before; the first is 8.
+        pyramid_channels: of every pyramid level.
+        semantic_tower_channels, box_tower_channels: of the two towers.
+        tower_depth: convolution blocks in each tower.
+        group_channels: channels that share a GroupNorm group in the towers.
+        semantic_stride: of the semantic logits, 4 (the paper) or 8 (the published checkpoint).
+        two_towers: False shares the box tower with the semantics (first row of the paper's table 3).
+        levelness: False leaves it out; then masks take the best level (appendix B).
+        frozen_batch_norm: the backbone's BatchNorm keeps its statistics and scale in training.
+        batch_norm_eps: of the backbone's BatchNorm.
+        image_mean, image_std: per channel in the order of ``bgr``, for values 0 … 255.
+        bgr: channels are blue, green, red, as the published weights expect them.
+    """
+
+    backbone: str = "resnet50"
+    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
+    pyramid_channels: int = 256
+    semantic_tower_channels: int = 128
+    box_tower_channels: int = 256
+    tower_depth: int = 4
+    group_channels: int = 8
+    semantic_stride: int = 4
+    two_towers: bool = True
+    levelness: bool = True
+    frozen_batch_norm: bool = True
+    batch_norm_eps: float = 1e-5
+    image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    image_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    bgr: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"backbone {self.backbone!r}: unknown; one of {', '.join(BACKBONES)}")
+        expected = tuple(8 * 2**level for level in range(len(self.strides)))
+        if not 3 <= len(self.strides) <= 6 or self.strides != expected:
+            raise ConfigError(
+                f"strides {list(self.strides)}: they must be 3 to 6 levels 8, 16, 32, … each doubled"
+            )
+        if self.semantic_stride not in (4, 8):
+            raise ConfigError(f"semantic_stride {self.semantic_stride}: it must be 4 or 8")
+        if self.tower_depth < 1 or self.group_channels < 1:
+            raise ConfigError(
+                f"tower_depth {self.tower_depth}, group_channels {self.group_channels}: "
+                "each must be at least 1"
+            )
+        for name in ("pyramid_channels", "semantic_tower_channels", "box_tower_channels"):
+            channels = getattr(self, name)
+            if channels < 1 or (name != "pyramid_channels" and channels % self.group_channels):
+                raise ConfigError(
+                    f"{name} {channels}: it must be a positive multiple of "
+                    f"group_channels {self.group_channels}"
+                )
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the network's input must be multiples of this: the backbone's stride."""
+        return 32
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> NetworkConfig:
+        """Configuration ``paper`` (the paper's) or ``published`` (the authors' checkpoint), changed.
+
+        Raises:
+            ConfigError: an unknown preset, key or value.
+        """
+        if name == "paper":
+            base = cls()
+        elif name == "published":
+            base = cls(
+                semantic_stride=8,
+                batch_norm_eps=0.0,
+                image_mean=(102.9801, 115.9465, 122.7717),
+                image_std=(1.0, 1.0, 1.0),
+                bgr=True,
+            )
+        else:
+            raise ConfigError(f"preset {name!r}: unknown; one of {', '.join(PRESETS)}")
+        return cls.from_dict({**base.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that :meth:`from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
+        """Configuration from plain data.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range.
+        """
+        return config_from_dict(cls, data)
+
+    def with_changes(self, **changes: Any) -> NetworkConfig:
+        """This configuration with some fields changed."""
+        return replace(self, **changes)
+
+
+def config_from_dict(kind: Any, data: Mapping[str, Any]) -> Any:
+    """Instance of the configuration dataclass ``kind`` from plain data, lists becoming tuples.
+
+    Raises:
+        ConfigError: an unknown key (the known ones are listed) or a value of the wrong type.
+    """
+    known = {f.name: f for f in fields(kind)}
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{kind.__name__}: unknown key {unknown[0]!r}; one of {', '.join(sorted(known))}"
+        )
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        expected = type(known[name].default)
+        if isinstance(value, list):
+            value = tuple(value)
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not expected:
+            raise ConfigError(
+                f"{kind.__name__}.{name}: {value!r} is {type(value).__name__}; "
+                f"it must be {expected.__name__}"
+            )
+        values[name] = value
+    return kind(**values)
