@@ -1,0 +1,77 @@
+"""Geometry of axis-aligned boxes, (x1, y1, x2, y2) in pixels, always in float32.
+
+Boxes are continuous: a box from 2 to 5 is 3 wide. Half precision is never enough here: an area
+overflows it at 256 × 256, and bfloat16 counts in whole pixels from 256 on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def decode(locations: Tensor, offsets: Tensor) -> Tensor:
+    """Boxes [..., 4] of ``offsets`` [..., 4] = (l, t, r, b) at ``locations`` [..., 2]: eq. 8 inverted."""
+    return torch.cat((locations - offsets[..., :2], locations + offsets[..., 2:]), dim=-1)
+
+
+def clip_to_image(boxes: Tensor, height: int, width: int) -> Tensor:
+    """``boxes`` [..., 4] held within [0, width - 1] × [0, height - 1], as the published code clips."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack(
+        (
+            x1.clamp(0, width - 1),
+            y1.clamp(0, height - 1),
+            x2.clamp(0, width - 1),
+            y2.clamp(0, height - 1),
+        ),
+        dim=-1,
+    )
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas [...] of ``boxes`` [..., 4] in square pixels."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return (x2 - x1) * (y2 - y1)
+
+
+def _split(a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Coordinates of ``a`` as columns [N, 1] and of ``b`` as rows [1, M]."""
+    return a.unsqueeze(1).unbind(-1), b.unsqueeze(0).unbind(-1)
+
+
+def _intersection_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _split(a, b)
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
+    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
+    intersection = width * height
+    union = box_area(a).unsqueeze(1) + box_area(b).unsqueeze(0) - intersection
+    return intersection, union
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union [N, M] of boxes ``a`` [N, 4] and ``b`` [M, 4], in [0, 1]: eq. 6.
+
+    Two boxes without area have 0.
+    """
+    intersection, union = _intersection_union(a, b)
+    return intersection / union.clamp(min=1e-7)
+
+
+def guarded_giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU [N, M] of ``a`` [N, 4] and ``b`` [M, 4] in (-1, 1], with the published guards.
+
+    ``(I + 1) / (U + 1) - (C - U) / C``: C is the area of the smallest box around both, plus 1e-7. One
+    square pixel added to I and U keeps tiny boxes stable.
+    """
+    intersection, union = _intersection_union(a, b)
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _split(a, b)
+    width = torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)
+    height = torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
+    enclosing = width * height + 1e-7
+    return (intersection + 1) / (union + 1) - (enclosing - union) / enclosing
+
+
+def box_correlation(a: Tensor, b: Tensor, kind: str) -> Tensor:
+    """P_loc [N, M] of boxes ``a`` [N, 4] and ``b`` [M, 4]: ``iou`` (eq. 6) or ``giou`` (published)."""
+    return box_iou(a, b) if kind == "iou" else guarded_giou(a, b)

@@ -1,0 +1,140 @@
+"""How network outputs become a panoptic map: the thresholds and choices of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.network.config import PRESETS, config_from_dict
+
+CORRELATIONS = ("iou", "giou")
+FUSION_ORDERS = ("probability", "score")
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Settings of query selection, mask construction and fusion.
+
+    Attributes:
+        candidate_threshold: a location's class probability must exceed it to be a candidate.
+        candidates_per_level: at most so many candidates of a pyramid level, by score.
+        candidates: at most so many enter suppression.
+        suppression_rounds: of the fixed-shape suppression; a chain of overlapping boxes longer than this
+            may be resolved differently from greedy suppression.
+        nms_threshold: IoU above which the weaker box of a class is suppressed.
+        global_nms_threshold: the same over all classes, afterwards.
+        max_instances: query boxes, padded to exactly this many; at most 254.
+        correlation: P_loc of a dense box and a query box, ``iou`` (eq. 6) or ``giou`` (published).
+        mask_threshold: σ of eq. 7.
+        score_threshold: a query box below it makes no instance.
+        overlap_threshold: an instance that keeps less than this share of its mask is dropped.
+        stuff_area_limit: stuff with fewer pixels is unlabelled, at the network's input size.
+        fusion_order: who gets a pixel that several masks claim: the highest mask ``probability``, or the
+            highest detection ``score`` as in Kirillov et al.
+    """
+
+    candidate_threshold: float = 0.05
+    candidates_per_level: int = 1000
+    candidates: int = 1000
+    suppression_rounds: int = 12
+    nms_threshold: float = 0.6
+    global_nms_threshold: float = 0.97
+    max_instances: int = 100
+    correlation: str = "iou"
+    mask_threshold: float = 0.3
+    score_threshold: float = 0.3
+    overlap_threshold: float = 0.5
+    stuff_area_limit: int = 2048
+    fusion_order: str = "probability"
+
+    def __post_init__(self) -> None:
+        for name in (
+            "candidate_threshold",
+            "nms_threshold",
+            "global_nms_threshold",
+            "mask_threshold",
+            "score_threshold",
+            "overlap_threshold",
+        ):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ConfigError(f"{name} {value}: it must lie between 0 and 1")
+        for name in ("candidates_per_level", "candidates", "suppression_rounds"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: it must be at least 1")
+        if not 1 <= self.max_instances <= 254:
+            raise ConfigError(f"max_instances {self.max_instances}: it must be 1 to 254")
+        if self.stuff_area_limit < 0:
+            raise ConfigError(f"stuff_area_limit {self.stuff_area_limit}: it must not be negative")
+        if self.correlation not in CORRELATIONS:
+            raise ConfigError(f"correlation {self.correlation!r}: one of {', '.join(CORRELATIONS)}")
+        if self.fusion_order not in FUSION_ORDERS:
+            raise ConfigError(
+                f"fusion_order {self.fusion_order!r}: one of {', '.join(FUSION_ORDERS)}"
+            )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The settings that may change from frame to frame."""
+        return Thresholds(
+            self.score_threshold,
+            self.mask_threshold,
+            self.overlap_threshold,
+            float(self.stuff_area_limit),
+        )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> InferenceConfig:
+        """Settings ``paper`` (eq. 5-7, σ = 0.3) or ``published`` (the authors' code), changed.
+
+        Raises:
+            ConfigError: an unknown preset, key or value.
+        """
+        if name == "paper":
+            base = cls()
+        elif name == "published":
+            base = cls(candidate_threshold=0.06, correlation="giou", mask_threshold=0.4)
+        else:
+            raise ConfigError(f"preset {name!r}: unknown; one of {', '.join(PRESETS)}")
+        return cls.from_dict({**base.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that :meth:`from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> InferenceConfig:
+        """Settings from plain data.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range.
+        """
+        config: InferenceConfig = config_from_dict(cls, data)
+        return config
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What may change between two frames without building anything again.
+
+    An engine takes them as a second input, float32 [4], in this order.
+    """
+
+    score: float
+    mask: float
+    overlap: float
+    stuff_area: float
+
+    def __post_init__(self) -> None:
+        for name in ("score", "mask", "overlap"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ConfigError(f"{name} threshold {value}: it must lie between 0 and 1")
+        if self.stuff_area < 0:
+            raise ConfigError(f"stuff area limit {self.stuff_area}: it must not be negative")
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        """The values in the order of the engine's input."""
+        return self.score, self.mask, self.overlap, self.stuff_area

@@ -1,0 +1,151 @@
+"""Everything from camera bytes to label maps in one module with static shapes.
+
+This is what PyTorch runs and what is exported to every other engine: there is no second
+implementation of the method.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.inference.dense_boxes import dense_boxes
+from rt_panoptic_core.inference.fusion import (
+    assign_instances,
+    full_size_labels,
+    stuff_to_drop,
+)
+from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
+from rt_panoptic_core.inference.preprocessing import padded_size, prepare
+from rt_panoptic_core.inference.query_selection import select_candidates, select_queries
+from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+
+SEGMENT_COLUMNS = ("valid", "class_id", "score", "area", "x1", "y1", "x2", "y2")
+"""Columns of the segment table."""
+
+MAX_PIXELS = 64 * 1024 * 1024
+"""Largest image that a graph is built for."""
+
+
+class EndToEndOutput(NamedTuple):
+    """Label maps and segment table of one image.
+
+    Attributes:
+        semantic: uint8 [1, H, W], class id, 255 unlabelled.
+        instance: uint8 [1, H, W], row of the table plus one, 0 for none.
+        segments: float32 [1, Q, 8], columns :data:`SEGMENT_COLUMNS`; areas in pixels, to the stride-4 grid.
+        confidence: uint8 [1, H, W], probability of the pixel's class times 255.
+    """
+
+    semantic: Tensor
+    instance: Tensor
+    segments: Tensor
+    confidence: Tensor
+
+
+class EndToEnd(nn.Module):
+    """uint8 [1, H, W, 3] RGB and float32 [4] thresholds to :class:`EndToEndOutput`.
+
+    Thresholds are those of :class:`~rt_panoptic_core.inference.config.Thresholds`, in its order: an input,
+    so that they change between two frames without building anything again.
+
+    Raises:
+        ConfigError: a size that is not positive, or beyond :data:`MAX_PIXELS`.
+    """
+
+    is_stuff: Tensor
+    thing_ids: Tensor
+
+    def __init__(
+        self, network: PanopticNetwork, config: InferenceConfig, image_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        height, width = image_size
+        if height < 1 or width < 1 or height * width > MAX_PIXELS:
+            raise ConfigError(
+                f"image size {height}x{width}: it must be at least 1x1 and at most "
+                f"{MAX_PIXELS // 2**20} megapixels; resize the images"
+            )
+        self.network = network
+        self.config = config
+        self.image_size = image_size
+        self.padded_size = padded_size(image_size, network.config.size_multiple)
+        self.grid = (
+            self.padded_size[0] // LEVELNESS_STRIDE,
+            self.padded_size[1] // LEVELNESS_STRIDE,
+        )
+        taxonomy = network.taxonomy
+        is_stuff = torch.ones(len(taxonomy), dtype=torch.bool)
+        is_stuff[list(taxonomy.thing_ids)] = False
+        self.register_buffer("is_stuff", is_stuff, persistent=False)
+        self.register_buffer("thing_ids", torch.tensor(taxonomy.thing_ids), persistent=False)
+
+    def forward(self, image: Tensor, thresholds: Tensor) -> EndToEndOutput:
+        """Labels of ``image`` uint8 [1, H, W, 3] under ``thresholds`` float32 [4]."""
+        return self.postprocess(self.network.predict(prepare(image, self.network)), thresholds)
+
+    def postprocess(self, output: NetworkOutput, thresholds: Tensor) -> EndToEndOutput:
+        """Labels from the network's output: everything after the network."""
+        score, sigma, overlap, stuff_limit = thresholds.float().unbind()
+        config = self.config
+        candidates = select_candidates(
+            [x[0] for x in output.box_logits],
+            [x[0] for x in output.box_offsets],
+            [x[0] for x in output.centerness],
+            self.network.config.strides,
+            self.image_size,
+            config,
+        )
+        queries = select_queries(candidates, config)
+        classes = self.thing_ids[queries.things]
+
+        dense = dense_boxes(output.box_offsets, output.levelness, self.grid)[0]
+        probability = semantic_probability(output.semantics, self.grid)[0].flatten(1)
+        masks = mask_probability(queries.boxes, classes, dense, probability, config.correlation)
+        alive = ((queries.scores > 0) & (queries.scores >= score)).float()
+        assignment = assign_instances(masks, alive, sigma, overlap, config.fusion_order)
+
+        highest, semantic_grid = probability.max(dim=0)
+        cell = LEVELNESS_STRIDE * LEVELNESS_STRIDE
+        dropped, _ = stuff_to_drop(
+            semantic_grid, ~assignment.taken, self.is_stuff, stuff_limit, cell
+        )
+        semantic, instance = full_size_labels(
+            output.semantics,
+            assignment,
+            classes,
+            dropped,
+            sigma,
+            self.grid,
+            self.padded_size,
+            self.image_size,
+        )
+        areas = assignment.areas * cell
+        segments = torch.cat(
+            (
+                (areas > 0).float().unsqueeze(1),
+                classes.float().unsqueeze(1),
+                queries.scores.unsqueeze(1),
+                areas.unsqueeze(1),
+                queries.boxes,
+            ),
+            dim=1,
+        )
+        confidence = self._confidence(highest, assignment.probability, assignment.taken)
+        return EndToEndOutput(
+            semantic.unsqueeze(0), instance.unsqueeze(0), segments.unsqueeze(0), confidence
+        )
+
+    def _confidence(self, semantic: Tensor, mask: Tensor, taken: Tensor) -> Tensor:
+        probability = torch.where(taken, mask.clamp(0, 1), semantic).reshape(1, 1, *self.grid)
+        full = F.interpolate(
+            probability, size=self.padded_size, mode="bilinear", align_corners=False
+        )
+        height, width = self.image_size
+        return (full[0, :, :height, :width] * 255 + 0.5).to(torch.uint8)

@@ -1,0 +1,40 @@
+"""Instance masks without parameters: M(x, y, j) = P_loc(x, y, j) · P_sem(x, y, c_j) (eq. 5)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rt_panoptic_core.inference.boxes import box_correlation
+
+
+def semantic_probability(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """P_sem float32 [N, C, *size]: softmax over all classes of the logits resized to the grid (eq. 2)."""
+    logits = logits.float()
+    if logits.shape[-2:] != size:
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return logits.softmax(dim=1)
+
+
+def location_probability(queries: Tensor, dense: Tensor, correlation: str) -> Tensor:
+    """P_loc float32 [Q, P] of query boxes [Q, 4] and dense boxes [K, P, 4]; the best of K (eq. A23)."""
+    best = box_correlation(queries, dense[0], correlation)
+    for level in range(1, dense.shape[0]):
+        best = torch.maximum(best, box_correlation(queries, dense[level], correlation))
+    return best
+
+
+def mask_probability(
+    queries: Tensor, classes: Tensor, dense: Tensor, probability: Tensor, correlation: str
+) -> Tensor:
+    """M float32 [Q, P] on the stride-4 grid (eq. 5).
+
+    Args:
+        queries: [Q, 4] boxes.
+        classes: int64 [Q], row of ``probability`` that belongs to each query.
+        dense: [K, P, 4] dense boxes.
+        probability: [C, P], P_sem.
+        correlation: ``iou`` or ``giou``.
+    """
+    return location_probability(queries, dense, correlation) * probability[classes]
