@@ -1,1 +1,1 @@
-"""Overlays, legends and label pictures for people."""
+"""Pictures of results: overlays, colours, legends."""
