@@ -1,0 +1,239 @@
+"""Checkpoints: a network's weights with all that is needed to use them, in one safetensors file.
+
+The header holds JSON: the network's configuration, the taxonomy, the inference settings, the licence and
+whatever the maker added. Reading one never executes anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rt_panoptic_core.errors import CheckpointError, ConfigError, TaxonomyError
+from rt_panoptic_core.files import replaced_when_complete
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.taxonomy import Taxonomy
+
+FORMAT = "rt_panoptic/1"
+DEFAULT_MODEL = "street"
+"""Name of the shipped model that is used where none is named."""
+
+_HEADER_KEYS = ("network", "taxonomy", "inference")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        network: in evaluation mode, float32, on the CPU, without gradients.
+        inference: its settings.
+        metadata: texts from the header: ``licence``, ``description``, what the maker added.
+        path: of the file.
+        digest: SHA-256 of the file, hexadecimal.
+    """
+
+    network: PanopticNetwork
+    inference: InferenceConfig
+    metadata: Mapping[str, str]
+    path: Path
+    digest: str = field(repr=False)
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The network's configuration."""
+        return self.network.config
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes it predicts."""
+        return self.network.taxonomy
+
+    @property
+    def name(self) -> str:
+        """The file's name without suffix."""
+        return self.path.stem
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    network: PanopticNetwork,
+    *,
+    inference: InferenceConfig,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write ``network`` and its settings to ``path`` atomically.
+
+    Args:
+        metadata: texts for the header, for example ``licence`` and ``description``.
+        dtype: of the stored floating-point weights; ``torch.float16`` halves the file.
+
+    Raises:
+        CheckpointError: a weight is not finite, or overflows ``dtype``.
+    """
+    tensors: dict[str, Tensor] = {}
+    for key, value in network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        stored = value.detach().cpu()
+        if stored.is_floating_point():
+            stored = stored.to(dtype)
+            if not torch.isfinite(stored).all():
+                raise CheckpointError(
+                    f"{os.fspath(path)}: weight {key!r} is not finite as {dtype}; not written"
+                )
+        tensors[key] = stored.contiguous()
+    header = {
+        **(metadata or {}),
+        "format": FORMAT,
+        "network": json.dumps(network.config.to_dict()),
+        "taxonomy": json.dumps(network.taxonomy.to_dict()),
+        "inference": json.dumps(inference.to_dict()),
+    }
+    with replaced_when_complete(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
+    """The checkpoint at ``path``, of the shipped model with that name, or the default model for None.
+
+    Raises:
+        CheckpointError: no such file or model, not a checkpoint of this package, truncated, or its weights
+            are missing, unknown, of another shape or not finite; the file and the key are named.
+    """
+    source = find_model(path)
+    name = str(source)
+    try:
+        with safe_open(source, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{name}: not a readable safetensors file ({error}); "
+            "convert a .pth with 'rt-panoptic convert-checkpoint', or copy the file again"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{name}: format {header.get('format')!r}, this version reads {FORMAT!r}; "
+            "it is no checkpoint of this package, or of another version"
+        )
+    network, inference = _build(header, name)
+    load_weights(network, tensors, name)
+    texts = {k: v for k, v in header.items() if k not in (*_HEADER_KEYS, "format")}
+    network.eval().requires_grad_(False)
+    return Checkpoint(network, inference, texts, source, _digest(source))
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Header of a checkpoint without its weights: texts, and the parsed network, taxonomy, inference.
+
+    Raises:
+        CheckpointError: not a checkpoint of this package.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, Any] = dict(file.metadata() or {})
+        if header.get("format") != FORMAT:
+            raise CheckpointError(f"{os.fspath(path)}: format {header.get('format')!r}")
+        for key in _HEADER_KEYS:
+            header[key] = json.loads(header[key])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{os.fspath(path)}: no checkpoint: {error}") from error
+    return header
+
+
+def shipped_models() -> dict[str, Path]:
+    """Path by name of the models that come with the package, the default model first."""
+    folder = Path(str(resources.files("rt_panoptic_core"))) / "models"
+    found = {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+    return dict(sorted(found.items(), key=lambda item: item[0] != DEFAULT_MODEL))
+
+
+def find_model(path: str | os.PathLike[str] | None) -> Path:
+    """File of a model given by path, by the name of a shipped model, or None for the default.
+
+    Raises:
+        CheckpointError: there is none; the shipped ones are listed.
+    """
+    shipped = shipped_models()
+    name = DEFAULT_MODEL if path is None else os.fspath(path)
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_file():
+        return Path(name)
+    listed = ", ".join(shipped) or "none"
+    raise CheckpointError(f"{name}: no such file, nor a shipped model (those are: {listed})")
+
+
+def load_weights(network: PanopticNetwork, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Copy ``tensors`` into ``network``, all of them and nothing else.
+
+    Raises:
+        CheckpointError: keys are missing, unknown, of another shape, or hold numbers that are not finite;
+            ``origin`` and the first keys are named.
+    """
+    own = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    problems = []
+    missing = [key for key in own if key not in tensors]
+    extra = [key for key in tensors if key not in own]
+    shapes = [
+        f"{key} {list(tensors[key].shape)} instead of {list(own[key].shape)}"
+        for key in own
+        if key in tensors and tensors[key].shape != own[key].shape
+    ]
+    if missing:
+        problems.append(f"{len(missing)} missing: {_some(missing)}")
+    if extra:
+        problems.append(f"{len(extra)} unknown: {_some(extra)}")
+    if shapes:
+        problems.append(f"{len(shapes)} of another shape: {_some(shapes)}")
+    if problems:
+        raise CheckpointError(
+            f"{origin}: the weights do not fit the network ({'; '.join(problems)}); "
+            "check the backbone, the widths and the taxonomy"
+        )
+    bad = [k for k in own if own[k].is_floating_point() and not torch.isfinite(tensors[k]).all()]
+    if bad:
+        raise CheckpointError(
+            f"{origin}: {len(bad)} weights hold NaN or infinity: {_some(bad)}; "
+            "training diverged, take an earlier checkpoint"
+        )
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(tensors[key])
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _build(header: Mapping[str, str], name: str) -> tuple[PanopticNetwork, InferenceConfig]:
+    try:
+        config = NetworkConfig.from_dict(json.loads(header["network"]))
+        taxonomy = Taxonomy.from_dict(json.loads(header["taxonomy"]), name)
+        inference = InferenceConfig.from_dict(json.loads(header["inference"]))
+        return PanopticNetwork(config, taxonomy), inference
+    except (KeyError, json.JSONDecodeError, ConfigError, TaxonomyError, TypeError) as error:
+        raise CheckpointError(f"{name}: its header is malformed: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
