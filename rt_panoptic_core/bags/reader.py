@@ -1,0 +1,237 @@
+"""Reading rosbag2 recordings: mcap and sqlite3, compressed or not, whole or damaged, without ROS."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol
+
+import zstandard
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import Reader as RosbagReader
+
+from rt_panoptic_core.bags.recovery import RecoveredMcap
+from rt_panoptic_core.errors import BagError
+
+
+class BagMessage(NamedTuple):
+    """A recorded message: topic, type, log time in nanoseconds, CDR bytes."""
+
+    topic: str
+    message_type: str
+    time: int
+    data: bytes
+
+
+@dataclass
+class Topic:
+    """A topic of a bag.
+
+    Attributes:
+        name: the topic.
+        message_type: for example ``sensor_msgs/msg/Image``.
+        count: recorded messages.
+        definition: the type's definition as the bag holds it, or empty.
+        digest: the type's RIHS01 hash, or empty.
+        qos: what its publishers offered.
+    """
+
+    name: str
+    message_type: str
+    count: int
+    definition: str = ""
+    digest: str = ""
+    qos: list[Qos] = field(default_factory=list)
+
+
+class _Source(Protocol):
+    """A file, or a folder of files, that connections and messages come from."""
+
+    connections: list[Connection]
+
+    def messages(
+        self, connections: Collection[Connection]
+    ) -> Iterator[tuple[Connection, int, bytes]]: ...
+
+    def close(self) -> None: ...
+
+
+class BagReader:
+    """An open recording; use as a context manager.
+
+    A damaged file is read as far as it goes, and :attr:`damage` says what is wrong with it.
+
+    Attributes:
+        path: the bag.
+        damage: one sentence for each thing that is wrong.
+        topics: by name; a name recorded with two types appears with the one of most messages.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open ``path``: a bag's folder, or an ``.mcap`` or ``.db3`` file.
+
+        Raises:
+            BagError: there is no bag, or nothing in it can be read.
+        """
+        self.path = Path(path)
+        self.damage: list[str] = []
+        # Each with the files to look through again when it breaks down on the way.
+        self._sources = self._open()
+        self.topics: dict[str, Topic] = {}
+        counts: dict[tuple[str, str], Topic] = {}
+        for source, _ in self._sources:
+            for connection in source.connections:
+                key = (connection.topic, connection.msgtype)
+                if key not in counts:
+                    counts[key] = Topic(
+                        connection.topic,
+                        connection.msgtype,
+                        0,
+                        connection.msgdef.data,
+                        connection.digest,
+                        list(getattr(connection.ext, "offered_qos_profiles", [])),
+                    )
+                counts[key].count += connection.msgcount
+        self.all_topics = list(counts.values())
+        for topic in self.all_topics:
+            known = self.topics.get(topic.name)
+            if known is None or known.count < topic.count:
+                self.topics[topic.name] = topic
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+        """Messages by log time, of some topics or all.
+
+        A file that turns out to be damaged on the way is read on behind the damage.
+        """
+        for source, files in self._sources:
+            yield from self._messages(source, files, topics)
+
+    def _messages(
+        self, source: _Source, files: list[Path], topics: Collection[str] | None
+    ) -> Iterator[BagMessage]:
+        given: set[tuple[str, int]] = set()
+        try:
+            for connection, time, data in source.messages(_wanted(source, topics)):
+                given.add((connection.topic, time))
+                yield BagMessage(connection.topic, connection.msgtype, time, _plain(data))
+            return
+        # rosbags raises its own errors, struct's, zstd's, SQLite's: whatever the damage leads to.
+        except Exception as error:  # noqa: BLE001
+            self._note(f"{self.path}: damaged after {len(given)} messages: {error}")
+        for file in files:
+            if file.suffix != ".mcap":
+                continue
+            rest = RecoveredMcap(file)
+            self.damage += [note for note in rest.damage if note not in self.damage]
+            for connection, time, data in rest.messages(_wanted(rest, topics)):
+                if (connection.topic, time) not in given:
+                    yield BagMessage(connection.topic, connection.msgtype, time, _plain(data))
+            rest.close()
+
+    def topic(self, name: str, types: Collection[str] = ()) -> Topic:
+        """The topic called ``name``.
+
+        Raises:
+            BagError: there is none, or it is not of one of ``types``; those that are there are listed.
+        """
+        found = self.topics.get(name)
+        if found is None:
+            raise BagError(f"{self.path} has no topic {name!r}; it has {self.describe(types)}")
+        if types and found.message_type not in types:
+            raise BagError(
+                f"{self.path}: topic {name!r} is a {found.message_type}, not a "
+                f"{' or '.join(types)}; the bag has {self.describe(types)}"
+            )
+        return found
+
+    def describe(self, types: Collection[str] = ()) -> str:
+        """The topics, those of ``types`` first: ``/a (sensor_msgs/msg/Image, 30 messages), …``."""
+        ordered = sorted(self.topics.values(), key=lambda t: (t.message_type not in types, t.name))
+        return (
+            ", ".join(f"{t.name} ({t.message_type}, {t.count} messages)" for t in ordered)
+            or "no topics"
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        for source, _ in self._sources:
+            source.close()
+        self._sources = []
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.damage:
+            self.damage.append(sentence)
+
+    def _open(self) -> list[tuple[_Source, list[Path]]]:
+        if not self.path.exists():
+            raise BagError(f"{self.path} does not exist; give a bag's folder, .mcap or .db3 file")
+        try:
+            return [(_opened(self.path), _storage_files(self.path))]
+        except Exception as error:  # noqa: BLE001 - as in _messages
+            reason = str(error) or type(error).__name__
+        if self.path.is_dir() and not (self.path / "metadata.yaml").exists():
+            reason = "metadata.yaml is missing, as after a recorder that was killed"
+        files = _storage_files(self.path)
+        if not files:
+            raise BagError(
+                f"{self.path} is no bag: {reason}. A bag is a folder with metadata.yaml, "
+                "or an .mcap or .db3 file"
+            )
+        sources: list[tuple[_Source, list[Path]]] = []
+        notes = [f"{self.path}: {reason}"] if self.path.is_dir() else []
+        for file in files:
+            try:
+                sources.append((_opened(file), [file]))
+                continue
+            except Exception as error:  # noqa: BLE001 - as in _messages
+                notes.append(f"{file}: {error or type(error).__name__}")
+            if file.suffix == ".mcap":
+                recovered = RecoveredMcap(file)
+                notes += recovered.damage
+                if recovered.connections:
+                    sources.append((recovered, []))
+        if not sources:
+            raise BagError(f"{self.path}: nothing can be read: {'; '.join(notes)}")
+        self.damage += notes
+        return sources
+
+
+def _opened(path: Path) -> _Source:
+    reader = RosbagReader(path)
+    reader.open()
+    return reader  # type: ignore[return-value]
+
+
+def _plain(data: bytes) -> bytes:
+    """The message itself, where a bag of compressed messages is read without its metadata."""
+    # CDR starts with 0: no message can be taken for a zstd frame.
+    if data[:4] != b"\x28\xb5\x2f\xfd":
+        return data
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+
+
+def _wanted(source: _Source, topics: Collection[str] | None) -> list[Connection]:
+    return [c for c in source.connections if topics is None or c.topic in topics]
+
+
+def _storage_files(path: Path) -> list[Path]:
+    """The mcap and db3 files of a bag, in the order in which they were recorded."""
+    if path.is_file():
+        return [path] if path.suffix in (".mcap", ".db3") else []
+    files = [file for file in path.iterdir() if file.suffix in (".mcap", ".db3")]
+    return sorted(files, key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)][-1:])

@@ -1,0 +1,226 @@
+"""Writing rosbag2 recordings, mcap and sqlite3, without ROS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2.enums import CompressionFormat, CompressionMode, StoragePlugin
+from rosbags.rosbag2.errors import WriterError
+
+from rt_panoptic_core.bags.messages import Message, serialize, typestore
+from rt_panoptic_core.bags.reader import Topic
+from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, SturdyWriter
+from rt_panoptic_core.errors import BagError
+
+STORAGES: Final = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+
+COMPRESSIONS: Final = {
+    "none": CompressionMode.NONE,
+    "chunk": CompressionMode.STORAGE,
+    "message": CompressionMode.MESSAGE,
+    "file": CompressionMode.FILE,
+}
+"""``chunk`` is lz4 inside an mcap, ``message`` and ``file`` are rosbag2's own, with zstd."""
+
+_UNKNOWN_HASH = "RIHS01_" + "0" * 64
+_FOREVER = QosTime(9223372036, 854775807)
+
+
+def qos(*, reliable: bool = True, latched: bool = False, depth: int = 10) -> Qos:
+    """Quality of service that a player offers for a topic; ``latched`` is transient local."""
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=depth,
+        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=_FOREVER,
+        lifespan=_FOREVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_FOREVER,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+class BagWriter:
+    """A bag in the making: ``NAME.partial`` until :meth:`close` makes it ``NAME``.
+
+    Use as a context manager. When the block ends with an error the bag is closed all the same and
+    keeps its partial name: everything written is readable. When the disk fills up the message at hand
+    is still written, the bag is closed, and :class:`BagError` tells so.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        storage: str = "mcap",
+        compression: str = "chunk",
+        overwrite: bool = False,
+    ) -> None:
+        """Make the folder of the bag.
+
+        Args:
+            path: the bag's folder.
+            storage: one of :data:`STORAGES`.
+            compression: one of :data:`COMPRESSIONS`; ``chunk`` means ``none`` for sqlite3, which has no
+                chunks.
+            overwrite: remove what stands at ``path`` (once the new bag is complete).
+
+        Raises:
+            BagError: unknown storage or compression, ``path`` exists, or it cannot be made.
+        """
+        self.path = Path(path)
+        if storage not in STORAGES:
+            raise BagError(f"storage {storage!r}; one of {', '.join(STORAGES)}")
+        if compression not in COMPRESSIONS:
+            raise BagError(f"compression {compression!r}; one of {', '.join(COMPRESSIONS)}")
+        if self.path.exists() and not overwrite:
+            raise BagError(f"{self.path} exists; choose another name, or --overwrite")
+        self._partial = self.path.with_name(self.path.name + PARTIAL_SUFFIX)
+        mode = COMPRESSIONS[compression]
+        if storage == "sqlite3" and mode == CompressionMode.STORAGE:
+            mode = CompressionMode.NONE
+        try:
+            if self._partial.exists():
+                shutil.rmtree(self._partial)
+            self._writer = SturdyWriter(self._partial, version=9, storage_plugin=STORAGES[storage])
+            self._writer.set_compression(mode, CompressionFormat.ZSTD)
+            self._writer.open()
+        except OSError as error:
+            raise BagError(f"{self._partial}: cannot be made: {error.strerror}") from error
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._open = True
+
+    def add_topic(
+        self, name: str, message_type: str, *, offered: Qos | None = None, like: Topic | None = None
+    ) -> None:
+        """Announce a topic; a second time for the same name and type does nothing.
+
+        Args:
+            name: the topic.
+            message_type: for example ``sensor_msgs/msg/Image``.
+            offered: its quality of service; reliable, volatile when None.
+            like: the topic of another bag that messages are copied from: its definition, hash and
+                quality of service are taken over.
+        """
+        key = (name, message_type)
+        if key in self._connections:
+            return
+        if like is not None:
+            complete = like.definition and like.digest
+            known = message_type in typestore().fielddefs
+            self._connections[key] = self._writer.add_connection(
+                name,
+                message_type,
+                typestore=typestore(),
+                msgdef=None if known and not complete else like.definition,
+                rihs01=None if known and not complete else like.digest or _UNKNOWN_HASH,
+                offered_qos_profiles=like.qos,
+            )
+            return
+        self._connections[key] = self._writer.add_connection(
+            name,
+            message_type,
+            typestore=typestore(),
+            offered_qos_profiles=[offered if offered is not None else qos()],
+        )
+
+    def write(self, topic: str, time: int, message: Message) -> None:
+        """Write a message of a topic announced with :meth:`add_topic`.
+
+        Args:
+            topic: its name.
+            time: log time in nanoseconds.
+            message: a message of the type store.
+
+        Raises:
+            BagError: the disk is full or failed; what was written before is readable.
+        """
+        self.write_bytes(topic, message.__msgtype__, time, serialize(message))
+
+    def write_bytes(
+        self, topic: str, message_type: str, time: int, data: bytes | memoryview
+    ) -> None:
+        """Write the CDR bytes of a message.
+
+        Raises:
+            BagError: as :meth:`write`.
+        """
+        try:
+            self._writer.write(self._connections[topic, message_type], time, data)
+        # The storages raise OSError or sqlite3.Error, the library its own.
+        except Exception as error:
+            raise BagError(f"{self._partial}: writing failed: {error}") from error
+        if self._writer.reserve.spent:
+            raise BagError(
+                f"{self._partial}: the disk is full; what was written so far is readable there. "
+                "Free some space, or choose another place"
+            )
+
+    def flush(self) -> None:
+        """Bring everything written so far to the file: a killed process leaves it behind.
+
+        Raises:
+            BagError: as :meth:`write`.
+        """
+        try:
+            self._writer.flush()
+        except Exception as error:
+            raise BagError(f"{self._partial}: writing failed: {error}") from error
+
+    def close(self, *, complete: bool = True) -> Path:
+        """Write the index and give the bag its name; the path it has then.
+
+        Args:
+            complete: False keeps the partial name.
+
+        Raises:
+            BagError: the index could not be written.
+        """
+        if not self._open:
+            return self.path
+        self._open = False
+        try:
+            self._writer.close()
+        except (OSError, WriterError) as error:
+            self._writer.abort()
+            raise BagError(f"{self._partial}: the index cannot be written: {error}") from error
+        finally:
+            self._writer.reserve.release()
+        if not complete:
+            return self._partial
+        if self.path.exists():
+            shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink()
+        self._partial.rename(self.path)
+        return self.path
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        # The error on its way out is the one to tell of, not one from closing after it.
+        try:
+            self.close(complete=False)
+        except BagError:
+            return
