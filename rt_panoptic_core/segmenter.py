@@ -1,0 +1,307 @@
+"""What people use: images in, panoptic results out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
+from rt_panoptic_core.engines.base import Engine, EngineOutput, Progress, no_progress
+from rt_panoptic_core.engines.select import open_engine
+from rt_panoptic_core.errors import ConfigError, ImageError
+from rt_panoptic_core.inference.config import Thresholds
+from rt_panoptic_core.inference.detection import detect
+from rt_panoptic_core.inference.end_to_end import MAX_PIXELS
+from rt_panoptic_core.inference.preprocessing import padded_size
+from rt_panoptic_core.inference.result import Detections, PanopticResult, Segment
+from rt_panoptic_core.taxonomy import Taxonomy
+
+_MAX_OPEN_ENGINES = 4
+
+
+class Segmenter:
+    """Panoptic segmentation of images of any size with one checkpoint and one kind of engine.
+
+    An engine is built for one size. With ``size``, every image is resized into it (keeping its shape; the
+    rest is filled with the mean colour). Without, the size follows the image: its own, or, where the
+    checkpoint names the number of pixels it was trained for (``pixels`` in its header), scaled to that.
+    Engines for the last few sizes stay open. One thread at a time may use a segmenter.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        engine: str = "auto",
+        size: tuple[int, int] | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Hold ``checkpoint``; the engine is built by :meth:`prepare` or the first image.
+
+        Args:
+            engine: ``auto``, ``tensorrt``, ``openvino`` or ``pytorch``.
+            size: (height, width) that images are resized into, or None.
+            device: ``cpu`` or ``cuda:N``, or None for the engine's best.
+            precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or None for the fastest native one.
+            threads: CPU threads, or None for all that the process may use.
+            progress: told what a build is doing.
+
+        Raises:
+            ConfigError: ``size`` is not positive or too large.
+        """
+        if size is not None and (min(size) < 1 or size[0] * size[1] > MAX_PIXELS):
+            raise ConfigError(
+                f"size {size[0]}x{size[1]}: it must be at least 1x1 and at most "
+                f"{MAX_PIXELS // 2**20} megapixels"
+            )
+        self.checkpoint = checkpoint
+        self.thresholds: Thresholds = checkpoint.inference.thresholds
+        self._size = size
+        self._engine_name = engine
+        self._device = device
+        self._precision = precision
+        self._threads = threads
+        self._progress = progress
+        self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
+        mean = checkpoint.config.image_mean
+        self._fill = tuple(round(c) for c in (mean[::-1] if checkpoint.config.bgr else mean))
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        engine: str = "auto",
+        size: tuple[int, int] | None = None,
+        device: str | None = None,
+        *,
+        precision: str | None = None,
+        threads: int | None = None,
+        progress: Progress = no_progress,
+    ) -> Segmenter:
+        """Segmenter for a checkpoint file, a shipped model's name, or None for the default model.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used.
+        """
+        return cls(
+            load_checkpoint(path),
+            engine=engine,
+            size=size,
+            device=device,
+            precision=precision,
+            threads=threads,
+            progress=progress,
+        )
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes of the results."""
+        return self.checkpoint.taxonomy
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine used last, or None before the first image."""
+        return next(reversed(self._engines.values()), None)
+
+    def engine_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the engine that images of ``image_size`` go through."""
+        if self._size is not None:
+            return self._size
+        height, width = image_size
+        preferred = int(self.checkpoint.metadata.get("pixels", "0"))
+        if preferred <= 0 or 0.8 <= height * width / preferred <= 1.25:
+            return image_size
+        scale = math.sqrt(preferred / (height * width))
+        multiple = self.checkpoint.config.size_multiple
+        scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
+        return padded_size(scaled, multiple)
+
+    def prepare(self, image_size: tuple[int, int]) -> Engine:
+        """The engine for images of ``image_size``, built or taken from the cache now if need be.
+
+        Raises:
+            EngineError: it cannot be built or run here.
+        """
+        size = self.engine_size(image_size)
+        opened = self._engines.get(size)
+        if opened is None:
+            while len(self._engines) >= _MAX_OPEN_ENGINES:
+                self._engines.popitem(last=False)[1].close()
+            opened = open_engine(
+                self.checkpoint,
+                size,
+                self._engine_name,
+                self._precision,
+                self._device,
+                threads=self._threads,
+                progress=self._progress,
+            )
+            self._engines[size] = opened
+        self._engines.move_to_end(size)
+        return opened
+
+    def segment(self, image: npt.NDArray[np.uint8]) -> PanopticResult:
+        """Class and instance of every pixel of ``image`` uint8 [H, W, 3] RGB, in its own size.
+
+        Raises:
+            ImageError: wrong rank, dtype or size.
+            EngineError: the engine failed.
+        """
+        height, width = check_image(image)
+        engine = self.prepare((height, width))
+        fitted, placement = _fit(image, self.engine_size((height, width)), self._fill)
+        output = engine.run(fitted, self.thresholds)
+        return _result(output, placement, (height, width), self.taxonomy)
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """Instances of ``image`` with their whole, possibly overlapping masks, by falling score.
+
+        This is the reference path: PyTorch in float32, one mask at a time. For speed use :meth:`segment`.
+
+        Raises:
+            ImageError: wrong rank, dtype or size.
+        """
+        height, width = check_image(image)
+        fitted, placement = _fit(image, self.engine_size((height, width)), self._fill)
+        queries, masks = detect(
+            self.checkpoint.network,
+            self.checkpoint.inference,
+            torch.from_numpy(np.ascontiguousarray(fitted)).unsqueeze(0),
+        )
+        scale = placement.scale((height, width))
+        stacked = np.zeros((len(queries.scores), height, width), dtype=bool)
+        for row, mask in enumerate(masks):
+            stacked[row] = _unfit(mask.numpy().view(np.uint8), placement, (height, width))
+        thing_ids = np.asarray(self.taxonomy.thing_ids)
+        return Detections(
+            queries.boxes.numpy() * np.asarray(scale, dtype=np.float32),
+            thing_ids[queries.things.numpy()],
+            queries.scores.numpy(),
+            stacked,
+        )
+
+    def close(self) -> None:
+        """Free the engines; the next image builds them again."""
+        while self._engines:
+            self._engines.popitem()[1].close()
+
+
+def check_image(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """(H, W) of ``image`` if it is uint8 [H, W, 3] of a usable size.
+
+    Raises:
+        ImageError: it is not; what it is and what it must be are named.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"image: {type(image).__name__}; it must be a uint8 array [H, W, 3], RGB")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ImageError(
+            f"image: {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB"
+        )
+    height, width = image.shape[:2]
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ImageError(
+            f"image: {height}x{width}; it must have 1 pixel to {MAX_PIXELS // 2**20} megapixels"
+        )
+    return height, width
+
+
+class _Placement(NamedTuple):
+    """Height and width that the image takes in the engine's input, from its top left corner."""
+
+    height: int
+    width: int
+
+    def scale(self, image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Factors that bring (x1, y1, x2, y2) from the engine's pixels to the image's."""
+        across, down = image_size[1] / self.width, image_size[0] / self.height
+        return across, down, across, down
+
+
+def _fit(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], fill: tuple[int, ...]
+) -> tuple[npt.NDArray[np.uint8], _Placement]:
+    """``image`` resized into ``size``, and where it lies there."""
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image, _Placement(height, width)
+    scale = min(size[0] / height, size[1] / width)
+    inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    # Rounding to the stride may leave a thin rim; stretching by so little beats padding it.
+    if size[0] - inner[0] < 32 and size[1] - inner[1] < 32:
+        inner = size
+    method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (inner[1], inner[0]), interpolation=method)
+    if inner != size:
+        canvas = np.empty((*size, 3), dtype=np.uint8)
+        canvas[:] = fill
+        canvas[: inner[0], : inner[1]] = resized
+        resized = canvas
+    return np.asarray(resized, dtype=np.uint8), _Placement(*inner)
+
+
+def _unfit(
+    labels: npt.NDArray[np.uint8], placement: _Placement, image_size: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Labels of the engine's input as labels of the image; always an array of its own."""
+    inner = labels[: placement.height, : placement.width]
+    height, width = image_size
+    if inner.shape == image_size:
+        return inner.copy()
+    resized = cv2.resize(inner, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _histogram(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """int64 [256] pixels of each value."""
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
+    return np.asarray(counts, dtype=np.int64).reshape(256)
+
+
+def _result(
+    output: EngineOutput, placement: _Placement, image_size: tuple[int, int], taxonomy: Taxonomy
+) -> PanopticResult:
+    semantic = _unfit(output.semantic, placement, image_size)
+    rows = _unfit(output.instance, placement, image_size)
+    confidence = (
+        None if output.confidence is None else _unfit(output.confidence, placement, image_size)
+    )
+    height, width = image_size
+    scale = placement.scale(image_size)
+    limit = (width, height, width, height)
+    row_areas = _histogram(rows)
+    segments: list[Segment] = []
+    # Rows come by falling score; those that took no pixel leave no gap in the ids.
+    ids = np.zeros(256, dtype=np.uint16)
+    for row in np.flatnonzero(row_areas[1 : len(output.segments) + 1]):
+        _, class_id, score, _, *box = output.segments[row].tolist()
+        x1, y1, x2, y2 = (
+            min(max(c * f, 0.0), float(m)) for c, f, m in zip(box, scale, limit, strict=True)
+        )
+        ids[row + 1] = len(segments) + 1
+        segments.append(
+            Segment(
+                id=len(segments) + 1,
+                class_id=int(class_id),
+                is_thing=True,
+                score=score,
+                area=int(row_areas[row + 1]),
+                box=(x1, y1, x2, y2),
+            )
+        )
+    class_areas = _histogram(semantic)
+    for class_id in taxonomy.stuff_ids:
+        if class_areas[class_id]:
+            area = int(class_areas[class_id])
+            segments.append(Segment(0, class_id, False, 1.0, area, None))
+    return PanopticResult(semantic, ids[rows], segments, confidence)
