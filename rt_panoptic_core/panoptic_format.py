@@ -1,0 +1,486 @@
+"""COCO panoptic files and Cityscapes ids: a PNG whose colours are segment ids, and a JSON beside it.
+
+A pixel's id is ``R + 256 G + 65536 B``; 0 is void. The JSON holds ``categories``, ``images`` and, for
+every image, an annotation ``{image_id, file_name, segments_info}`` with one entry a segment:
+``{id, category_id, area, bbox: [x, y, width, height], iscrowd}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.files import write_bytes, write_json
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.taxonomy import Taxonomy
+
+VOID = 0
+"""Id of a pixel that belongs to no segment."""
+
+MAX_ID = 0xFFFFFF
+"""The largest id that three bytes hold."""
+
+CITYSCAPES_INSTANCES = 1000
+"""Cityscapes instance ids are ``labelId * 1000 + k``; ids below it are labels: stuff and groups."""
+
+Ids = npt.NDArray[np.int32]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
+# Colours with three bytes of meaning; in a grey picture the three would be one and the same.
+_PNG_ID_COLOR_TYPES = (2, 3, 6)
+
+
+class SegmentTable(NamedTuple):
+    """The segments of an id map, by rising id.
+
+    Attributes:
+        ids: int64 [K].
+        areas: int64 [K], pixels.
+        boxes: int64 [K, 4], (x1, y1, x2, y2), x2 and y2 exclusive.
+    """
+
+    ids: npt.NDArray[np.int64]
+    areas: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.int64]
+
+
+def ids_to_rgb(ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    """Colours of ids: uint8 [H, W, 3] from integers [H, W] in 0 … 16777215.
+
+    Raises:
+        ImageError: an id is out of range.
+    """
+    if ids.size and (ids.min() < 0 or ids.max() > MAX_ID):
+        raise ImageError(
+            f"segment ids {int(ids.min())} to {int(ids.max())} do not fit a colour; "
+            f"they must be 0 to {MAX_ID}"
+        )
+    little_endian = np.ascontiguousarray(ids, dtype="<u4")
+    return little_endian.view(np.uint8).reshape(*ids.shape, 4)[..., :3].copy()
+
+
+def rgb_to_ids(rgb: npt.NDArray[np.uint8]) -> Ids:
+    """Ids of colours: int32 [H, W] from uint8 [H, W, 3]; ``R + 256 G + 65536 B``."""
+    padded = np.zeros((*rgb.shape[:2], 4), dtype=np.uint8)
+    padded[..., :3] = rgb
+    return padded.view("<i4")[..., 0].astype(np.int32, copy=False)
+
+
+def read_ids(path: str | os.PathLike[str]) -> Ids:
+    """Ids of a panoptic PNG: int32 [H, W]. The alpha channel of an RGBA file is ignored.
+
+    Raises:
+        ImageError: the file is missing, no PNG, cut short, damaged, of 16 bits, or grey; it is named.
+    """
+    name = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{name}: there is no such picture") from None
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
+    _check_png(data, name)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise ImageError(f"{name}: cannot be decoded; the PNG is damaged")
+    # B G R -> R G B 255 as one little-endian word, then the alpha byte off: faster than any sum.
+    words = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA).view("<u4")[..., 0]
+    return np.bitwise_and(words, np.uint32(MAX_ID)).view(np.int32)
+
+
+def encode_ids(ids: npt.NDArray[np.integer[Any]]) -> bytes:
+    """The bytes of a PNG (8-bit RGB) that holds ``ids``, integers [H, W].
+
+    Raises:
+        ImageError: an id does not fit a colour.
+    """
+    done, data = cv2.imencode(".png", cv2.cvtColor(ids_to_rgb(ids), cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ImageError(f"ids of shape {list(ids.shape)} cannot be encoded as PNG")
+    return bytes(data.tobytes())
+
+
+def write_ids(path: str | os.PathLike[str], ids: npt.NDArray[np.integer[Any]]) -> None:
+    """Write ``ids``, integers [H, W], as a panoptic PNG, atomically.
+
+    Raises:
+        ImageError: an id does not fit a colour.
+        OSError: the file cannot be written.
+    """
+    write_bytes(path, encode_ids(ids))
+
+
+def measure_segments(ids: npt.NDArray[np.integer[Any]], void: int | None = VOID) -> SegmentTable:
+    """Ids, areas and boxes of all segments of an id map in one pass over its runs.
+
+    Args:
+        ids: integers [H, W].
+        void: the id that is no segment; None to keep all.
+    """
+    height, width = ids.shape
+    if not ids.size:
+        empty = np.zeros(0, dtype=np.int64)
+        return SegmentTable(empty, empty, np.zeros((0, 4), dtype=np.int64))
+    starts_here = np.ones((height, width), dtype=bool)
+    np.not_equal(ids[:, 1:], ids[:, :-1], out=starts_here[:, 1:])
+    starts = np.flatnonzero(starts_here)
+    lengths = np.diff(starts, append=ids.size)
+    values, group = np.unique(ids.reshape(-1)[starts], return_inverse=True)
+    rows, left = np.divmod(starts, width)
+    areas = np.zeros(len(values), dtype=np.int64)
+    np.add.at(areas, group, lengths)
+    boxes = np.empty((len(values), 4), dtype=np.int64)
+    boxes[:, :2] = max(width, height)
+    boxes[:, 2:] = 0
+    np.minimum.at(boxes[:, 0], group, left)
+    np.minimum.at(boxes[:, 1], group, rows)
+    np.maximum.at(boxes[:, 2], group, left + lengths)
+    np.maximum.at(boxes[:, 3], group, rows + 1)
+    keep = slice(None) if void is None else values != void
+    return SegmentTable(values.astype(np.int64)[keep], areas[keep], boxes[keep])
+
+
+def panoptic_ids(
+    result: PanopticResult, taxonomy: Taxonomy, *, ids: str = "coco"
+) -> tuple[Ids, list[dict[str, Any]]]:
+    """Id map int32 [H, W] and ``segments_info`` of a result, as the panoptic files hold them.
+
+    A thing pixel without an instance is void, as is an unlabelled one. ``category_id`` is the
+    taxonomy's ``source_id``; areas and boxes are the maps'. An instance carries its ``score`` besides.
+
+    Args:
+        result: what a segmenter returned.
+        taxonomy: the label set of its classes.
+        ids: ``coco``: ``(class_id + 1) * 65536 + instance``, any id is as good as another there.
+            ``cityscapes``: ``labelId`` for stuff and ``labelId * 1000 + k`` for things, k from 0 by
+            falling score within the class.
+
+    Raises:
+        DatasetError: unknown form, or over 1000 instances of a class in the Cityscapes form.
+    """
+    if ids not in ("coco", "cityscapes"):
+        raise DatasetError(f"segment ids {ids!r}: unknown form; one of coco, cityscapes")
+    own = own_ids(result.semantic, result.instance, taxonomy)
+    table = measure_segments(own)
+    scores = {segment.id: segment.score for segment in result.segments if segment.is_thing}
+    class_ids = (table.ids >> 16) - 1
+    instances = table.ids & 0xFFFF
+    file_ids = table.ids.copy()
+    if ids == "cityscapes":
+        next_number: dict[int, int] = {}
+        order = sorted(range(len(instances)), key=lambda i: -scores.get(int(instances[i]), 0.0))
+        for row in order:
+            category = taxonomy[int(class_ids[row])]
+            file_ids[row] = category.source_id
+            if category.is_thing:
+                number = next_number.get(category.class_id, 0)
+                next_number[category.class_id] = number + 1
+                if number >= CITYSCAPES_INSTANCES:
+                    raise DatasetError(
+                        f"more than {CITYSCAPES_INSTANCES} instances of {category.name!r} in an "
+                        "image: Cityscapes' ids cannot hold them; use the form 'coco'"
+                    )
+                file_ids[row] = category.source_id * CITYSCAPES_INSTANCES + number
+        own = _replace(own, table.ids, file_ids)
+    segments_info = []
+    for row, file_id in enumerate(file_ids):
+        category = taxonomy[int(class_ids[row])]
+        x1, y1, x2, y2 = (int(v) for v in table.boxes[row])
+        info: dict[str, Any] = {
+            "id": int(file_id),
+            "category_id": category.source_id,
+            "area": int(table.areas[row]),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "iscrowd": 0,
+        }
+        if int(instances[row]) in scores:
+            info["score"] = round(float(scores[int(instances[row])]), 6)
+        segments_info.append(info)
+    return own, segments_info
+
+
+def own_ids(
+    semantic: npt.NDArray[np.uint8], instance: npt.NDArray[np.integer[Any]], taxonomy: Taxonomy
+) -> Ids:
+    """``(class_id + 1) << 16 | instance``, int32 [H, W]; 0 where unlabelled or a thing without instance.
+
+    Args:
+        semantic: uint8 [H, W], class ids; 255 is unlabelled.
+        instance: integers [H, W] in 0 … 65535; what stands at stuff is ignored.
+        taxonomy: the label set of ``semantic``.
+    """
+    has_class = np.zeros(256, dtype=bool)
+    has_class[: len(taxonomy)] = True
+    base = np.where(has_class, (np.arange(256) + 1) << 16, 0).astype(np.int32)
+    is_thing = taxonomy.is_thing[semantic]
+    ids: Ids = base[semantic]
+    np.bitwise_or(ids, instance, out=ids, where=is_thing, casting="unsafe")
+    ids[is_thing & (instance == 0)] = VOID
+    return ids
+
+
+def coco_categories(taxonomy: Taxonomy) -> list[dict[str, Any]]:
+    """``categories`` of a panoptic JSON."""
+    return [
+        {
+            "id": category.source_id,
+            "name": category.name,
+            "supercategory": category.name,
+            "color": list(category.color),
+            "isthing": int(category.is_thing),
+        }
+        for category in taxonomy
+    ]
+
+
+def taxonomy_of_categories(categories: Sequence[Mapping[str, Any]], name: str) -> Taxonomy:
+    """Label set of the ``categories`` of a panoptic JSON, things before stuff, else in their order.
+
+    Raises:
+        TaxonomyError: more than 255 categories, or a malformed one.
+    """
+    ordered = sorted(categories, key=lambda category: not category["isthing"])
+    classes = []
+    for category in ordered:
+        item = {
+            "name": category["name"],
+            "thing": bool(category["isthing"]),
+            "source_id": category["id"],
+        }
+        if "color" in category:
+            item["color"] = category["color"]
+        classes.append(item)
+    return Taxonomy.from_dict({"name": name, "classes": classes}, name)
+
+
+class PanopticAnnotations(NamedTuple):
+    """A panoptic JSON, checked.
+
+    Attributes:
+        path: where it was read.
+        categories: ``{id, name, isthing, …}`` by category id, in the file's order.
+        annotations: ``{image_id, file_name, segments_info}``, in the file's order.
+        images: ``{id, file_name, …}`` by image id; empty where the file has none.
+    """
+
+    path: Path
+    categories: dict[int, dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    images: dict[Any, dict[str, Any]]
+
+
+def read_annotations(
+    path: str | os.PathLike[str], *, categories_required: bool = True
+) -> PanopticAnnotations:
+    """A panoptic JSON's content, with every key checked that anything here relies on.
+
+    Args:
+        path: the JSON.
+        categories_required: False for predictions, which may come without ``categories``.
+
+    Raises:
+        DatasetError: missing, no JSON, or of another structure; file and place are named.
+    """
+    name = os.fspath(path)
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{name}: there is no such file") from None
+    except OSError as error:
+        raise DatasetError(f"{name}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DatasetError(f"{name}: no JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DatasetError(f"{name}: a panoptic JSON holds a list 'annotations'; this one does not")
+    listed = content.get("categories", [])
+    if categories_required and not listed:
+        raise DatasetError(f"{name}: it holds no 'categories'")
+    categories: dict[int, dict[str, Any]] = {}
+    for place, category in enumerate(listed):
+        _check_keys(category, {"id": int, "name": str}, f"{name}: categories[{place}]")
+        if category.get("isthing") not in (0, 1):
+            raise DatasetError(
+                f"{name}: categories[{place}] ({category['name']!r}): 'isthing' is "
+                f"{category.get('isthing')!r}; it must be 0 or 1"
+            )
+        if category["id"] in categories:
+            raise DatasetError(f"{name}: category id {category['id']} is used twice")
+        categories[category["id"]] = category
+    for place, annotation in enumerate(content["annotations"]):
+        where = f"{name}: annotations[{place}]"
+        _check_keys(annotation, {"file_name": str, "segments_info": list}, where)
+        if not isinstance(annotation.get("image_id"), int | str):
+            raise DatasetError(f"{where}: 'image_id' is missing or neither a number nor a text")
+        for number, segment in enumerate(annotation["segments_info"]):
+            _check_keys(
+                segment, {"id": int, "category_id": int}, f"{where}: segments_info[{number}]"
+            )
+    images = {}
+    for place, image in enumerate(content.get("images") or []):
+        if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
+            raise DatasetError(f"{name}: images[{place}]: 'id' is missing")
+        images[image["id"]] = image
+    return PanopticAnnotations(Path(path), categories, content["annotations"], images)
+
+
+class PanopticWriter:
+    """Writes results as COCO panoptic files: ``FOLDER/*.png`` as they come, ``FOLDER.json`` at the end.
+
+    As a context manager it writes the JSON when the block ends without error, so a JSON is there only
+    for a complete set of PNGs::
+
+        with PanopticWriter("predictions", taxonomy) as writer:
+            for image_id, image in images:
+                writer.add(image_id, segmenter.segment(image))
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], taxonomy: Taxonomy, *, ids: str = "coco"
+    ) -> None:
+        self.folder = Path(folder)
+        self.json_path = self.folder.with_name(self.folder.name + ".json")
+        self._taxonomy = taxonomy
+        self._form = ids
+        self._annotations: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
+
+    def add(
+        self, image_id: int | str, result: PanopticResult, *, image_file: str | None = None
+    ) -> None:
+        """Write the PNG of one image.
+
+        Args:
+            image_id: what the ground truth calls the image; also the PNG's name.
+            result: the image's result.
+            image_file: the picture's file name for ``images``.
+
+        Raises:
+            OSError: the PNG cannot be written.
+        """
+        ids, segments_info = panoptic_ids(result, self._taxonomy, ids=self._form)
+        stem = f"{image_id:012d}" if isinstance(image_id, int) else image_id
+        suffix = "_panoptic.png" if self._form == "cityscapes" else ".png"
+        write_ids(self.folder / f"{stem}{suffix}", ids)
+        self._annotations.append(
+            {
+                "image_id": image_id,
+                "file_name": f"{stem}{suffix}",
+                "segments_info": segments_info,
+            }
+        )
+        height, width = ids.shape
+        self._images.append(
+            {
+                "id": image_id,
+                "file_name": image_file or f"{stem}.jpg",
+                "height": height,
+                "width": width,
+            }
+        )
+
+    def close(self) -> None:
+        """Write the JSON."""
+        write_json(
+            self.json_path,
+            {
+                "images": self._images,
+                "annotations": self._annotations,
+                "categories": coco_categories(self._taxonomy),
+            },
+        )
+
+    def __enter__(self) -> PanopticWriter:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None:
+            self.close()
+
+
+def split_cityscapes_ids(
+    ids: npt.NDArray[np.integer[Any]], thing_labels: Iterable[int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Label ids, instance ids and crowd mask, each [H, W], of a Cityscapes ``instanceIds`` map.
+
+    ``26001`` is label 26 with instance 26001; ``26`` alone, where 26 is a thing, is a group of things
+    that nobody told apart: label 26, instance 26, crowd. Stuff has instance 0.
+
+    Args:
+        ids: integers [H, W] of ``*_gtFine_instanceIds.png`` or of a Cityscapes panoptic PNG.
+        thing_labels: label ids of the things.
+    """
+    values = ids.astype(np.int32)
+    numbered = values >= CITYSCAPES_INSTANCES
+    labels = np.where(numbered, values // CITYSCAPES_INSTANCES, values)
+    crowd = ~numbered & np.isin(labels, list(thing_labels))
+    return labels, np.where(numbered | crowd, values, 0), crowd
+
+
+def _replace(
+    ids: Ids, old: npt.NDArray[np.int64], new: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """``ids`` with every ``old[i]`` (rising) replaced by ``new[i]`` and everything else by void."""
+    if not len(old):
+        return np.zeros_like(ids)
+    place = np.minimum(np.searchsorted(old, ids), len(old) - 1)
+    replaced = np.where(old[place] == ids, new[place], VOID)
+    return replaced.astype(np.int32)
+
+
+def _check_png(data: bytes, name: str) -> None:
+    """Refuse what would decode to other ids than were written; decoders guess and stay silent."""
+    if not data.startswith(_PNG_SIGNATURE):
+        raise ImageError(f"{name}: not a PNG; panoptic ids need one, lossless")
+    position = len(_PNG_SIGNATURE)
+    view = memoryview(data)
+    kind = b""
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        end = position + 8 + length
+        if end + 4 > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end)
+        if zlib.crc32(view[position + 4 : end]) != checksum:
+            raise ImageError(f"{name}: the PNG is damaged (checksum of {kind.decode('latin-1')})")
+        if kind == b"IHDR":
+            bits, color_type = data[position + 16], data[position + 17]
+            if bits == 16:
+                raise ImageError(
+                    f"{name}: a PNG of 16 bits; panoptic ids are 8-bit RGB (R + 256 G + 65536 B). "
+                    "Convert it, for example with rt_panoptic_core.panoptic_format.write_ids"
+                )
+            if color_type not in _PNG_ID_COLOR_TYPES:
+                raise ImageError(
+                    f"{name}: a {_PNG_COLOR_TYPES.get(color_type, 'strange')} PNG; "
+                    "panoptic ids are 8-bit RGB (R + 256 G + 65536 B)"
+                )
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise ImageError(f"{name}: the PNG is cut short")
+
+
+def _check_keys(value: Any, keys: dict[str, type], where: str) -> None:
+    if not isinstance(value, dict):
+        raise DatasetError(f"{where}: {value!r}; it must be an object")
+    for key, kind in keys.items():
+        if not isinstance(value.get(key), kind) or isinstance(value.get(key), bool):
+            raise DatasetError(
+                f"{where}: {key!r} is {value.get(key, 'missing')!r}; it must be of type "
+                f"{ {int: 'whole number', str: 'text', list: 'list'}[kind] }"
+            )
