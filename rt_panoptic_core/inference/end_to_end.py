@@ -63,8 +63,17 @@ class EndToEnd(nn.Module):
     thing_ids: Tensor
 
     def __init__(
-        self, network: PanopticNetwork, config: InferenceConfig, image_size: tuple[int, int]
+        self,
+        network: PanopticNetwork,
+        config: InferenceConfig,
+        image_size: tuple[int, int],
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """Build the module around ``network``, whose layers compute in ``dtype`` from now on.
+
+        Only the network's layers: boxes reach 10⁴ pixels and areas far more, which 16 bits cannot hold, so
+        everything before and after the network stays float32.
+        """
         super().__init__()
         height, width = image_size
         if height < 1 or width < 1 or height * width > MAX_PIXELS:
@@ -73,6 +82,9 @@ class EndToEnd(nn.Module):
                 f"{MAX_PIXELS // 2**20} megapixels; resize the images"
             )
         self.network = network
+        for part in (network.backbone, network.pyramid, network.head):
+            part.to(dtype)
+        self.dtype = dtype
         self.config = config
         self.image_size = image_size
         self.padded_size = padded_size(image_size, network.config.size_multiple)
@@ -88,9 +100,24 @@ class EndToEnd(nn.Module):
 
     def forward(self, image: Tensor, thresholds: Tensor) -> EndToEndOutput:
         """Labels of ``image`` uint8 [1, H, W, 3] under ``thresholds`` float32 [4]."""
-        return self.postprocess(self.network.predict(prepare(image, self.network)), thresholds)
+        return self.assemble(self.predict(self.prepare(image)), thresholds)
 
-    def postprocess(self, output: NetworkOutput, thresholds: Tensor) -> EndToEndOutput:
+    def prepare(self, image: Tensor) -> Tensor:
+        """Normalised and padded input float32 [1, 3, H', W'] of ``image`` uint8 [1, H, W, 3]."""
+        return prepare(image, self.network)
+
+    def predict(self, normalized: Tensor) -> NetworkOutput:
+        """The network's output, in float32 whatever the layers compute in."""
+        output = self.network.predict(normalized.to(self.dtype))
+        return NetworkOutput(
+            [level.float() for level in output.box_logits],
+            [level.float() for level in output.box_offsets],
+            [level.float() for level in output.centerness],
+            None if output.levelness is None else output.levelness.float(),
+            output.semantics.float(),
+        )
+
+    def assemble(self, output: NetworkOutput, thresholds: Tensor) -> EndToEndOutput:
         """Labels from the network's output: everything after the network."""
         score, sigma, overlap, stuff_limit = thresholds.float().unbind()
         config = self.config
