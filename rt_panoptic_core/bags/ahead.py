@@ -1,0 +1,99 @@
+"""Working ahead of, and behind, the thread that does the inference."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+_END = object()
+
+
+class Ahead(Generic[Item]):
+    """An iterator that another thread runs ahead, by up to ``depth`` items.
+
+    An error of the iterable is raised where its item would have come.
+    """
+
+    def __init__(self, items: Iterable[Item], depth: int) -> None:
+        """Start to iterate."""
+        self._queue: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(items,), daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Item]:
+        while True:
+            item, error = self._queue.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Stop the thread; items not yet taken are lost."""
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _run(self, items: Iterable[Item]) -> None:
+        try:
+            for item in items:
+                self._queue.put((item, None))
+                if self._stop.is_set():
+                    return
+            self._queue.put((_END, None))
+        # Whatever it is belongs to the thread that takes the items.
+        except BaseException as error:  # noqa: BLE001
+            self._queue.put((_END, error))
+
+
+class Behind(Generic[Item]):
+    """A thread that handles items in order, up to ``depth`` of them behind the one that hands them over.
+
+    The first error stops the handling and is raised by the next :meth:`put`, or by :meth:`close`.
+    """
+
+    def __init__(self, handle: Callable[[Item], None], depth: int) -> None:
+        """Start to wait for items."""
+        self._handle = handle
+        self._queue: queue.Queue[object] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        """Hand ``item`` over; waits while ``depth`` items are unhandled."""
+        self._raise()
+        self._queue.put(item)
+
+    def close(self) -> None:
+        """Wait until everything is handled."""
+        if self._thread.is_alive():
+            self._queue.put(_END)
+            self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _run(self) -> None:
+        failed = False
+        while (item := self._queue.get()) is not _END:
+            if failed:
+                # Keep taking, so that put() never waits for a thread that is gone.
+                continue
+            try:
+                self._handle(item)  # type: ignore[arg-type]
+            except BaseException as error:  # noqa: BLE001 - raised in the other thread
+                self._error = error
+                failed = True

@@ -1,0 +1,112 @@
+"""How steady labels are from frame to frame, once the scene's motion is taken out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.taxonomy import UNLABELLED
+
+_LONGER_SIDE = 480
+_LARGEST_CHANGE = 24
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Labels of a frame against those of the one before, moved along the optical flow.
+
+    Attributes:
+        flicker: share of the compared pixels whose class is another, in [0, 1].
+        compared: share of all pixels that could be compared, in [0, 1].
+    """
+
+    flicker: float
+    compared: float
+
+
+class TemporalConsistency:
+    """Compares the labels of consecutive frames after motion compensation, without ground truth.
+
+    The previous labels are warped along dense optical flow (DIS, at most 480 pixels on the longer side).
+    Pixels that leave the image, are uncovered (the warped picture differs by more than 24 grey levels),
+    or have no label in both are not compared. ``flicker`` is the share of the others whose class
+    changed; ``mean_iou`` the mean IoU of warped and new labels over the classes, the measure known as
+    temporal consistency (TC).
+    """
+
+    def __init__(self, classes: int) -> None:
+        """For class ids 0 … ``classes`` - 1."""
+        self._classes = classes
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._confusion = np.zeros((classes, classes), dtype=np.int64)
+        self._previous: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None
+
+    def update(
+        self, image: npt.NDArray[np.uint8], semantic: npt.NDArray[np.uint8]
+    ) -> Steadiness | None:
+        """Steadiness of a frame; None for the first, one of a new size, and where nothing compares.
+
+        Args:
+            image: uint8 [H, W, 3] RGB.
+            semantic: uint8 [H, W], class id; 255 is unlabelled.
+        """
+        height, width = semantic.shape
+        scale = min(1.0, _LONGER_SIDE / max(height, width))
+        # DIS needs a few pixels of pyramid; tiny pictures are compared as they are.
+        size = (max(16, round(width * scale)), max(16, round(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        labels = np.asarray(cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        previous, self._previous = self._previous, (grey, labels)
+        if previous is None or previous[0].shape != grey.shape:
+            return None
+        return self._compare(*previous, grey, labels)
+
+    def skip(self) -> None:
+        """Forget the previous frame: the next one does not follow it (a gap, a missing result)."""
+        self._previous = None
+
+    @property
+    def flicker(self) -> float | None:
+        """Share of all compared pixels whose class changed; None where none were compared."""
+        total = int(self._confusion.sum())
+        return 1.0 - int(np.trace(self._confusion)) / total if total else None
+
+    @property
+    def mean_iou(self) -> float | None:
+        """Mean over the classes seen of the IoU of warped and new labels; None where there are none."""
+        both = np.diag(self._confusion)
+        either = self._confusion.sum(0) + self._confusion.sum(1) - both
+        seen = either > 0
+        return float((both[seen] / either[seen]).mean()) if seen.any() else None
+
+    def _compare(
+        self,
+        old_grey: npt.NDArray[np.uint8],
+        old_labels: npt.NDArray[np.uint8],
+        grey: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.uint8],
+    ) -> Steadiness | None:
+        # From the new frame to the old: each new pixel then has exactly one place to look up.
+        height, width = grey.shape
+        flow = self._flow.calc(grey, old_grey, np.zeros((height, width, 2), dtype=np.float32))
+        columns, rows = np.meshgrid(
+            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        )
+        x, y = columns + flow[..., 0], rows + flow[..., 1]
+        warped = cv2.remap(old_grey, x, y, cv2.INTER_LINEAR)
+        outside = cv2.BORDER_CONSTANT
+        moved = cv2.remap(old_labels, x, y, cv2.INTER_NEAREST, None, outside, (UNLABELLED,))
+        same_surface = cv2.absdiff(warped, grey) <= _LARGEST_CHANGE
+        valid = same_surface & (moved < self._classes) & (labels < self._classes)
+        count = int(np.count_nonzero(valid))
+        if count == 0:
+            return None
+        pairs = moved[valid].astype(np.int64) * self._classes + labels[valid]
+        confusion = np.bincount(pairs, minlength=self._classes**2)
+        confusion = confusion.reshape(self._classes, self._classes)
+        self._confusion += confusion
+        return Steadiness(1.0 - int(np.trace(confusion)) / count, count / valid.size)

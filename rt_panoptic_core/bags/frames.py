@@ -1,0 +1,165 @@
+"""The pictures of a bag, decoded ahead of their use, among the messages between them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.bags.ahead import Ahead
+from rt_panoptic_core.bags.messages import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    IMAGE_TYPES,
+    deserialize,
+    read_picture,
+    stamp_ns,
+)
+from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
+from rt_panoptic_core.errors import BagError, ImageError
+
+GROUND_TRUTH = "ground_truth"
+"""A topic below a namespace of this name is no camera's."""
+
+_DECODERS = max(1, min(4, (os.cpu_count() or 1) - 1))
+_FRAMES_AHEAD = 4
+_MESSAGES_AHEAD = 64
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a bag.
+
+    Attributes:
+        message: as it was recorded.
+        number: which of its topic's messages it is, from 0, by log time.
+        stamp: of its header, nanoseconds; the log time where the message cannot be read.
+        frame_id: of its header.
+        encoding: of the message, or the compressed format.
+        image: uint8 [H, W, 3] RGB, or None where the message cannot be decoded.
+        error: why not.
+    """
+
+    message: BagMessage
+    number: int
+    stamp: int
+    frame_id: str = ""
+    encoding: str = ""
+    image: npt.NDArray[np.uint8] | None = None
+    error: str = ""
+
+    @property
+    def topic(self) -> str:
+        """The topic it was recorded from."""
+        return self.message.topic
+
+
+def decode_frame(message: BagMessage, number: int) -> Frame:
+    """The picture of an Image or CompressedImage; one that cannot be decoded has an ``error``."""
+    try:
+        content = deserialize(message.data, message.message_type)
+    except BagError as error:
+        return Frame(message, number, message.time, error=str(error))
+    compressed = message.message_type == COMPRESSED_IMAGE
+    known = {
+        "stamp": stamp_ns(content.header),
+        "frame_id": content.header.frame_id,
+        "encoding": content.format if compressed else content.encoding,
+    }
+    try:
+        return Frame(message, number, image=read_picture(content), **known)
+    except ImageError as error:
+        return Frame(message, number, error=str(error), **known)
+
+
+def read_frames(
+    reader: BagReader, topics: Collection[str], others: Collection[str] | None = ()
+) -> Iterator[Frame | BagMessage]:
+    """The pictures of ``topics`` and the messages of ``others`` (None: of every other topic), by log time.
+
+    Reading and decoding run in threads of their own, a few frames ahead.
+    """
+    wanted = None if others is None else {*topics, *others}
+    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
+
+        def submitted() -> Iterator[Future[Frame] | BagMessage]:
+            numbers = dict.fromkeys(topics, -1)
+            for message in reader.messages(wanted):
+                if message.topic not in numbers or message.message_type not in IMAGE_TYPES:
+                    yield message
+                    continue
+                numbers[message.topic] += 1
+                permits.acquire()
+                yield pool.submit(decode_frame, message, numbers[message.topic])
+
+        # Pictures are large: a few of them wait, however many small messages lie between.
+        permits = threading.Semaphore(_FRAMES_AHEAD)
+        ahead = Ahead(submitted(), _MESSAGES_AHEAD)
+        try:
+            for item in ahead:
+                if isinstance(item, Future):
+                    yield item.result()
+                    permits.release()
+                else:
+                    yield item
+        finally:
+            # The reading thread may wait for a permit, and must run into its stop.
+            permits.release(_MESSAGES_AHEAD + _FRAMES_AHEAD)
+            ahead.close()
+
+
+def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[Topic]:
+    """The topics called ``names``; without names the only one that is a camera's.
+
+    A camera's is an image topic whose first message has colours, else one in grey; labels, depth and
+    the compressed twin of a raw topic are not counted.
+
+    Raises:
+        BagError: a name is missing or not of images, or there is not exactly one candidate; what is
+            there is listed.
+    """
+    if names:
+        return [reader.topic(name, IMAGE_TYPES) for name in dict.fromkeys(names)]
+    candidates = [
+        topic
+        for topic in reader.topics.values()
+        if topic.message_type in IMAGE_TYPES
+        and topic.count
+        and GROUND_TRUTH not in topic.name.split("/")
+    ]
+    raw = {topic.name for topic in candidates if topic.message_type == IMAGE}
+    candidates = [t for t in candidates if t.name.removesuffix("/compressed") not in raw - {t.name}]
+    kinds: dict[str, list[Topic]] = {"colour": [], "grey": [], "other": []}
+    for topic in candidates:
+        kinds[_kind(reader, topic)].append(topic)
+    found = kinds["colour"] or kinds["grey"]
+    if len(found) == 1:
+        return found
+    if found:
+        raise BagError(
+            f"{reader.path} has {len(found)} image topics: {', '.join(t.name for t in found)}; "
+            "choose with --image-topic (more than one is fine)"
+        )
+    raise BagError(
+        f"{reader.path} has no camera's image topic; it has {reader.describe(IMAGE_TYPES)}"
+    )
+
+
+def _kind(reader: BagReader, topic: Topic) -> str:
+    """``colour``, ``grey`` or ``other`` (depth, labels), by the topic's first message."""
+    if topic.message_type == COMPRESSED_IMAGE:
+        return "colour"
+    for message in reader.messages([topic.name]):
+        try:
+            encoding = deserialize(message.data, message.message_type).encoding
+        except BagError:
+            return "colour"
+        if encoding in ("mono8", "8UC1"):
+            return "grey"
+        return "other" if encoding.endswith(("UC1", "SC1", "FC1", "mono16")) else "colour"
+    return "other"
