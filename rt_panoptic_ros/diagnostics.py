@@ -1,0 +1,223 @@
+"""What /diagnostics says of the node, made from its counters."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from rt_panoptic_ros.statistics import Drop, Snapshot, Trouble
+
+_MIB = 1024 * 1024
+
+_FAULTS = (Drop.BAD_IMAGE, Drop.ENGINE_FAILED)
+"""Drops that are somebody's fault; the others are as they should be under load."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the counters do not know.
+
+    Attributes:
+        name: full name of the node.
+        state: label of the lifecycle state.
+        enabled: parameter ``enabled``.
+        image_topic: full name; empty while not active.
+        publishers: of the image topic.
+        unfit: sentences about publishers that nothing can be received from.
+        wanted: topics that somebody listens to.
+        engine: one line about engine, precision, device and size; empty while there is none.
+        device: where it runs.
+        progress: what loading is doing; empty when it is done.
+        failure: why there is no engine; empty if there is one or none was asked for.
+        details: more about the engine, shown as they are.
+    """
+
+    name: str
+    state: str
+    enabled: bool
+    image_topic: str
+    publishers: int
+    unfit: Sequence[str]
+    wanted: Sequence[str]
+    engine: str
+    device: str
+    progress: str
+    failure: str
+    details: Mapping[str, str]
+
+
+class Diagnostics:
+    """Turns snapshots into messages; remembers the last one for rates."""
+
+    def __init__(self) -> None:
+        """Without a past."""
+        self._last: tuple[float, Snapshot] | None = None
+
+    def message(
+        self,
+        header: Header,
+        now: float,
+        snapshot: Snapshot,
+        situation: Situation,
+        parameters: Mapping[str, Any],
+    ) -> DiagnosticArray:
+        """Three statuses: input, engine, output.
+
+        Args:
+            header: with the stamp.
+            now: monotonic seconds, the clock of ``snapshot.last_frame``.
+            snapshot: the counters.
+            situation: the rest.
+            parameters: values by name; the limits are among them.
+        """
+        past_time, past = self._last or (now, snapshot)
+        self._last = (now, snapshot)
+        seconds = now - past_time
+        statuses = (
+            _input_status(now, seconds, past, snapshot, situation, parameters),
+            _engine_status(past, snapshot, situation),
+            _output_status(seconds, past, snapshot, situation, parameters),
+        )
+        for status in statuses:
+            status.hardware_id = situation.device or "none"
+        return DiagnosticArray(header=header, status=list(statuses))
+
+
+def _input_status(
+    now: float,
+    seconds: float,
+    past: Snapshot,
+    snapshot: Snapshot,
+    situation: Situation,
+    parameters: Mapping[str, Any],
+) -> DiagnosticStatus:
+    rate = (snapshot.frames_in - past.frames_in) / seconds if seconds > 0 else 0.0
+    waited = now - snapshot.last_frame if snapshot.last_frame is not None else None
+    level, text = DiagnosticStatus.OK, f"{rate:.1f} images/s"
+    new_troubles = _raised(past.troubles, snapshot.troubles)
+    if situation.state != "active":
+        text = f"not subscribed: {situation.state}"
+    elif situation.unfit:
+        level, text = DiagnosticStatus.WARN, "; ".join(situation.unfit)
+    elif waited is None or waited > parameters["diagnostics.frame_timeout"]:
+        level = DiagnosticStatus.WARN
+        since = "no image yet" if waited is None else f"no image for {waited:.1f} s"
+        reason = (
+            "nobody publishes it" if not situation.publishers else "its publisher sends nothing"
+        )
+        text = f"{since} on {situation.image_topic}: {reason}"
+    elif snapshot.drops[Drop.BAD_IMAGE.value] > past.drops[Drop.BAD_IMAGE.value]:
+        level, text = DiagnosticStatus.WARN, f"bad images: {snapshot.last_error}"
+    elif new_troubles:
+        level, text = DiagnosticStatus.WARN, ", ".join(new_troubles)
+    values = {
+        "topic": situation.image_topic,
+        "publishers": situation.publishers,
+        "rate in (Hz)": f"{rate:.2f}",
+        "images": snapshot.frames_in,
+    }
+    for reason, count in snapshot.drops.items():
+        values[f"dropped: {reason}"] = count
+    for kind, count in snapshot.troubles.items():
+        values[kind] = count
+    values["last error"] = snapshot.last_error
+    return _status(f"{situation.name}: input", level, text, values)
+
+
+def _engine_status(past: Snapshot, snapshot: Snapshot, situation: Situation) -> DiagnosticStatus:
+    level, text = DiagnosticStatus.OK, situation.engine or "not loaded"
+    if situation.failure:
+        level, text = DiagnosticStatus.ERROR, situation.failure
+    elif situation.progress:
+        text = situation.progress
+    elif snapshot.failures_in_a_row:
+        level = DiagnosticStatus.ERROR
+        text = f"{snapshot.failures_in_a_row} failures in a row: {snapshot.last_error}"
+    elif snapshot.drops[Drop.ENGINE_FAILED.value] > past.drops[Drop.ENGINE_FAILED.value]:
+        level, text = DiagnosticStatus.WARN, f"failed: {snapshot.last_error}"
+    values: dict[str, Any] = {
+        "state": situation.state,
+        "engine": situation.engine,
+        "device": situation.device,
+        **situation.details,
+    }
+    if snapshot.inference is not None:
+        p50, p95 = snapshot.inference
+        values["inference p50 (ms)"] = f"{p50 * 1e3:.2f}"
+        values["inference p95 (ms)"] = f"{p95 * 1e3:.2f}"
+    values["memory (MiB)"] = f"{resident_memory() / _MIB:.1f}"
+    gpu = gpu_memory_used()
+    if gpu is not None:
+        values["GPU memory in use (MiB)"] = f"{gpu / _MIB:.0f}"
+    return _status(f"{situation.name}: engine", level, text, values)
+
+
+def _output_status(
+    seconds: float,
+    past: Snapshot,
+    snapshot: Snapshot,
+    situation: Situation,
+    parameters: Mapping[str, Any],
+) -> DiagnosticStatus:
+    rate = (snapshot.frames_out - past.frames_out) / seconds if seconds > 0 else 0.0
+    level, text = DiagnosticStatus.OK, f"{rate:.1f} results/s"
+    limit = parameters["diagnostics.latency_limit"]
+    if situation.state == "active" and not situation.enabled:
+        text = "disabled: call ~/enable"
+    elif situation.state == "active" and not situation.wanted:
+        text = "idle: no subscriber"
+    elif snapshot.latency is not None and snapshot.latency[1] > limit and rate > 0:
+        level = DiagnosticStatus.WARN
+        text = f"latency p95 {snapshot.latency[1] * 1e3:.0f} ms is over {limit * 1e3:.0f} ms"
+    values: dict[str, Any] = {
+        "rate out (Hz)": f"{rate:.2f}",
+        "results": snapshot.frames_out,
+        "subscribed": ", ".join(situation.wanted),
+    }
+    if snapshot.latency is not None:
+        p50, p95 = snapshot.latency
+        values["latency p50 (ms)"] = f"{p50 * 1e3:.2f}"
+        values["latency p95 (ms)"] = f"{p95 * 1e3:.2f}"
+    return _status(f"{situation.name}: output", level, text, values)
+
+
+def _status(name: str, level: bytes, text: str, values: Mapping[str, Any]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        name=name,
+        level=level,
+        message=text,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )
+
+
+def _raised(past: Mapping[str, int], present: Mapping[str, int]) -> list[str]:
+    quiet = Trouble.NO_DEPTH.value
+    return [kind for kind, count in present.items() if count > past[kind] and kind != quiet]
+
+
+def resident_memory() -> int:
+    """Bytes of this process that are in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def gpu_memory_used() -> int | None:
+    """Bytes of the GPU in use, by everyone; None where this process uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
+        return None
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:
+        return None
+    return int(total - free)

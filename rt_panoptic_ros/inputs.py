@@ -1,0 +1,126 @@
+"""The node's subscriptions: the image, raw or compressed, and where asked for depth and camera_info."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from rt_panoptic_ros.qos import OVERRIDABLE, input_profile, unfit_publishers
+
+
+class Inputs:
+    """Subscriptions of an active node. Made and destroyed on the executor's thread."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        values: Mapping[str, Any],
+        *,
+        on_image: Callable[[Any], None],
+        on_depth: Callable[[Image], None],
+        on_camera_info: Callable[[CameraInfo], None],
+        on_lost: Callable[[int], None],
+        warn: Callable[[str], object],
+    ) -> None:
+        """Subscribe what ``values`` ask for.
+
+        Args:
+            node: owner of the subscriptions.
+            values: parameters by name.
+            on_image: called with each Image or CompressedImage.
+            on_depth: called with each depth image.
+            on_camera_info: called with each camera_info.
+            on_lost: told how many images the middleware lost.
+            warn: told of publishers that nothing can be received from.
+        """
+        self._node = node
+        self._warn = warn
+        self._subscriptions: list[Any] = []
+        self._profiles: dict[str, tuple[QoSProfile, str]] = {}
+        qos = str(values["input.qos"])
+        compressed = values["input.transport"] == "compressed"
+        self.image_topic = image_topic(node, compressed=compressed)
+        kind = CompressedImage if compressed else Image
+        self._subscribe(self.image_topic, kind, qos, on_image, on_lost)
+        if values["depth.enabled"]:
+            self._subscribe("depth", Image, qos, on_depth)
+            self._subscribe("camera_info", CameraInfo, qos, on_camera_info)
+
+    def _subscribe(
+        self,
+        topic: str,
+        kind: Any,
+        qos: str,
+        callback: Callable[[Any], None],
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        profile = input_profile(qos)
+        name = self._node.resolve_topic_name(topic)
+        ros_type = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+        self._profiles[name] = (profile, ros_type)
+
+        def unfit(_event: Any) -> None:
+            for message in self.unfit_publishers(name):
+                self._warn(message)
+
+        def lost(event: Any) -> None:
+            if on_lost is not None:
+                on_lost(event.total_count_change)
+
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=unfit, incompatible_type=unfit, message_lost=lost
+        )
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind,
+                topic,
+                callback,
+                profile,
+                event_callbacks=events,
+                qos_overriding_options=OVERRIDABLE,
+            )
+        )
+
+    def unfit_publishers(self, topic: str | None = None) -> list[str]:
+        """A sentence for each publisher that nothing can be received from, and what to do about it."""
+        sentences = []
+        for name, (profile, ros_type) in self._profiles.items():
+            if topic not in (None, name):
+                continue
+            for who, why in unfit_publishers(self._node, name, profile, ros_type):
+                way_out = (
+                    "remap the topic or set input.transport"
+                    if why.startswith("it publishes")
+                    else "set input.qos to sensor_data, or change the publisher's QoS"
+                )
+                sentences.append(f"{name}: nothing can be received from {who}: {why}; {way_out}")
+        return sentences
+
+    def publisher_count(self) -> int:
+        """Publishers of the image topic, whether they fit or not."""
+        return self._node.count_publishers(self.image_topic)
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+
+def image_topic(node: LifecycleNode, *, compressed: bool) -> str:
+    """Full name of the image topic after remapping.
+
+    A remapping of ``image`` moves ``image/compressed`` with it, as image_transport does; one of
+    ``image/compressed`` itself goes before it.
+    """
+    raw = node.resolve_topic_name("image")
+    if not compressed:
+        return raw
+    own = node.resolve_topic_name("image/compressed")
+    unmapped = node.resolve_topic_name("image/compressed", only_expand=True)
+    return own if own != unmapped else f"{raw}/compressed"

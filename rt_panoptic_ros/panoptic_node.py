@@ -1,0 +1,354 @@
+"""The panoptic node: camera images in, classes and instances of every pixel out.
+
+Threads: the executor's receives images into a slot of one and answers services; the inference thread takes
+the newest frame, runs the engine and publishes; transitions have a third, since building an engine may take
+minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
+
+from rt_panoptic_core.errors import PanopticError
+from rt_panoptic_ros import messages, parameters
+from rt_panoptic_ros.diagnostics import Diagnostics, Situation
+from rt_panoptic_ros.frame_processor import FrameProcessor
+from rt_panoptic_ros.inputs import Inputs
+from rt_panoptic_ros.model import Load, Segments, describe, free, load_segmenter
+from rt_panoptic_ros.outputs import Outputs
+from rt_panoptic_ros.process import run
+from rt_panoptic_ros.segment_service import SegmentService
+from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
+from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
+from rt_panoptic_ros.throttled_log import ThrottledLog
+from rt_panoptic_ros.transitions import Transitions, on_executor
+from rt_panoptic_ros.worker import Worker
+
+NODE_NAME = "rt_panoptic"
+
+_FUTURE_TOLERANCE = NANOSECONDS // 10
+"""Clocks of two machines under NTP differ by less; a stamp farther ahead is a fault."""
+
+_SUCCESS = TransitionCallbackReturn.SUCCESS
+_FAILURE = TransitionCallbackReturn.FAILURE
+
+
+class PanopticNode(LifecycleNode):
+    """Lifecycle node around one segmenter."""
+
+    def __init__(self, load: Load = load_segmenter, **options: Any) -> None:
+        """An unconfigured node.
+
+        Args:
+            load: makes the segmenter.
+            options: of rclpy's Node, such as ``namespace`` or ``parameter_overrides``.
+
+        Raises:
+            ConfigError: a parameter given at the start is refused.
+        """
+        options.setdefault("node_name", NODE_NAME)
+        super().__init__(**options)
+        self._load = load
+        logger = self.get_logger()
+        self._warn = ThrottledLog(logger.warning)
+        self.values = parameters.declare(self)
+        for name, near in parameters.unknown_overrides(self._parameter_overrides).items():
+            hint = f"; did you mean {near}?" if near else ""
+            logger.warning(f"there is no parameter {name}, it is not used{hint}")
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._take_parameters)
+
+        self.statistics = Statistics()
+        self._segmenter: Segments | None = None
+        self._worker: Worker | None = None
+        self._processor: FrameProcessor | None = None
+        self._outputs: Outputs | None = None
+        self._inputs: Inputs | None = None
+        self._progress = ""
+        self._failure = ""
+        self._last_stamp = 0
+        self._last_taken = 0.0
+
+        self._diagnostics = Diagnostics()
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(self.values["diagnostics.period"], self._publish_diagnostics)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self._segment_service = SegmentService(self, lambda: self._worker, lambda: self._segmenter)
+        self._transitions = Transitions(self)
+
+    # Lifecycle
+
+    def start(self) -> None:
+        """Configure and activate in the background, if the parameter ``autostart`` says so."""
+        if not self.values["autostart"]:
+            self.get_logger().info("autostart is false: waiting to be configured")
+            return
+
+        def configure_and_activate() -> None:
+            if self.trigger_configure() == _SUCCESS:
+                self.trigger_activate()
+
+        self._transitions.run(configure_and_activate)
+
+    def on_configure(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the segmenter and offer the result topics."""
+        self._failure = ""
+        values = dict(self.values)
+        started = time.monotonic()
+        try:
+            self._segmenter = self._load(values, self._tell_progress)
+            self._worker = Worker(self._process_frame, self._on_worker_error)
+            self._outputs = on_executor(self, lambda: self._create_outputs(values))
+            self._processor = FrameProcessor(
+                self,
+                self._segmenter,
+                self._outputs,
+                self.statistics,
+                self._warn,
+                lambda: self._load(values, self._tell_progress),
+            )
+        # Whatever a library raises while it builds an engine, the node stays and can be configured anew.
+        except Exception as error:  # noqa: BLE001
+            expected = isinstance(error, PanopticError)
+            self._failure = str(error) if expected else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"configuration failed: {self._failure}")
+            self._release()
+            return _FAILURE
+        finally:
+            self._progress = ""
+        engine, _, _ = describe(self._segmenter)
+        self.get_logger().info(f"configured in {time.monotonic() - started:.1f} s: {engine}")
+        return _SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe the camera."""
+        assert self._outputs is not None
+        assert self._segmenter is not None
+        result = super().on_activate(state)
+        self.statistics.forget_last_frame()
+        self._last_stamp = 0
+        try:
+            self._inputs = on_executor(self, self._create_inputs)
+        # A qos_overrides parameter with a value that rclpy does not know raises RuntimeError.
+        except Exception as error:  # noqa: BLE001
+            self.get_logger().error(f"activation failed: {error}")
+            super().on_deactivate(state)
+            return _FAILURE
+        self._outputs.publish_label_info(
+            Header(stamp=self.get_clock().now().to_msg()), self._segmenter.thresholds.score
+        )
+        if not messages.HAVE_VISION_MSGS:
+            self.get_logger().info(
+                "vision_msgs is not installed: no ~/detections and no ~/label_info"
+            )
+        self.get_logger().info(f"active on {self._inputs.image_topic}")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe; the frame in work is finished."""
+        self._unsubscribe()
+        if self._worker is not None:
+            if self._worker.inbox.clear_frame():
+                self.statistics.drop(Drop.STOPPED)
+            self._worker.wait_idle(timeout=10.0)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the engine and take the result topics away."""
+        self._release()
+        return _SUCCESS
+
+    def on_shutdown(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._unsubscribe()
+        self._release()
+        return _SUCCESS
+
+    def on_error(self, _state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; the node can be configured again."""
+        self.get_logger().error("a transition failed unexpectedly; the node is unconfigured again")
+        self._unsubscribe()
+        self._release()
+        return _SUCCESS
+
+    def stop(self, timeout: float) -> bool:
+        """Whether all threads ended within ``timeout`` seconds: for the end of the process."""
+        deadline = time.monotonic() + timeout
+        stopped = self._worker is None or self._worker.stop(timeout)
+        return self._transitions.join(max(0.0, deadline - time.monotonic())) and stopped
+
+    def _unsubscribe(self) -> None:
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            on_executor(self, inputs.destroy)
+
+    def _release(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._segment_service.refuse_waiting(worker.inbox.close())
+            worker.stop(timeout=10.0)
+        self._processor = None
+        outputs, self._outputs = self._outputs, None
+        if outputs is not None:
+            on_executor(self, outputs.destroy)
+        segmenter, self._segmenter = self._segmenter, None
+        if segmenter is not None:
+            free(segmenter)
+
+    def _create_outputs(self, values: Mapping[str, Any]) -> Outputs:
+        assert self._segmenter is not None
+        return Outputs(self, self._segmenter.taxonomy, values, self.get_logger().warning)
+
+    def _create_inputs(self) -> Inputs:
+        assert self._processor is not None
+        return Inputs(
+            self,
+            self.values,
+            on_image=self._on_image,
+            on_depth=self._on_depth,
+            on_camera_info=self._processor.take_camera_info,
+            on_lost=lambda count: self.statistics.drop(Drop.LOST, count=count),
+            warn=self.get_logger().warning,
+        )
+
+    def _tell_progress(self, step: str, fraction: float | None) -> None:
+        text = step if fraction is None else f"{step}: {fraction:.0%}"
+        if text != self._progress:
+            self._progress = text
+            self.get_logger().info(text)
+
+    # Frames
+
+    def _on_image(self, message: Any) -> None:
+        """Executor's thread: put the newest frame into the slot, if it is to be answered at all."""
+        now = time.monotonic()
+        statistics, worker, outputs = self.statistics, self._worker, self._outputs
+        statistics.frame_came(now)
+        self._check_stamp(message.header.stamp)
+        max_rate = self.values["input.max_rate"]
+        if worker is None or outputs is None:
+            statistics.drop(Drop.STOPPED)
+        elif not self.values["enabled"]:
+            statistics.drop(Drop.DISABLED)
+        elif not outputs.wanted():
+            statistics.drop(Drop.NO_SUBSCRIBER)
+        elif max_rate > 0 and now - self._last_taken < 0.95 / max_rate:
+            statistics.drop(Drop.RATE)
+        else:
+            self._last_taken = now
+            if worker.inbox.put_frame(message):
+                statistics.drop(Drop.REPLACED)
+
+    def _check_stamp(self, stamp: Any) -> None:
+        topic = self._inputs.image_topic if self._inputs is not None else "image"
+        value = nanoseconds(stamp)
+        if value == 0:
+            self.statistics.trouble(Trouble.ZERO_STAMP)
+            self._warn(
+                Trouble.ZERO_STAMP,
+                f"{topic}: a stamp of zero; latency cannot be told, and consumers cannot match the results",
+            )
+            return
+        if value < self._last_stamp:
+            back = (self._last_stamp - value) / NANOSECONDS
+            self.statistics.trouble(Trouble.STAMP_BACK)
+            self._warn(
+                Trouble.STAMP_BACK,
+                f"{topic}: the stamp went back by {back:.3f} s: two publishers, or a bag that starts again",
+            )
+            if self._processor is not None:
+                self._processor.forget_depth()
+        ahead = value - self.get_clock().now().nanoseconds
+        if ahead > _FUTURE_TOLERANCE:
+            self.statistics.trouble(Trouble.STAMP_FUTURE)
+            self._warn(
+                Trouble.STAMP_FUTURE,
+                f"{topic}: the stamp is {ahead / NANOSECONDS:.3f} s in the future: synchronise the clocks, "
+                "or set use_sim_time for a bag or simulation",
+            )
+        self._last_stamp = value
+
+    def _on_depth(self, message: Image) -> None:
+        processor, worker = self._processor, self._worker
+        if processor is None or worker is None:
+            return
+        if processor.take_depth(message):
+            worker.inbox.put_request(processor.publish_waiting_points)
+
+    def _process_frame(self, message: Any) -> None:
+        """Inference thread."""
+        processor = self._processor
+        if processor is not None and self.context.ok():
+            segmenter = processor.process(message, self._topic())
+            if segmenter is not self._segmenter:
+                self._segmenter = segmenter
+
+    def _topic(self) -> str:
+        inputs = self._inputs
+        return inputs.image_topic if inputs is not None else "image"
+
+    def _on_worker_error(self, error: BaseException) -> None:
+        if self.context.ok():
+            self._warn(("worker", type(error)), f"a frame failed: {type(error).__name__}: {error}")
+
+    # Parameters, services, diagnostics
+
+    def _check_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        state = self._state_machine.current_state[1]
+        reason = parameters.refusal({p.name: p.value for p in changes}, self.values, state=state)
+        return SetParametersResult(successful=reason is None, reason=reason or "")
+
+    def _take_parameters(self, changes: Sequence[Parameter]) -> None:
+        # A new dict: the inference thread reads one consistent set while it works on a frame.
+        known = {p.name: p.value for p in changes if p.name in parameters.BY_NAME}
+        self.values = {**self.values, **known}
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        result = self.set_parameters([Parameter("enabled", value=request.data)])[0]
+        response.success = result.successful
+        response.message = result.reason or ("enabled" if request.data else "disabled")
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        inputs, outputs, segmenter = self._inputs, self._outputs, self._segmenter
+        engine, device, details = describe(segmenter) if segmenter is not None else ("", "", {})
+        situation = Situation(
+            name=self.get_fully_qualified_name().lstrip("/"),
+            state=self._state_machine.current_state[1],
+            enabled=bool(self.values["enabled"]),
+            image_topic=inputs.image_topic if inputs is not None else "",
+            publishers=inputs.publisher_count() if inputs is not None else 0,
+            unfit=inputs.unfit_publishers() if inputs is not None else (),
+            wanted=sorted(outputs.wanted()) if outputs is not None else (),
+            engine=engine,
+            device=device,
+            progress=self._progress,
+            failure=self._failure,
+            details=details,
+        )
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics_publisher.publish(
+            self._diagnostics.message(
+                header, time.monotonic(), self.statistics.snapshot(), situation, self.values
+            )
+        )
+
+
+def main(arguments: Sequence[str] | None = None, load: Load = load_segmenter) -> int:
+    """Run the node until it is told to stop: 0, or 2 where a parameter given at the start is refused."""
+    return run(lambda: PanopticNode(load), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""One node in one process: start, spin, and a clean end within two seconds of being told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from rt_panoptic_core.errors import PanopticError
+from rt_panoptic_ros.fastdds import use_profile
+
+_SECONDS_TO_STOP = 1.0
+
+
+def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) -> int:
+    """Make a node and spin it until SIGINT, SIGTERM or shutdown.
+
+    The node's ``start()`` is called before, ``stop(timeout)`` after spinning: it says whether its threads
+    ended. Where one is inside a library's call that takes longer (an engine build), the process ends without
+    it: nothing that it holds outlives the process, and files are only ever replaced when complete.
+
+    Returns:
+        0 at a requested end; 2 where the node refused its parameters.
+    """
+    node = executor = None
+    stopped = True
+    try:
+        use_profile()
+        rclpy.init(args=list(arguments) if arguments is not None else None)
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.start()
+        _spin(executor, node)
+    except PanopticError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _end(2, None, None, True)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    # A second signal while the end is under way changes nothing.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if node is not None:
+        stopped = node.stop(_SECONDS_TO_STOP)
+    return _end(0, node, executor, stopped)
+
+
+def _spin(executor: SingleThreadedExecutor, node: Any) -> None:
+    """Spin; what a callback raises is logged and ends nothing."""
+    while executor.context.ok():
+        try:
+            executor.spin_once()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            raise
+        # rclpy would leave spin() for good: one bad message must not do that.
+        except Exception:  # noqa: BLE001
+            if executor.context.ok():
+                node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+
+
+def _end(code: int, node: Any, executor: Any, stopped: bool) -> int:
+    if not stopped:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    if executor is not None:
+        executor.shutdown()
+    if node is not None:
+        node.destroy_node()
+    rclpy.try_shutdown()
+    return code

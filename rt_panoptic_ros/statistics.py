@@ -1,0 +1,139 @@
+"""What the node counts and times while it runs; read by the diagnostics."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW = 300
+"""Frames that the percentiles look back over."""
+
+
+class Drop(enum.Enum):
+    """Why a frame that came was not answered; the words stand in the diagnostics."""
+
+    REPLACED = "replaced by a newer frame"
+    NO_SUBSCRIBER = "no subscriber"
+    DISABLED = "disabled"
+    RATE = "over input.max_rate"
+    BAD_IMAGE = "bad image"
+    ENGINE_FAILED = "engine failed"
+    LOST = "lost in transport"
+    STOPPED = "deactivated meanwhile"
+
+
+class Trouble(enum.Enum):
+    """What was wrong with frames that were answered all the same, or with depth."""
+
+    ZERO_STAMP = "stamp of zero"
+    STAMP_BACK = "stamp went back"
+    STAMP_FUTURE = "stamp in the future"
+    BAD_DEPTH = "bad depth or camera_info"
+    NO_DEPTH = "no depth for the image"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything at one moment. Times in seconds, percentiles over the last :data:`WINDOW` frames."""
+
+    frames_in: int
+    frames_out: int
+    drops: dict[str, int]
+    troubles: dict[str, int]
+    latency: tuple[float, float] | None
+    inference: tuple[float, float] | None
+    failures_in_a_row: int
+    last_error: str
+    last_frame: float | None
+
+
+class Statistics:
+    """Counters that any thread may raise and any thread may read."""
+
+    def __init__(self) -> None:
+        """All at zero."""
+        self._lock = threading.Lock()
+        self._frames_in = 0
+        self._frames_out = 0
+        self._drops: Counter[Drop] = Counter()
+        self._troubles: Counter[Trouble] = Counter()
+        self._latency: deque[float] = deque(maxlen=WINDOW)
+        self._inference: deque[float] = deque(maxlen=WINDOW)
+        self._failures_in_a_row = 0
+        self._last_error = ""
+        self._last_frame: float | None = None
+
+    def frame_came(self, now: float) -> None:
+        """Count an input frame; ``now`` is the monotonic clock's."""
+        with self._lock:
+            self._frames_in += 1
+            self._last_frame = now
+
+    def frame_answered(self, latency: float | None, inference: float) -> None:
+        """Count a published result: seconds from its stamp (None if unknown), seconds of inference."""
+        with self._lock:
+            self._frames_out += 1
+            self._failures_in_a_row = 0
+            self._inference.append(inference)
+            if latency is not None:
+                self._latency.append(latency)
+
+    def drop(self, reason: Drop, error: str = "", count: int = 1) -> None:
+        """Count frames that are not answered; ``error`` is kept as the last one."""
+        with self._lock:
+            self._drops[reason] += count
+            if reason is Drop.ENGINE_FAILED:
+                self._failures_in_a_row += 1
+            if error:
+                self._last_error = error
+
+    def trouble(self, kind: Trouble, error: str = "") -> None:
+        """Count a fault that did not cost the frame."""
+        with self._lock:
+            self._troubles[kind] += 1
+            if error:
+                self._last_error = error
+
+    def engine_renewed(self) -> None:
+        """Forget the failures of an engine that was replaced, and the times of the old one."""
+        with self._lock:
+            self._failures_in_a_row = 0
+            self._inference.clear()
+
+    @property
+    def failures_in_a_row(self) -> int:
+        """Engine failures since the last answer."""
+        with self._lock:
+            return self._failures_in_a_row
+
+    def forget_last_frame(self) -> None:
+        """Start waiting for a first frame again."""
+        with self._lock:
+            self._last_frame = None
+
+    def snapshot(self) -> Snapshot:
+        """All counts and percentiles now."""
+        with self._lock:
+            latency, inference = list(self._latency), list(self._inference)
+            return Snapshot(
+                frames_in=self._frames_in,
+                frames_out=self._frames_out,
+                drops={reason.value: self._drops[reason] for reason in Drop},
+                troubles={kind.value: self._troubles[kind] for kind in Trouble},
+                latency=_percentiles(latency),
+                inference=_percentiles(inference),
+                failures_in_a_row=self._failures_in_a_row,
+                last_error=self._last_error,
+                last_frame=self._last_frame,
+            )
+
+
+def _percentiles(values: list[float]) -> tuple[float, float] | None:
+    if not values:
+        return None
+    p50, p95 = np.percentile(values, [50, 95])
+    return float(p50), float(p95)

@@ -1,0 +1,70 @@
+"""The panoptic node with an engine that needs no network: run by the tests as a process of its own.
+
+What the engine does is set by environment variables: FAKE_LOAD_SECONDS, FAKE_LOAD_ERROR,
+FAKE_FRAME_SECONDS. A picture whose first pixel is (255, 0, 255) makes it fail as a GPU without memory
+does. The red channel is the class; green of 200 and more is instance 1, a car.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+
+import numpy as np
+
+from rt_panoptic_core.errors import CheckpointError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.inference.result import PanopticResult, Segment
+from rt_panoptic_core.taxonomy import Taxonomy
+
+CAR = 13
+
+
+class FakeSegmenter:
+    def __init__(self) -> None:
+        self.thresholds = InferenceConfig().thresholds
+        self.taxonomy = Taxonomy.load("cityscapes")
+        self.closed = False
+
+    def prepare(self, image_size):
+        del image_size
+
+    def segment(self, image):
+        if self.closed:
+            raise RuntimeError("segment() of a closed segmenter")
+        time.sleep(float(os.environ.get("FAKE_FRAME_SECONDS", "0")))
+        if tuple(image[0, 0]) == (255, 0, 255):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        semantic = np.ascontiguousarray(image[..., 0])
+        instance = (image[..., 1] >= 200).astype(np.uint16)
+        segments = []
+        # The score that the engine says it used: how a test sees that a threshold took effect.
+        score = dataclasses.asdict(self.thresholds)["score"]
+        if instance.any():
+            rows, columns = np.nonzero(instance)
+            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            segments.append(
+                Segment(1, CAR, True, score, int(rows.size), tuple(float(side) for side in box))
+            )
+        return PanopticResult(semantic, instance, segments, np.full_like(semantic, 204))
+
+    def close(self):
+        self.closed = True
+
+
+def load(values, progress):
+    del values
+    seconds = float(os.environ.get("FAKE_LOAD_SECONDS", "0"))
+    progress("building the engine", 0.5)
+    time.sleep(seconds)
+    if os.environ.get("FAKE_LOAD_ERROR"):
+        raise CheckpointError(os.environ["FAKE_LOAD_ERROR"])
+    return FakeSegmenter()
+
+
+if __name__ == "__main__":
+    from rt_panoptic_ros.panoptic_node import main
+
+    sys.exit(main(load=load))
