@@ -1,0 +1,74 @@
+"""``rt-panoptic convert-checkpoint``: the authors' ``.pth`` to a checkpoint of this package."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from rt_panoptic_core.errors import CheckpointError
+
+_CITYSCAPES_LICENCE = (
+    "Converted from the authors' checkpoint (TRI-ML/realtime_panoptic, code under MIT). Trained on "
+    "Cityscapes, whose terms allow non-commercial use only."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to ``parser``."""
+    parser.add_argument("source", type=Path, metavar="IN.pth", help="the authors' file")
+    parser.add_argument("target", type=Path, metavar="OUT.safetensors", help="file to write")
+    parser.add_argument(
+        "--taxonomy",
+        default="cityscapes",
+        metavar="NAME|YAML",
+        help="classes it was trained on (default: %(default)s)",
+    )
+    parser.add_argument("--licence", metavar="TEXT", help="terms to note in the file's header")
+    parser.add_argument(
+        "--half", action="store_true", help="store 16-bit weights: half the size, results may move"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert ``args.source`` to ``args.target``; exit status."""
+    import torch
+
+    from rt_panoptic_core.checkpoint import load_checkpoint, save_checkpoint
+    from rt_panoptic_core.inference.config import InferenceConfig
+    from rt_panoptic_core.network.official_checkpoint import load_official
+    from rt_panoptic_core.taxonomy import Taxonomy
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if args.target.suffix != ".safetensors":
+        raise CheckpointError(f"{args.target}: the name must end with .safetensors")
+    taxonomy = Taxonomy.load(args.taxonomy)
+    with console.status(f"Reading {args.source}"):
+        network = load_official(args.source, taxonomy)
+    licence = args.licence
+    if licence is None:
+        licence = _CITYSCAPES_LICENCE if taxonomy.name == "cityscapes" else "not stated"
+    metadata = {
+        "licence": licence,
+        "description": f"{network.config.backbone}, preset published, converted from "
+        f"{args.source.name}",
+    }
+    with console.status(f"Writing {args.target}"):
+        save_checkpoint(
+            args.target,
+            network,
+            inference=InferenceConfig.preset("published"),
+            metadata=metadata,
+            dtype=torch.float16 if args.half else torch.float32,
+        )
+        # What was written must be readable, or it is no conversion.
+        written = load_checkpoint(args.target)
+    numbers = sum(value.numel() for value in written.network.state_dict().values())
+    console.print(
+        f"{args.target}: {written.config.backbone}, {len(taxonomy)} classes, "
+        f"{numbers / 1e6:.1f} M numbers, {args.target.stat().st_size / 1e6:.0f} MB\n"
+        f"licence: {licence}",
+        markup=False,
+    )
+    return 0
