@@ -1,0 +1,136 @@
+"""What every engine promises, whichever library runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.engines.spec import EngineSpec
+from rt_panoptic_core.errors import EngineError, ImageError
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.inference.config import Thresholds
+
+Progress = Callable[[str, float | None], None]
+"""Told what a build is doing: a step in words, and its fraction done in [0, 1] or None if unknown."""
+
+OUTPUT_NAMES = ("semantic", "instance", "segments", "confidence")
+"""Names of the graph's outputs, in order."""
+
+INPUT_NAMES = ("image", "thresholds")
+"""Names of the graph's inputs, in order."""
+
+STAGES = ("prepare", "network", "post-processing")
+"""Stages of the graph: bytes to normalised pixels, the network, everything after it."""
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """What a graph says of one image, in the image's pixels.
+
+    The arrays are views of the engine's own buffers: they hold until its next ``run``.
+
+    Attributes:
+        semantic: uint8 [H, W], class id; 255 where unlabelled.
+        instance: uint8 [H, W], row number of ``segments`` plus 1; 0 where there is none.
+        segments: float32 [Q, 8], one row per query, columns
+            :data:`rt_panoptic_core.inference.end_to_end.SEGMENT_COLUMNS`.
+        confidence: uint8 [H, W], probability of the pixel's class times 255.
+    """
+
+    semantic: npt.NDArray[np.uint8]
+    instance: npt.NDArray[np.uint8]
+    segments: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.uint8]
+
+    def copy(self) -> EngineOutput:
+        """The same output in arrays of its own."""
+        return EngineOutput(
+            self.semantic.copy(),
+            self.instance.copy(),
+            self.segments.copy(),
+            self.confidence.copy(),
+        )
+
+
+class Engine(Protocol):
+    """A graph ready to run. One thread at a time may use it; different engines are independent."""
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What this engine is."""
+
+    @property
+    def library(self) -> str:
+        """Library and version that run it, for example ``OpenVINO 2026.4.1``."""
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of the last ``run`` by stage, in order; their sum is the run."""
+
+    def run(
+        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
+    ) -> EngineOutput:
+        """Output for one image.
+
+        Args:
+            image: uint8 [H, W, 3] RGB of exactly ``spec.image_size``.
+            thresholds: those of the checkpoint when None.
+
+        Raises:
+            ImageError: the image has another shape or dtype.
+            EngineError: the device failed, for example for lack of memory; the engine is closed, other
+                engines and the process live on.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds; ``run`` then raises EngineError. Closing twice is harmless."""
+
+
+def check_image(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> None:
+    """Accept ``image`` if it is uint8 [H, W, 3] with (H, W) = ``size``.
+
+    Raises:
+        ImageError: it is not.
+    """
+    expected = (*size, 3)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != expected:
+        found = (
+            f"{image.dtype} {list(image.shape)}"
+            if isinstance(image, np.ndarray)
+            else type(image).__name__
+        )
+        raise ImageError(
+            f"image: {found}; this engine takes uint8 {list(expected)} (RGB). "
+            "Resize the image, use Segmenter which does, or open an engine of that size"
+        )
+
+
+def closed(spec: EngineSpec) -> EngineError:
+    """What a closed engine answers."""
+    return EngineError(f"{spec.label}: the engine is closed; open it again with open_engine")
+
+
+def thresholds_array(thresholds: Thresholds) -> npt.NDArray[np.float32]:
+    """float32 [4], the graph's second input."""
+    return np.array(thresholds.as_tuple(), dtype=np.float32)
+
+
+def output_of(arrays: list[npt.NDArray[Any]]) -> EngineOutput:
+    """Outputs of the graph, in its order and with their batch dimension, as :class:`EngineOutput`."""
+    named = dict(zip(OUTPUT_NAMES, arrays, strict=True))
+    return EngineOutput(
+        semantic=named["semantic"][0],
+        instance=named["instance"][0],
+        segments=named["segments"][0],
+        confidence=named["confidence"][0],
+    )
+
+
+def no_progress(step: str, fraction: float | None) -> None:
+    """Progress that nobody watches."""
+    del step, fraction

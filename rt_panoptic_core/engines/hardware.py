@@ -1,0 +1,158 @@
+"""What this machine offers: CUDA devices, CPU instructions, engine libraries."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
+"""Modules with TensorRT's Python API, in order of preference."""
+
+
+@cache
+def cpu_name() -> str:
+    """Model of the CPU, for example ``AMD EPYC 9R14``."""
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets that the CPU reports, in Linux's names; empty where it reports none."""
+    for line in _cpuinfo():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def cpu_precision() -> tuple[str, str]:
+    """(fastest precision that keeps the results, why) for a network on this CPU."""
+    flags = cpu_flags()
+    for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"), ("bf16", "ARM BF16")):
+        if flag in flags:
+            return "bf16", f"the CPU multiplies bf16 ({name})"
+    return "fp32", "the CPU has no bf16 instructions"
+
+
+def cpu_threads() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def package_version(name: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def missing_openvino() -> str | None:
+    """What OpenVINO lacks to run here, or None."""
+    if find_spec("openvino") is None:
+        return "the module openvino is not installed (pip install openvino)"
+    return None
+
+
+def tensorrt_module() -> str | None:
+    """Name of the TensorRT module to use, or None."""
+    return next((name for name in TENSORRT_MODULES if find_spec(name) is not None), None)
+
+
+def missing_tensorrt_build() -> str | None:
+    """What TensorRT lacks to build an engine here, or None. A build needs no GPU under tensorrt_rtx."""
+    if tensorrt_module() is None:
+        return (
+            "neither module tensorrt nor tensorrt_rtx is installed "
+            "(pip install tensorrt, or tensorrt-rtx for RTX cards)"
+        )
+    return None
+
+
+def missing_tensorrt() -> str | None:
+    """What TensorRT lacks to run an engine here, or None."""
+    if missing := missing_tensorrt_build():
+        return missing
+    if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
+        return "the module cuda.bindings is not installed (pip install cuda-bindings)"
+    return missing_cuda_driver()
+
+
+def missing_cuda_driver() -> str | None:
+    """Why no CUDA device can be used, or None if one can."""
+    if cuda_driver_version() is None:
+        return "no NVIDIA driver is loaded (nvidia-smi would say the same)"
+    if cuda_device_names() == ():
+        return "the NVIDIA driver reports no device"
+    return None
+
+
+def missing_torch_cuda() -> str | None:
+    """What PyTorch lacks to use a CUDA device here, or None."""
+    if missing := missing_cuda_driver():
+        return missing
+    import torch
+
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device that it can use"
+    return None
+
+
+@cache
+def cuda_driver_version() -> str | None:
+    """Version of the loaded NVIDIA driver, or None."""
+    try:
+        return Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip()
+    except OSError:
+        pass
+    try:  # Jetson: no module file, but a device tree and the integrated driver.
+        return Path("/etc/nv_tegra_release").read_text(encoding="ascii").splitlines()[0].strip()
+    except (OSError, IndexError):
+        return None
+
+
+@cache
+def cuda_device_names() -> tuple[str, ...]:
+    """Names of the CUDA devices, by index; empty without a driver or the module cuda.bindings."""
+    if cuda_driver_version() is None:
+        return ()
+    from rt_panoptic_core.engines.cuda import CudaRuntime
+    from rt_panoptic_core.errors import EngineError
+
+    try:
+        return CudaRuntime.device_names()
+    except EngineError:
+        return ()
+
+
+def device_identity(device: str) -> dict[str, str]:
+    """What an engine for ``device`` (``cpu`` or ``cuda:N``) depends on: its name and its driver."""
+    if device == "cpu":
+        return {"device": cpu_name(), "driver": ",".join(sorted(cpu_flags() & _RELEVANT_FLAGS))}
+    names = cuda_device_names()
+    index = int(device.split(":")[1])
+    name = names[index] if index < len(names) else "none"
+    return {"device": name, "driver": cuda_driver_version() or "none"}
+
+
+# CPU features that decide which kernels a compiled model holds.
+_RELEVANT_FLAGS = frozenset(
+    {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+    | {"asimd", "bf16", "i8mm", "sve"}
+)
+
+
+@cache
+def _cpuinfo() -> tuple[str, ...]:
+    try:
+        return tuple(Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return ()

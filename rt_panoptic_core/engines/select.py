@@ -1,0 +1,158 @@
+"""Which engine to use here, and opening it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
+from rt_panoptic_core.engines import hardware
+from rt_panoptic_core.engines.base import Engine, Progress, no_progress
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, EngineSpec
+from rt_panoptic_core.errors import ConfigError, EngineError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An engine, its precision and device, and in words why it was chosen."""
+
+    engine: str
+    precision: str
+    device: str
+    reason: str
+
+
+def select_engine(
+    engine: str = "auto", precision: str | None = None, device: str | None = None
+) -> Selection:
+    """The engine to use here: the one that is named, or the fastest that works.
+
+    ``auto`` takes TensorRT if its module and a CUDA device are there, then PyTorch on CUDA, then OpenVINO
+    on the CPU, then PyTorch on the CPU. A precision that is not named is the fastest that the device
+    computes natively and that keeps the results: never int8, which costs quality.
+
+    Raises:
+        ConfigError: an unknown engine, precision or device.
+        EngineError: nothing that fits can run here; what is missing is named.
+    """
+    if engine != "auto" and engine not in ENGINES:
+        raise ConfigError(f"engine {engine!r}: it must be auto or one of {', '.join(ENGINES)}")
+    if precision is not None and precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    passed_over: list[str] = []
+    for name, where in _candidates(engine, device):
+        missing = missing_for(name, where, precision)
+        if missing is None:
+            chosen, why = _precision_for(where, precision)
+            skipped = "".join(f"; not {other}" for other in passed_over)
+            return Selection(name, chosen, where, f"{name} on {where} in {chosen}: {why}{skipped}")
+        passed_over.append(f"{name} on {where}: {missing}")
+    raise EngineError("; ".join(passed_over))
+
+
+def missing_for(engine: str, device: str, precision: str | None = None) -> str | None:
+    """What ``engine`` lacks to run on ``device`` here (in ``precision``, if given), or None."""
+    on_cpu = device == "cpu"
+    if engine == "openvino":
+        if not on_cpu:
+            return "OpenVINO runs on the CPU here; use device cpu"
+        if precision == "fp16":
+            return "the CPU computes no fp16; use bf16, fp32 or int8"
+        return hardware.missing_openvino()
+    if engine == "tensorrt":
+        if on_cpu:
+            return "TensorRT runs on CUDA devices only"
+        return hardware.missing_tensorrt() or _missing_device(device)
+    if precision == "int8":
+        return "PyTorch runs no int8 here; use openvino or tensorrt"
+    if on_cpu:
+        return "fp16 is for CUDA devices; use bf16 or fp32" if precision == "fp16" else None
+    return hardware.missing_torch_cuda() or _missing_device(device)
+
+
+def _missing_device(device: str) -> str | None:
+    names = hardware.cuda_device_names()
+    if names and int(device.split(":")[1]) >= len(names):
+        return f"the devices here are cuda:0 to cuda:{len(names) - 1}"
+    return None
+
+
+def _candidates(engine: str, device: str | None) -> list[tuple[str, str]]:
+    cuda = device if device is not None else "cuda:0"
+    everything = [("tensorrt", cuda), ("pytorch", cuda), ("openvino", "cpu"), ("pytorch", "cpu")]
+    if device == "cuda":
+        device = cuda = "cuda:0"
+    if device is not None:
+        _check_device(device)
+        if engine != "auto":
+            return [(engine, device)]
+        return [(name, where) for name, where in everything if where == device]
+    return [(name, where) for name, where in everything if engine in ("auto", name)]
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu" and not (device.startswith("cuda:") and device[5:].isdecimal()):
+        raise ConfigError(f"device {device!r}: it must be 'cpu' or 'cuda:N'")
+
+
+def _precision_for(device: str, precision: str | None) -> tuple[str, str]:
+    if precision is not None:
+        return precision, "as asked"
+    if device == "cpu":
+        return hardware.cpu_precision()
+    return "fp16", "CUDA devices are fastest in fp16"
+
+
+def open_engine(
+    checkpoint: Checkpoint | str | os.PathLike[str] | None,
+    image_size: tuple[int, int],
+    engine: str = "auto",
+    precision: str | None = None,
+    device: str | None = None,
+    *,
+    mode: str = "latency",
+    threads: int | None = None,
+    calibration: str | os.PathLike[str] | None = None,
+    progress: Progress = no_progress,
+) -> Engine:
+    """A ready engine for images of ``image_size``, built now or taken from the cache.
+
+    Args:
+        checkpoint: a loaded one, its path, the name of a shipped model, or None for the default model.
+        image_size: (height, width) of the images; id maps have the same size.
+        engine: ``auto`` or one of :data:`ENGINES`.
+        precision: one of :data:`PRECISIONS`; None = the fastest that keeps the results.
+        device: ``cpu`` or ``cuda:N``; None = the engine's best.
+        mode: ``latency`` or ``throughput`` (OpenVINO).
+        threads: CPU threads; None = all that the process may use.
+        calibration: folder of images that int8 is calibrated on; needed where the cache has no engine yet.
+        progress: told what a build is doing.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: an unknown engine or precision, or a size out of range.
+        EngineError: the engine cannot be built or run here; what is missing is named.
+    """
+    chosen = select_engine(engine, precision, device)
+    spec = EngineSpec(
+        image_size=image_size,
+        engine=chosen.engine,
+        precision=chosen.precision,
+        device=chosen.device,
+        mode=mode,
+        threads=threads,
+    )
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint)
+    # The libraries are heavy; only the chosen one is imported.
+    if spec.engine == "pytorch":
+        from rt_panoptic_core.engines.pytorch_engine import open_pytorch
+
+        return open_pytorch(checkpoint, spec)
+    if spec.engine == "openvino":
+        from rt_panoptic_core.engines.openvino_engine import open_openvino
+
+        return open_openvino(checkpoint, spec, calibration=calibration, progress=progress)
+    from rt_panoptic_core.engines.tensorrt_engine import open_tensorrt
+
+    return open_tensorrt(checkpoint, spec, calibration=calibration, progress=progress)
