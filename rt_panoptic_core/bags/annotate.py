@@ -60,7 +60,7 @@ class ResultTopics(NamedTuple):
 
 
 def result_topics(image_topics: list[str], prefix: str = PREFIX) -> dict[str, ResultTopics]:
-    """Result topics by image topic: below ``prefix``, and below the image topic's name where there are several."""
+    """Result topics by image topic: below ``prefix``; of several, each below its own name there."""
     if len(image_topics) == 1:
         return {image_topics[0]: ResultTopics.below(prefix)}
     return {topic: ResultTopics.below(f"{prefix}/{topic.strip('/')}") for topic in image_topics}

@@ -123,7 +123,7 @@ def write_csv(path: Path, records: Iterable[FrameRecord], taxonomy: Taxonomy) ->
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*_COLUMNS, *(f"share {name}" for name in taxonomy.names)])
     for record in records:
-        shares = list(record.shares) or [None] * len(taxonomy)
+        shares: list[float | None] = list(record.shares) or [None] * len(taxonomy)
         values = [getattr(record, column) for column in _COLUMNS]
         table.writerow([_cell(value) for value in (*values, *shares)])
     write_text(path, text.getvalue())

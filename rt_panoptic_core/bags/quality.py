@@ -1,0 +1,133 @@
+"""The quality measures over the frames of a bag that have ground truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.bags.ground_truth import GroundTruth
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.evaluation.frame import Frame
+from rt_panoptic_core.evaluation.instance_ap import InstanceAP, instances_of_frame
+from rt_panoptic_core.evaluation.overlaps import overlaps
+from rt_panoptic_core.evaluation.panoptic_quality import MeanQuality, PanopticQuality
+from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.taxonomy import Taxonomy
+
+
+class TruthQuality:
+    """PQ, mIoU, AP and video PQ of frames given in order."""
+
+    def __init__(self, taxonomy: Taxonomy, windows: Sequence[int], *, has_instances: bool) -> None:
+        """Start with nothing counted."""
+        self._taxonomy = taxonomy
+        self._has_instances = has_instances
+        self._windows = tuple(windows)
+        self._panoptic = PanopticQuality.for_taxonomy(taxonomy)
+        self._semantic = SemanticIoU.for_taxonomy(taxonomy)
+        self._instance = InstanceAP.for_taxonomy(taxonomy)
+        self.frames = 0
+
+    def add(
+        self, truth: GroundTruth, image: npt.NDArray[np.uint8], result: PanopticResult
+    ) -> tuple[float | None, float | None, float | None, float | None]:
+        """PQ, SQ, RQ and mIoU of this frame alone, after counting it; None where not defined.
+
+        Raises:
+            ImageError: truth and result are of different sizes.
+            DatasetError: the truth has a class that there is not.
+        """
+        sample = as_sample(truth, image)
+        frame = Frame.of(sample, result, self._taxonomy)
+        alone = PanopticQuality.for_taxonomy(self._taxonomy)
+        alone.add(frame.matches, frame.truth, frame.predicted)
+        self._panoptic.merge(alone)
+        semantic = SemanticIoU.for_taxonomy(self._taxonomy)
+        semantic.update(sample.semantic, result.semantic)
+        self._semantic.merge(semantic)
+        if self._has_instances:
+            self._instance.update(frame.truth, instances_of_frame(frame))
+        self.frames += 1
+        mean = alone.result().all
+        return (
+            _finite(mean.pq),
+            _finite(mean.sq),
+            _finite(mean.rq),
+            _finite(semantic.result().mean_iou),
+        )
+
+    def interrupt(self) -> None:
+        """The next frame does not follow the last one: no window reaches over the break."""
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data; NaN where nothing was counted."""
+        panoptic = self._panoptic.result()
+        semantic = self._semantic.result()
+        instance = self._instance.result()
+        return {
+            "frames": self.frames,
+            "panoptic": {
+                "all": _mean(panoptic.all),
+                "things": _mean(panoptic.things) if self._has_instances else None,
+                "stuff": _mean(panoptic.stuff),
+            },
+            "mean_iou": semantic.mean_iou,
+            "pixel_accuracy": semantic.pixel_accuracy,
+            "ap": instance.ap if self._has_instances else None,
+            "ap50": instance.ap50 if self._has_instances else None,
+            "classes": {
+                quality.name: {
+                    "pq": quality.pq,
+                    "sq": quality.sq,
+                    "rq": quality.rq,
+                    "iou": float(semantic.per_class[quality.class_id]),
+                    "ap": instance.per_class.get(quality.class_id, math.nan),
+                    "tp": quality.tp,
+                    "fp": quality.fp,
+                    "fn": quality.fn,
+                }
+                for quality in panoptic.per_class
+                if quality.tp + quality.fp + quality.fn
+            },
+        }
+
+
+def as_sample(truth: GroundTruth, image: npt.NDArray[np.uint8]) -> PanopticSample:
+    """The truth as a data set would give it: each instance has the class of most of its pixels."""
+    if truth.instance is None:
+        nothing = np.zeros(truth.semantic.shape, dtype=np.int32)
+        return PanopticSample(str(truth.stamp), image, truth.semantic, nothing, (), False)
+    shared = overlaps(truth.instance, truth.semantic)
+    best: dict[int, tuple[int, int]] = {}
+    for instance_id, class_id, pixels in zip(
+        shared.truth_ids.tolist(),
+        shared.predicted_ids.tolist(),
+        shared.pixels.tolist(),
+        strict=True,
+    ):
+        if instance_id and pixels > best.get(instance_id, (0, 0))[0]:
+            best[instance_id] = (pixels, class_id)
+    # An instance that lies on void belongs to no class of the model: it is void itself.
+    void = [instance_id for instance_id, (_, class_id) in best.items() if class_id == 255]
+    instance = truth.instance
+    if void:
+        instance = np.where(np.isin(instance, void), 0, instance)
+    annotations = tuple(
+        InstanceAnnotation(instance_id, class_id)
+        for instance_id, (_, class_id) in best.items()
+        if class_id != 255
+    )
+    return PanopticSample(str(truth.stamp), image, truth.semantic, instance, annotations)
+
+
+def _mean(mean: MeanQuality) -> dict[str, float]:
+    return {"pq": mean.pq, "sq": mean.sq, "rq": mean.rq, "classes": mean.n}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
