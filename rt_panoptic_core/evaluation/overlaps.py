@@ -1,0 +1,87 @@
+"""How the segments of two id maps overlap: what every measure here counts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Segment(NamedTuple):
+    """What a measure knows of a segment: class id, area in pixels, and whether it is a crowd region."""
+
+    class_id: int
+    area: int
+    is_crowd: bool = False
+
+
+class Overlaps(NamedTuple):
+    """Pixels that pairs of ids share; only pairs that share any, by rising ids.
+
+    Attributes:
+        truth_ids: int64 [K].
+        predicted_ids: int64 [K].
+        pixels: int64 [K].
+    """
+
+    truth_ids: npt.NDArray[np.int64]
+    predicted_ids: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.int64]
+
+    def predicted_areas(self) -> dict[int, int]:
+        """Area of every predicted id, void included."""
+        return _totals(self.predicted_ids, self.pixels)
+
+    def truth_areas(self) -> dict[int, int]:
+        """Area of every true id, void included."""
+        return _totals(self.truth_ids, self.pixels)
+
+    def as_dict(self) -> dict[tuple[int, int], int]:
+        """Shared pixels by ``(truth id, predicted id)``."""
+        pairs = zip(self.truth_ids.tolist(), self.predicted_ids.tolist(), strict=True)
+        return dict(zip(pairs, self.pixels.tolist(), strict=True))
+
+
+def overlaps(
+    truth_ids: npt.NDArray[np.integer[Any]], predicted_ids: npt.NDArray[np.integer[Any]]
+) -> Overlaps:
+    """Joint histogram of two id maps.
+
+    Neighbours along a row mostly have the same pair of ids, so the maps are cut into runs first and
+    only the runs are sorted: some thousands of them instead of all pixels.
+
+    Args:
+        truth_ids: integers of any shape, in 0 … 2^31 - 1.
+        predicted_ids: integers of the same shape, in 0 … 2^31 - 1.
+    """
+    keys = truth_ids.reshape(-1).astype(np.int64)
+    np.left_shift(keys, 32, out=keys)
+    np.bitwise_or(keys, predicted_ids.reshape(-1), out=keys, casting="unsafe")
+    if not keys.size:
+        return Overlaps(keys, keys, keys)
+    starts = np.concatenate(([0], np.flatnonzero(keys[1:] != keys[:-1]) + 1))
+    pairs, group = np.unique(keys[starts], return_inverse=True)
+    lengths = np.diff(starts, append=keys.size)
+    # Sums below 2^53 are exact in bincount's doubles.
+    pixels = np.bincount(group, weights=lengths, minlength=len(pairs)).astype(np.int64)
+    return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, pixels)
+
+
+def add_overlaps(parts: Iterable[Overlaps]) -> Overlaps:
+    """Joint histogram of several maps taken as one, from the histogram of each."""
+    listed = list(parts)
+    truth = np.concatenate([part.truth_ids for part in listed])
+    predicted = np.concatenate([part.predicted_ids for part in listed])
+    pixels = np.concatenate([part.pixels for part in listed])
+    pairs, group = np.unique((truth << 32) | predicted, return_inverse=True)
+    total = np.zeros(len(pairs), dtype=np.int64)
+    np.add.at(total, group, pixels)
+    return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, total)
+
+
+def _totals(ids: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> dict[int, int]:
+    values, group = np.unique(ids, return_inverse=True)
+    totals = np.bincount(group, weights=pixels, minlength=len(values)).astype(np.int64)
+    return dict(zip(values.tolist(), totals.tolist(), strict=True))

@@ -1,0 +1,194 @@
+"""Panoptic quality: how well segments are found (RQ) and how well they fit (SQ); PQ = SQ · RQ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import TaxonomyError
+from rt_panoptic_core.evaluation.matching import SegmentMatches, match_segments
+from rt_panoptic_core.evaluation.overlaps import Segment, overlaps
+from rt_panoptic_core.taxonomy import Taxonomy
+
+# A double in (0.5, 1] is a whole multiple of 2^-53, and every larger one of a power above it: sums of
+# matched IoUs as integers of this unit are exact, so their order and grouping cannot matter.
+_IOU_UNITS = 1 << 53
+
+
+@dataclass(frozen=True)
+class ClassQuality:
+    """Panoptic quality of one class, in [0, 1]; nan where the class never occurs on either side."""
+
+    class_id: int
+    name: str
+    is_thing: bool
+    pq: float
+    sq: float
+    rq: float
+    tp: int
+    fp: int
+    fn: int
+
+
+@dataclass(frozen=True)
+class MeanQuality:
+    """Mean over the ``n`` classes that occur on either side, in [0, 1]; nan where none does."""
+
+    pq: float
+    sq: float
+    rq: float
+    n: int
+    tp: int
+    fp: int
+    fn: int
+
+
+@dataclass(frozen=True)
+class PanopticQualityResult:
+    """Panoptic quality over all classes, over things, over stuff, and of each class by class id."""
+
+    all: MeanQuality
+    things: MeanQuality
+    stuff: MeanQuality
+    per_class: tuple[ClassQuality, ...]
+
+
+class PanopticQuality:
+    """Panoptic quality over a stream of images (Kirillov et al., CVPR 2019), as panopticapi counts it.
+
+    ::
+
+        quality = PanopticQuality.for_taxonomy(taxonomy)
+        for sample, result in pairs:
+            quality.add(Frame.of(sample, result, taxonomy).matches)
+        print(quality.result().all.pq)
+
+    Counting is in integers throughout: any order of images and any grouping of :meth:`merge` give the
+    same result to the last bit.
+    """
+
+    def __init__(self, class_names: Sequence[str], is_thing: Sequence[bool]) -> None:
+        """Start with nothing counted.
+
+        Args:
+            class_names: names by class id.
+            is_thing: whether a class is a thing, by class id.
+        """
+        if len(class_names) != len(is_thing):
+            raise TaxonomyError(f"{len(class_names)} class names but {len(is_thing)} thing flags")
+        self.class_names = tuple(class_names)
+        self.is_thing = tuple(bool(flag) for flag in is_thing)
+        self.reset()
+
+    @classmethod
+    def for_taxonomy(cls, taxonomy: Taxonomy) -> PanopticQuality:
+        """Quality over the classes of ``taxonomy``."""
+        return cls(taxonomy.names, [category.is_thing for category in taxonomy])
+
+    def reset(self) -> None:
+        """Forget everything counted."""
+        self._counts = np.zeros((len(self.class_names), 3), dtype=np.int64)
+        self._iou_units = [0] * len(self.class_names)
+
+    def update(
+        self,
+        truth_ids: npt.NDArray[np.integer[Any]],
+        truth: Mapping[int, Segment],
+        predicted_ids: npt.NDArray[np.integer[Any]],
+        predicted: Mapping[int, Segment],
+    ) -> SegmentMatches:
+        """Count one image and return its matches.
+
+        Args:
+            truth_ids: integers [H, W]; 0 is void.
+            truth: the true segments by id.
+            predicted_ids: integers [H, W]; 0 is void.
+            predicted: the predicted segments by id.
+        """
+        matches = match_segments(overlaps(truth_ids, predicted_ids), truth, predicted)
+        self.add(matches, truth, predicted)
+        return matches
+
+    def add(
+        self,
+        matches: SegmentMatches,
+        truth: Mapping[int, Segment],
+        predicted: Mapping[int, Segment],
+    ) -> None:
+        """Count the matches of one image whose segments are ``truth`` and ``predicted``."""
+        for match in matches.matched:
+            self._counts[match.class_id, 0] += 1
+            self._iou_units[match.class_id] += int(match.iou * _IOU_UNITS)
+        for predicted_id in matches.spurious:
+            self._counts[predicted[predicted_id].class_id, 1] += 1
+        for truth_id in matches.missed:
+            self._counts[truth[truth_id].class_id, 2] += 1
+
+    def merge(self, other: PanopticQuality) -> None:
+        """Add all that ``other`` counted.
+
+        Raises:
+            TaxonomyError: ``other`` counts other classes.
+        """
+        if (self.class_names, self.is_thing) != (other.class_names, other.is_thing):
+            raise TaxonomyError(
+                f"panoptic quality over {len(other.class_names)} classes cannot be merged into one "
+                f"over {len(self.class_names)} classes: they are not the same"
+            )
+        self._counts += other._counts
+        self._iou_units = [a + b for a, b in zip(self._iou_units, other._iou_units, strict=True)]
+
+    def counts(self) -> dict[int, tuple[int, int, int, float]]:
+        """``(tp, fp, fn, sum of the matches' IoU)`` by class id, classes with any count only."""
+        return {
+            class_id: (int(tp), int(fp), int(fn), self._iou_units[class_id] / _IOU_UNITS)
+            for class_id, (tp, fp, fn) in enumerate(self._counts)
+            if tp or fp or fn
+        }
+
+    def result(self) -> PanopticQualityResult:
+        """PQ, SQ and RQ of all that was counted.
+
+        Per class ``PQ = sum of IoU / (tp + fp / 2 + fn / 2)``, ``SQ = sum of IoU / tp`` (0 without a
+        match), ``RQ = tp / (tp + fp / 2 + fn / 2)``; the means run over the classes with any count.
+        """
+        per_class = []
+        for class_id, (name, is_thing) in enumerate(
+            zip(self.class_names, self.is_thing, strict=True)
+        ):
+            tp, fp, fn = (int(count) for count in self._counts[class_id])
+            pq = sq = rq = math.nan
+            if tp + fp + fn:
+                iou = self._iou_units[class_id] / _IOU_UNITS
+                segments = tp + 0.5 * fp + 0.5 * fn
+                pq, sq, rq = iou / segments, (iou / tp if tp else 0.0), tp / segments
+            per_class.append(ClassQuality(class_id, name, is_thing, pq, sq, rq, tp, fp, fn))
+        return PanopticQualityResult(
+            all=_mean(per_class),
+            things=_mean([quality for quality in per_class if quality.is_thing]),
+            stuff=_mean([quality for quality in per_class if not quality.is_thing]),
+            per_class=tuple(per_class),
+        )
+
+
+def _mean(classes: Sequence[ClassQuality]) -> MeanQuality:
+    counted = [quality for quality in classes if quality.tp + quality.fp + quality.fn]
+    n = len(counted)
+
+    def mean(values: list[float]) -> float:
+        return math.fsum(values) / n if n else math.nan
+
+    return MeanQuality(
+        pq=mean([quality.pq for quality in counted]),
+        sq=mean([quality.sq for quality in counted]),
+        rq=mean([quality.rq for quality in counted]),
+        n=n,
+        tp=sum(quality.tp for quality in counted),
+        fp=sum(quality.fp for quality in counted),
+        fn=sum(quality.fn for quality in counted),
+    )
