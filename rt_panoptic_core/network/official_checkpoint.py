@@ -73,9 +73,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             "save the state_dict alone, or get the file again from where it is published"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
-        first_line = (str(error).splitlines() or ["it is empty"])[0]
+        # PyTorch's message is a paragraph; its first sentence says it.
+        reason = str(error).split(". ")[0].split("\n")[0] or "it is empty"
         raise CheckpointError(
-            f"{name}: not a readable PyTorch file, or cut short ({first_line}); copy it again"
+            f"{name}: not a readable PyTorch file, or cut short ({reason}); copy it again"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
