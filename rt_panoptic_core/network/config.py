@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from rt_panoptic_core.errors import ConfigError
@@ -138,7 +138,8 @@ def config_from_dict(kind: Any, data: Mapping[str, Any]) -> Any:
         )
     values: dict[str, Any] = {}
     for name, value in data.items():
-        expected = type(known[name].default)
+        default, factory = known[name].default, known[name].default_factory
+        expected = type(default if factory is MISSING else factory())
         if isinstance(value, list):
             value = tuple(value)
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
