@@ -131,12 +131,12 @@ def decode_image(
     raise ImageError(f"encoding {encoding!r} is not supported; one of {', '.join(ENCODINGS)}")
 
 
-def decode_compressed(image_format: str, data: Buffer) -> UInt8Array:
+def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False) -> UInt8Array:
     """RGB image of a ``sensor_msgs/CompressedImage``'s fields: uint8 [H, W, 3], contiguous.
 
     The content decides, not ``image_format`` (drivers leave it empty, or write ``rgb8; jpeg
-    compressed bgr8``): it only helps the error's wording. A rotation in EXIF is not applied, since
-    the pixels would no longer fit camera_info.
+    compressed bgr8``): it only helps the error's wording. A rotation in EXIF is not applied unless
+    ``oriented``: a camera's pixels would no longer fit camera_info, while a photo should stand upright.
 
     Raises:
         ImageError: neither JPEG nor PNG, cut off, or damaged.
@@ -157,7 +157,7 @@ def decode_compressed(image_format: str, data: Buffer) -> UInt8Array:
         )
     if not complete:
         raise ImageError(f"compressed image: the {kind} of {content.size} bytes is cut off")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR if oriented else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(content, flags)
     except cv2.error as error:

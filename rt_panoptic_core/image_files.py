@@ -1,0 +1,168 @@
+"""Pictures and videos on disk: finding them, and reading them as RGB or saying what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import ImageError
+from rt_panoptic_core.image_codec import decode_compressed
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+
+_SELF_CHECKED = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
+"""How files begin whose decoder would fill up what is missing and call it a success."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A picture or video to work on.
+
+    Attributes:
+        path: of the file.
+        name: unique among the inputs, without suffix; below a folder that was named, the path from there.
+        kind: ``image`` or ``video``, by the suffix.
+    """
+
+    path: Path
+    name: str
+    kind: Literal["image", "video"]
+
+
+def find_inputs(
+    inputs: Iterable[str | os.PathLike[str]], *, leave_out: Path | None = None
+) -> tuple[list[InputFile], list[str]]:
+    """(files, problems): what ``inputs`` name, folders searched to their depth, in order of their names.
+
+    A file named twice is taken once. Of two files that would have one name, the second gets its suffix
+    too (``a.png`` beside ``a.jpg`` is ``a_png``), and a number where that is not enough.
+
+    Args:
+        inputs: files and folders.
+        leave_out: a folder whose content is not searched: where the results go.
+
+    Returns:
+        The files, and a line for every input that is missing, of an unknown kind, or an empty folder.
+    """
+    files: list[InputFile] = []
+    problems: list[str] = []
+    names: set[str] = set()
+    seen: set[Path] = set()
+    skipped = leave_out.resolve() if leave_out is not None else None
+
+    def add(path: Path, name: str) -> bool:
+        kind = _kind(path)
+        if kind is None:
+            return False
+        resolved = path.resolve()
+        if resolved in seen:
+            return True
+        seen.add(resolved)
+        unique = name
+        if unique in names:
+            unique = f"{name}_{path.suffix[1:].lower()}"
+        number = 2
+        while unique in names:
+            unique = f"{name}_{number}"
+            number += 1
+        names.add(unique)
+        files.append(InputFile(path, unique, kind))
+        return True
+
+    for item in inputs:
+        path = Path(item)
+        if path.is_dir():
+            found = False
+            for below in sorted(path.rglob("*")):
+                if skipped is not None and skipped in below.resolve().parents:
+                    continue
+                if below.is_file() and add(
+                    below, below.relative_to(path).with_suffix("").as_posix()
+                ):
+                    found = True
+            if not found:
+                problems.append(f"{path}: the folder holds no pictures or videos")
+        elif not path.exists():
+            problems.append(f"{path}: there is no such file or folder")
+        elif not add(path, path.stem):
+            known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+            problems.append(f"{path}: neither picture nor video by its suffix (known: {known})")
+    return files, problems
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """A picture as uint8 [H, W, 3] RGB, turned as its EXIF says; 16 bits become 8, transparency is dropped.
+
+    Raises:
+        ImageError: the file cannot be read, is cut off, damaged, or no picture; it is named.
+    """
+    name = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if data.startswith(_SELF_CHECKED):
+        try:
+            return decode_compressed("", data, oriented=True)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from error
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise ImageError(f"{name}: damaged, or of a format that cannot be decoded here")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+class Video:
+    """A video file: its rate, its length as far as the file tells, and its frames."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open ``path``.
+
+        Raises:
+            ImageError: it is no video that can be decoded here; it is named.
+        """
+        self.path = Path(path)
+        self._capture = cv2.VideoCapture(os.fspath(path))
+        if not self._capture.isOpened():
+            raise ImageError(f"{self.path}: not a video, damaged, or of a codec unknown here")
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.fps: float | None = float(rate) if 0 < rate < 1000 else None
+        self.length: int | None = int(count) if 0 < count < 1e9 else None
+
+    def frames(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The frames, uint8 [H, W, 3] RGB, once, until the end or until the file can be read no further."""
+        try:
+            while True:
+                there, pixels = self._capture.read()
+                if not there:
+                    return
+                yield np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        finally:
+            self._capture.release()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._capture.release()
+
+
+def _kind(path: Path) -> Literal["image", "video"] | None:
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    return None
