@@ -37,3 +37,7 @@ class DatasetError(PanopticError, ValueError):
 
 class BagError(PanopticError, ValueError):
     """A recording cannot be read or written."""
+
+
+class TrainingError(PanopticError, RuntimeError):
+    """Training cannot go on: the loss or the gradient is not finite, or a run does not fit its files."""

@@ -1,0 +1,76 @@
+"""``rt-panoptic train``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "--config", required=True, metavar="YAML", help="the run, for example config/train/….yaml"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change one setting, for example data.cityscapes_root=/data/cityscapes",
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="the same as --set output=FOLDER")
+    parser.add_argument(
+        "--restart", action="store_true", help="do not go on from the output's last.ckpt"
+    )
+    parser.add_argument("--devices", default="auto", help="number of devices, or 'auto'")
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
+    parser.add_argument("--nodes", type=int, default=1, help="machines that take part")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--check", action="store_true", help="read configuration and data sets, then stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print where the model is and how good."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rt_panoptic_core.taxonomy import Taxonomy
+    from rt_panoptic_core.training.configuration import load_config
+
+    changes = [*args.set, *([f"output={args.output}"] if args.output else [])]
+    config = load_config(args.config, changes)
+    console = Console(stderr=True)
+    if args.check:
+        from rt_panoptic_core.training.data import PanopticDataModule
+
+        data = PanopticDataModule(config, Taxonomy.load(config.taxonomy))
+        for source, length in zip(config.data.train, data.train_lengths, strict=True):
+            console.print(f"train       {source.label}: {length} samples")
+        for source, length in zip(config.data.validation, data.validation_lengths, strict=True):
+            console.print(f"validation  {source.label}: {length} samples")
+        return 0
+
+    from rt_panoptic_core.training.run import train
+
+    if args.restart:
+        shutil.rmtree(Path(config.output), ignore_errors=True)
+    devices = args.devices if args.devices == "auto" else int(args.devices)
+    result = train(
+        config,
+        progress=not args.quiet and sys.stderr.isatty(),
+        devices=devices,
+        accelerator=args.accelerator,
+        nodes=args.nodes,
+    )
+    table = Table("validation", "PQ", "PQ things", "PQ stuff", "mIoU")
+    for label, values in result.measures.items():
+        cells = (values.get(name) for name in ("pq", "pq_things", "pq_stuff", "miou"))
+        table.add_row(label, *("" if v is None else f"{100 * v:.1f}" for v in cells))
+    if result.measures:
+        Console().print(table)
+    print(result.model)
+    return 0

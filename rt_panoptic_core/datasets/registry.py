@@ -1,0 +1,63 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from rt_panoptic_core.datasets.sample import PanopticDataset
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.taxonomy import Taxonomy
+
+# Kind -> (module, opener): an opener takes (root, split, taxonomy, **options). Modules are imported when
+# their kind is opened.
+_KINDS: dict[str, tuple[str, str]] = {
+    "cityscapes": ("cityscapes", "open_cityscapes"),
+    "coco": ("coco_panoptic", "open_coco"),
+    "coco_panoptic": ("coco_panoptic", "open_coco_panoptic"),
+    "camvid": ("camvid", "open_camvid"),
+    "generated_streets": ("generated_streets", "open_generated_streets"),
+}
+
+DATASET_KINDS = tuple(_KINDS)
+"""Names that :func:`open_dataset` knows."""
+
+
+def open_dataset(
+    kind: str,
+    root: str | os.PathLike[str] | None = None,
+    split: str = "train",
+    taxonomy: Taxonomy | None = None,
+    **options: Any,
+) -> PanopticDataset:
+    """The data set of ``kind``, its files checked.
+
+    Args:
+        kind: one of :data:`DATASET_KINDS`.
+        root: its folder; None for ``generated_streets``, which has no files.
+        split: ``train``, ``val``, … as the data set names its parts.
+        taxonomy: label set that the samples are to use; None for the data set's own.
+        options: more arguments of the kind, for example ``length`` and ``size`` of generated streets.
+
+    Raises:
+        ConfigError: an unknown kind or option, or no root where one is needed.
+        DatasetError: files are missing or unreadable: all of them are named.
+    """
+    if kind not in _KINDS:
+        raise ConfigError(f"data set {kind!r}: unknown; one of {', '.join(DATASET_KINDS)}")
+    if root is None and kind != "generated_streets":
+        raise ConfigError(f"data set {kind!r}: it needs 'root', the folder that its files are in")
+    module, name = _KINDS[kind]
+    opener: Callable[..., PanopticDataset] = getattr(
+        import_module(f"rt_panoptic_core.datasets.{module}"), name
+    )
+    known = set(inspect.signature(opener).parameters) - {"root", "split", "taxonomy"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(
+            f"data set {kind!r}: unknown option {unknown[0]!r}; one of {', '.join(sorted(known)) or 'none'}"
+        )
+    return opener(root, split, taxonomy, **options)

@@ -1,0 +1,265 @@
+"""What happens around the steps: averaging, checkpoints, curves, pictures, timing."""
+
+# Lightning calls these hooks with everything it has.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from rt_panoptic_core.checkpoint import save_checkpoint
+from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.files import replaced_when_complete, write_json
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.training.configuration import TrainingConfig
+from rt_panoptic_core.training.module import PanopticModule
+from rt_panoptic_core.visualization.overlay import draw_overlay
+
+
+class ExponentialAverage(WeightAveraging):
+    """Averaged weights, w̄ ← d·w̄ + (1 − d)·w after every update; they are what is evaluated.
+
+    d rises as (1 + n) / (10 + n) up to ``decay``: an average over the first steps would otherwise
+    remember the random start for thousands of them.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+            n = float(count)
+            held = min(decay, (1 + n) / (10 + n))
+            return averaged * held + current * (1 - held)
+
+        super().__init__(avg_fn=average)
+
+
+class ModelWriter(L.Callback):
+    """Writes the model (safetensors, ready for use) when its evaluation is the best so far."""
+
+    def __init__(self, folder: Path, config: TrainingConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.best = -1.0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write ``best.safetensors`` if ``pq`` rose."""
+        assert isinstance(pl_module, PanopticModule)
+        quality = float(trainer.callback_metrics.get("pq", torch.tensor(-1.0)))
+        if trainer.sanity_checking or quality <= self.best:
+            return
+        self.best = quality
+        if trainer.is_global_zero:
+            self.write(self.folder / "best.safetensors", trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write ``final.safetensors``."""
+        assert isinstance(pl_module, PanopticModule)
+        if trainer.is_global_zero:
+            self.write(self.folder / "final.safetensors", trainer, pl_module)
+
+    def write(self, path: Path, trainer: L.Trainer, module: PanopticModule) -> None:
+        """Write the averaged weights, or the present ones where nothing is averaged."""
+        found: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        average = next((c for c in found if isinstance(c, WeightAveraging)), None)
+        network = module.network
+        if average is not None and average._average_model is not None:
+            averaged = average._average_model.module
+            assert isinstance(averaged, PanopticModule)
+            network = averaged.network
+        metadata = {
+            "description": f"{self.config.name}, {trainer.global_step} updates",
+            **self.config.metadata,
+        }
+        save_checkpoint(path, network, inference=self.config.inference, metadata=metadata)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best quality, for the checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best quality of the run that goes on."""
+        self.best = float(state_dict["best"])
+
+
+class Curves(L.Callback):
+    """Keeps ``history.json`` beside the checkpoints: step, seconds, losses and every evaluation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "history.json"
+        self.evaluations: list[dict[str, Any]] = []
+        self.losses: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._since = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Keep the logged losses."""
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
+        assert isinstance(pl_module, PanopticModule)
+        every = pl_module.config.evaluation.log_every
+        if batch_idx % every == 0:
+            values = {
+                name.removeprefix("loss/"): round(float(value), 5)
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("loss/")
+            }
+            self.losses.append({"step": trainer.global_step, **values})
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the measures and write the file."""
+        assert isinstance(pl_module, PanopticModule)
+        if trainer.sanity_checking:
+            return
+        measured = {
+            label: {name: None if np.isnan(v) else round(v, 4) for name, v in values.items()}
+            for label, values in pl_module.results.items()
+        }
+        self.evaluations.append(
+            {"step": trainer.global_step, "seconds": round(self.seconds), **measured}
+        )
+        self._since = time.monotonic()
+        if trainer.is_global_zero:
+            write_json(self.path, {"evaluations": self.evaluations, "losses": self.losses})
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was kept, for the checkpoint."""
+        return {
+            "evaluations": self.evaluations,
+            "losses": self.losses,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what the earlier part of the run kept."""
+        self.evaluations = list(state_dict["evaluations"])
+        self.losses = list(state_dict["losses"])
+        self.seconds = float(state_dict["seconds"])
+
+
+class Pictures(L.Callback):
+    """Writes results of the first samples of every validation set: image, truth, prediction."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder / "pictures"
+        self.count = count
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw one sample if it is among the first."""
+        assert isinstance(pl_module, PanopticModule)
+        if batch_idx >= self.count or not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        result = pl_module.last_result
+        assert isinstance(batch, PanopticSample)
+        assert result is not None
+        taxonomy = pl_module.network.taxonomy
+        truth = PanopticResult(batch.semantic, batch.instance.astype(np.uint16))
+        parts = [
+            batch.image,
+            draw_overlay(batch.image, truth, taxonomy, names=False),
+            draw_overlay(batch.image, result, taxonomy),
+        ]
+        picture = np.concatenate(parts, axis=1)
+        label = pl_module.config.data.validation[dataloader_idx].label
+        with replaced_when_complete(self.folder / f"{label}_{batch_idx}.jpg") as path:
+            cv2.imwrite(str(path), np.ascontiguousarray(picture[..., ::-1]))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(
+                    f"{label}/{batch_idx}", picture, trainer.global_step, dataformats="HWC"
+                )
+
+
+class DataWait(L.Callback):
+    """Measures the share of the time that training waits for data."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self.worked = 0.0
+        self._mark: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Waiting over waiting and working, in [0, 1]."""
+        total = self.waited + self.worked
+        return self.waited / total if total else 0.0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The batch is here: waiting ends."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self.waited += now - self._mark
+        self._mark = now
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """The step is done: waiting begins."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self.worked += now - self._mark
+        self._mark = now
+        if batch_idx % 50 == 49:
+            pl_module.log("data_wait_share", self.share)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What follows is neither."""
+        self._mark = None
+
+
+def checkpoints(folder: Path, config: TrainingConfig) -> list[L.Callback]:
+    """``last.ckpt`` to resume from, and ``best.ckpt`` by panoptic quality."""
+    return [
+        ModelCheckpoint(
+            folder,
+            filename="last",
+            every_n_train_steps=config.evaluation.checkpoint_every,
+            save_top_k=1,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        ),
+        ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor="pq",
+            mode="max",
+            save_top_k=1,
+            enable_version_counter=False,
+        ),
+    ]

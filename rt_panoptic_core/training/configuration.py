@@ -1,0 +1,350 @@
+"""A training run in one YAML file.
+
+Sections are dataclasses; every key is checked when the file is read, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rt_panoptic_core.datasets.augmentation import AugmentationConfig
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.network.config import NetworkConfig, config_from_dict
+from rt_panoptic_core.training.criterion import LossConfig
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("steps", "cosine", "poly")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One data set of a mixture.
+
+    Attributes:
+        name: by which its measures are reported; the kind where empty.
+        kind: as :func:`~rt_panoptic_core.datasets.registry.open_dataset` takes it.
+        root: its folder; ``$KEY`` stands for ``data.KEY``.
+        split: ``train``, ``val``, …
+        weight: share of the draws relative to the other sources.
+        limit: only the first so many samples; 0 for all.
+        options: more arguments of the kind.
+    """
+
+    name: str = ""
+    kind: str = ""
+    root: str = ""
+    split: str = "train"
+    weight: float = 1.0
+    limit: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Its name, or its kind."""
+        return self.name or self.kind
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read, and how.
+
+    Attributes:
+        train, validation: mixtures; the first validation source with instances decides which checkpoint
+            is the best.
+        roots: folders by key (``cityscapes_root``, …), named in sources as ``$cityscapes_root``. In YAML and
+            on the command line they stand directly under ``data``.
+        workers: processes that prepare batches; 0 prepares them in the training process.
+        prefetch: batches ahead of each worker.
+    """
+
+    train: tuple[SourceConfig, ...] = ()
+    validation: tuple[SourceConfig, ...] = ()
+    roots: dict[str, str] = field(default_factory=dict)
+    workers: int = 1
+    prefetch: int = 2
+
+    def root_of(self, source: SourceConfig) -> str | None:
+        """Folder of a source, its ``$KEY`` replaced.
+
+        Raises:
+            ConfigError: the key has no value.
+        """
+        if not source.root.startswith("$"):
+            return source.root or None
+        key = source.root[1:]
+        value = self.roots.get(key, "")
+        if not value:
+            raise ConfigError(
+                f"data.{key} is not set: the folder of {source.label!r}; give --set data.{key}=FOLDER"
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """Optimizer, schedule and precision.
+
+    Attributes:
+        batch_size: samples of one step of one process.
+        accumulate: steps whose gradients are summed before an update.
+        steps: updates of the whole run.
+        optimizer: ``sgd`` (momentum) or ``adamw``.
+        learning_rate: after the warm-up.
+        backbone_factor: factor of the learning rate for the backbone.
+        momentum: of SGD.
+        weight_decay: not for norms and biases where ``decay_norms`` is False.
+        decay_norms: see above; the paper's code of that time decayed everything.
+        warmup: updates in which the rate rises linearly from ``warmup_factor``.
+        schedule: ``steps`` (times ``gamma`` at each of ``milestones``), ``cosine`` or ``poly`` (power 0.9).
+        clip: largest gradient norm; 0 for no clipping.
+        ema: decay of the averaged weights, which are evaluated and shipped; 0 for none.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        channels_last: memory layout of images and convolutions.
+        frozen_stages: of a ResNet, 1 keeps the stem fixed, 2 the first stage too, …
+    """
+
+    batch_size: int = 1
+    accumulate: int = 1
+    steps: int = 48_000
+    optimizer: str = "sgd"
+    learning_rate: float = 0.013
+    backbone_factor: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_norms: bool = True
+    warmup: int = 1000
+    warmup_factor: float = 0.01
+    schedule: str = "steps"
+    milestones: tuple[int, ...] = (36_000, 44_000)
+    gamma: float = 0.1
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: str = "32-true"
+    channels_last: bool = True
+    frozen_stages: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"optimization.{name} {getattr(self, name)}: it must be at least 1"
+                )
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"optimization.{name} {getattr(self, name)!r}: unknown; one of {', '.join(known)}"
+                )
+        if not self.learning_rate > 0:
+            raise ConfigError(
+                f"optimization.learning_rate {self.learning_rate}: it must be above 0"
+            )
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"optimization.ema {self.ema}: it must be at least 0 and below 1")
+        if not 0 <= self.frozen_stages <= 5:
+            raise ConfigError(f"optimization.frozen_stages {self.frozen_stages}: 0 to 5")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Measuring and keeping while training.
+
+    Attributes:
+        every: updates between two evaluations; 0 for one at the end only.
+        checkpoint_every: updates between two writes of the checkpoint to resume from.
+        pictures: results of so many samples of each validation source go to TensorBoard.
+        log_every: updates between two logged losses.
+    """
+
+    every: int = 1000
+    checkpoint_every: int = 200
+    pictures: int = 4
+    log_every: int = 20
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole run.
+
+    Attributes:
+        name: of the run.
+        seed: of everything that is drawn.
+        taxonomy: built-in name or YAML file.
+        output: folder of checkpoints, logs and the final model.
+        backbone_weights: a file; ``hub`` for torch's hub cache; empty for random weights.
+        initial_checkpoint: safetensors of an earlier model to start from; empty for none.
+        metadata: texts for the header of the model, for example ``licence``.
+    """
+
+    name: str = "run"
+    seed: int = 0
+    taxonomy: str = "cityscapes"
+    output: str = "runs/run"
+    backbone_weights: str = "hub"
+    initial_checkpoint: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if not self.data.train:
+            raise ConfigError("data.train: empty; name at least one data set")
+        if self.losses.mask > 0 and not self.network.levelness:
+            raise ConfigError("losses.mask needs network.levelness; set losses.mask to 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as YAML holds it."""
+        plain = dataclasses.asdict(self)
+        plain["data"].update(plain["data"].pop("roots"))
+        result = _plain(plain)
+        assert isinstance(result, dict)
+        return result
+
+
+def load_config(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainingConfig:
+    """Configuration from a YAML file, with ``section.key=value`` changes (values are YAML).
+
+    A file may name another with ``base: other.yaml`` (beside it) and then holds only what differs;
+    lists are replaced, not joined.
+
+    Raises:
+        ConfigError: unreadable, malformed, an unknown key, a value of the wrong type or out of range.
+    """
+    data = _read(Path(path))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {change!r}: it must be section.key=value")
+        try:
+            _assign(data, key.strip().split("."), yaml.safe_load(value), change)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {change!r}: not YAML: {error}") from error
+    try:
+        return config_from(data)
+    except ConfigError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+
+
+def config_from(data: Mapping[str, Any]) -> TrainingConfig:
+    """Configuration from plain data, as :meth:`TrainingConfig.to_dict` gives it.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or out of range.
+    """
+    values = dict(data)
+    sections: dict[str, Any] = {}
+    for name, kind in (("network", NetworkConfig), ("inference", InferenceConfig)):
+        section = _section(values.pop(name, {}), name)
+        preset = section.pop("preset", "paper")
+        sections[name] = kind.preset(preset, **section)
+    for name, plain in (
+        ("augmentation", AugmentationConfig),
+        ("losses", LossConfig),
+        ("optimization", OptimizationConfig),
+        ("evaluation", EvaluationConfig),
+    ):
+        sections[name] = config_from_dict(plain, _section(values.pop(name, {}), name))
+    sections["data"] = _data(_section(values.pop("data", {}), "data"))
+    known = {f.name for f in dataclasses.fields(TrainingConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r}; one of {', '.join(sorted(known))}")
+    for name, expected in (
+        ("name", str),
+        ("seed", int),
+        ("taxonomy", str),
+        ("output", str),
+        ("backbone_weights", str),
+        ("initial_checkpoint", str),
+        ("metadata", dict),
+    ):
+        if name in values and type(values[name]) is not expected:
+            raise ConfigError(f"{name}: {values[name]!r}; it must be {expected.__name__}")
+    return TrainingConfig(**values, **sections)
+
+
+def _data(section: dict[str, Any]) -> DataConfig:
+    roots = {key: section.pop(key) or "" for key in list(section) if key.endswith("_root")}
+    for name in ("train", "validation"):
+        listed = section.get(name, [])
+        if not isinstance(listed, list):
+            raise ConfigError(f"data.{name}: {listed!r}; it must be a list of data sets")
+        section[name] = [_source(item, f"data.{name}[{n}]") for n, item in enumerate(listed)]
+    config: DataConfig = config_from_dict(DataConfig, {**section, "roots": {}})
+    return dataclasses.replace(config, roots={k: str(v) for k, v in roots.items()})
+
+
+def _source(item: Any, where: str) -> SourceConfig:
+    section = _section(item, where)
+    options = section.pop("options", {})
+    try:
+        source: SourceConfig = config_from_dict(SourceConfig, section)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if not source.kind:
+        raise ConfigError(f"{where}: it has no 'kind'")
+    if not source.weight > 0:
+        raise ConfigError(f"{where}: weight {source.weight}; it must be above 0")
+    return dataclasses.replace(source, options=_section(options, f"{where}.options"))
+
+
+def _section(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: {value!r}; it must be a section of keys and values")
+    return dict(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: it must hold sections of keys and values")
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    return _merge(_read(path.parent / str(base)), data)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _assign(data: dict[str, Any], keys: list[str], value: Any, change: str) -> None:
+    for position, key in enumerate(keys[:-1]):
+        inner = data.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {change!r}: {'.'.join(keys[: position + 1])} is no section")
+        data = inner
+    data[keys[-1]] = value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
