@@ -1,0 +1,141 @@
+"""CamVid: real street frames with semantic labels and no instances.
+
+``ROOT/{train,val}/images/NAME.jpg`` (or ``.png``) beside ``ROOT/{train,val}/labels/NAME.png``, one byte a pixel:
+0 … 10 as in ``taxonomies/camvid.yaml``, 11 unlabelled.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+
+# CamVid class -> Cityscapes class that its pixels teach. CamVid's cars include trucks and buses, its
+# bicyclists their bicycles: they teach the class that nearly all of them are.
+_TO_CITYSCAPES = {
+    "sky": "sky",
+    "building": "building",
+    "pole": "pole",
+    "road": "road",
+    "pavement": "sidewalk",
+    "tree": "vegetation",
+    "sign": "traffic sign",
+    "fence": "fence",
+    "car": "car",
+    "pedestrian": "person",
+    "bicyclist": "rider",
+}
+
+# Cityscapes class -> CamVid class that a prediction of it counts as. CamVid's grouping puts walls with
+# buildings, traffic lights with signs, and all that is green with trees.
+_FROM_CITYSCAPES = {
+    **{cityscapes: camvid for camvid, cityscapes in _TO_CITYSCAPES.items()},
+    "wall": "building",
+    "traffic light": "sign",
+    "terrain": "tree",
+    "truck": "car",
+    "bus": "car",
+    "train": "car",
+    "motorcycle": "bicyclist",
+    "bicycle": "bicyclist",
+}
+
+_UNLABELLED_BYTE = 11
+
+
+def prediction_table(taxonomy: Taxonomy) -> npt.NDArray[np.uint8]:
+    """uint8 [256]: CamVid class id that a predicted class id of ``taxonomy`` counts as, 255 for none.
+
+    For models of CamVid's own classes it is the identity, for others it goes by Cityscapes' class names.
+    """
+    camvid = Taxonomy.load("camvid")
+    table = np.full(256, UNLABELLED, dtype=np.uint8)
+    for category in taxonomy:
+        name = category.name
+        if name not in camvid.names:
+            name = _FROM_CITYSCAPES.get(name, "")
+        if name:
+            table[category.class_id] = camvid.class_id(name)
+    return table
+
+
+class CamVid:
+    """Frames of one split in order of their names; every sample has ``has_instances`` False."""
+
+    def __init__(self, folder: Path, names: list[tuple[Path, Path]], taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self._folder = folder
+        self._names = names
+        camvid = Taxonomy.load("camvid")
+        self._classes = np.full(256, UNLABELLED, dtype=np.uint8)
+        for category in camvid:
+            name = category.name
+            if name not in taxonomy.names:
+                name = _TO_CITYSCAPES[name]
+            if name in taxonomy.names:
+                self._classes[category.source_id] = taxonomy.class_id(name)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        """Sample ``index``.
+
+        Raises:
+            DatasetError: a file cannot be decoded, sizes differ, or a label is none of CamVid's.
+        """
+        image_path, label_path = self._names[index]
+        image = cv2.imread(os.fspath(image_path), cv2.IMREAD_COLOR_RGB)
+        labels = cv2.imread(os.fspath(label_path), cv2.IMREAD_UNCHANGED)
+        for path, array in ((image_path, image), (label_path, labels)):
+            if array is None:
+                raise DatasetError(f"{path}: not a readable picture; copy it again")
+        assert image is not None
+        assert labels is not None
+        if labels.dtype != np.uint8 or labels.shape != image.shape[:2]:
+            raise DatasetError(
+                f"{label_path}: {labels.dtype} {list(labels.shape)}; it must be one byte a pixel, "
+                f"{list(image.shape[:2])} as its image"
+            )
+        highest = int(labels.max(initial=0))
+        if highest > _UNLABELLED_BYTE:
+            raise DatasetError(
+                f"{label_path}: label {highest}; CamVid's are 0 to {_UNLABELLED_BYTE}"
+            )
+        return PanopticSample(
+            name=image_path.stem,
+            image=np.asarray(image, dtype=np.uint8),
+            semantic=self._classes[labels],
+            instance=np.zeros(labels.shape, dtype=np.int32),
+            has_instances=False,
+        )
+
+
+def open_camvid(
+    root: str | os.PathLike[str] | None, split: str = "train", taxonomy: Taxonomy | None = None
+) -> CamVid:
+    """CamVid's ``split`` under ``root``, in its own 11 classes or in those of ``taxonomy``.
+
+    Raises:
+        DatasetError: the folder has no images, or images without labels; all of them are named.
+    """
+    folder = Path(root or ".") / split
+    images = {
+        path.stem: path
+        for path in sorted((folder / "images").glob("*"))
+        if path.suffix in (".jpg", ".png")
+    }
+    if not images:
+        raise DatasetError(f"{folder / 'images'}: no .jpg or .png there; is it CamVid's folder?")
+    pairs = [(path, folder / "labels" / f"{stem}.png") for stem, path in images.items()]
+    missing = [str(label) for _, label in pairs if not label.is_file()]
+    if missing:
+        raise DatasetError(f"{folder}: {len(missing)} labels are missing: {', '.join(missing)}")
+    return CamVid(folder, pairs, taxonomy or Taxonomy.load("camvid"))
