@@ -1,6 +1,6 @@
 """CamVid: real street frames with semantic labels and no instances.
 
-``ROOT/{train,val}/images/NAME.jpg`` (or ``.png``) beside ``ROOT/{train,val}/labels/NAME.png``, one byte a pixel:
+``ROOT/{train,val}/images/NAME.jpg`` (or ``.png``) and ``ROOT/{train,val}/labels/NAME.png``, one byte a pixel:
 0 … 10 as in ``taxonomies/camvid.yaml``, 11 unlabelled.
 """
 
@@ -69,10 +69,9 @@ def prediction_table(taxonomy: Taxonomy) -> npt.NDArray[np.uint8]:
 class CamVid:
     """Frames of one split in order of their names; every sample has ``has_instances`` False."""
 
-    def __init__(self, folder: Path, names: list[tuple[Path, Path]], taxonomy: Taxonomy) -> None:
+    def __init__(self, files: list[tuple[Path, Path]], taxonomy: Taxonomy) -> None:
         self.taxonomy = taxonomy
-        self._folder = folder
-        self._names = names
+        self._files = files
         camvid = Taxonomy.load("camvid")
         self._classes = np.full(256, UNLABELLED, dtype=np.uint8)
         for category in camvid:
@@ -83,7 +82,7 @@ class CamVid:
                 self._classes[category.source_id] = taxonomy.class_id(name)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> PanopticSample:
         """Sample ``index``.
@@ -91,7 +90,7 @@ class CamVid:
         Raises:
             DatasetError: a file cannot be decoded, sizes differ, or a label is none of CamVid's.
         """
-        image_path, label_path = self._names[index]
+        image_path, label_path = self._files[index]
         image = cv2.imread(os.fspath(image_path), cv2.IMREAD_COLOR_RGB)
         labels = cv2.imread(os.fspath(label_path), cv2.IMREAD_UNCHANGED)
         for path, array in ((image_path, image), (label_path, labels)):
@@ -138,4 +137,4 @@ def open_camvid(
     missing = [str(label) for _, label in pairs if not label.is_file()]
     if missing:
         raise DatasetError(f"{folder}: {len(missing)} labels are missing: {', '.join(missing)}")
-    return CamVid(folder, pairs, taxonomy or Taxonomy.load("camvid"))
+    return CamVid(pairs, taxonomy or Taxonomy.load("camvid"))
