@@ -167,7 +167,7 @@ class PyTorchCudaEngine:
         with torch.cuda.device(device), torch.inference_mode():
             graph = graph.to(device)
             _channels_last(graph)
-            stream = torch.cuda.Stream(device)
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             image = torch.zeros((1, height, width, 3), dtype=torch.uint8, device=device)
             values = torch.from_numpy(thresholds_array(self._thresholds)).to(device)
             stream.wait_stream(torch.cuda.current_stream(device))

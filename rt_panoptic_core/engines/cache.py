@@ -1,0 +1,169 @@
+"""The engine cache: built once per machine, checked whenever it is read, rebuilt when it does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from rt_panoptic_core import __version__
+from rt_panoptic_core.checkpoint import Checkpoint
+from rt_panoptic_core.engines.base import Progress, no_progress
+from rt_panoptic_core.engines.engine_file import (
+    EngineFileError,
+    read_engine_file,
+    write_engine_file,
+)
+from rt_panoptic_core.engines.hardware import device_identity
+from rt_panoptic_core.engines.spec import EngineSpec
+from rt_panoptic_core.errors import EngineError
+
+FOLDER_VARIABLE = "RT_PANOPTIC_CACHE"
+"""Environment variable that names the cache's folder."""
+
+BUILD_TIMEOUT = 3600.0
+"""Longest wait in seconds for another process that builds the same engine."""
+
+Sections = Mapping[str, bytes]
+Loaded = TypeVar("Loaded")
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Folder of built engines: ``$RT_PANOPTIC_CACHE``, or ``rt_panoptic`` in the user's cache folder."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rt_panoptic"
+
+
+def engine_identity(checkpoint: Checkpoint, spec: EngineSpec, library: str) -> dict[str, str]:
+    """Everything that an engine depends on: if one of these differs, it has to be built again."""
+    height, width = spec.image_size
+    return {
+        "checkpoint": checkpoint.digest,
+        "size": f"{height}x{width}",
+        "engine": spec.engine,
+        "precision": spec.precision,
+        "library": library,
+        "package": f"{__version__}+{_source_digest()}",
+        **device_identity(spec.device),
+    }
+
+
+def engine_path(checkpoint: Checkpoint, spec: EngineSpec) -> Path:
+    """Where the cache keeps the engine.
+
+    The name holds what tells engines apart that are wanted side by side. Versions are in the file's
+    identity only, so that a new version's engine takes the place of the old one.
+    """
+    height, width = spec.image_size
+    device = spec.device.replace(":", "")
+    name = (
+        f"{checkpoint.name}-{checkpoint.digest[:12]}-{height}x{width}"
+        f"-{spec.engine}-{spec.precision}-{device}.engine"
+    )
+    return cache_folder() / name
+
+
+def cached(
+    path: Path,
+    identity: Mapping[str, str],
+    build: Callable[[], Sections],
+    load: Callable[[Sections], Loaded],
+    progress: Progress = no_progress,
+) -> Loaded:
+    """``load(sections)`` of the engine file at ``path``, which is built first if it does not fit.
+
+    A file that is stale, foreign, truncated, corrupted or refused by ``load`` is explained in one line of
+    the log and built again. Processes that want the same engine at the same time build it once: the others
+    wait. A folder that cannot be written costs the next start a build, not this one its engine.
+
+    Raises:
+        EngineError: ``build`` or ``load`` of what was just built failed.
+    """
+    try:
+        return load(read_engine_file(path, identity))
+    except FileNotFoundError:
+        pass
+    except EngineError:
+        # Said once, under the lock, by the process that builds it again.
+        pass
+    lock = _lock(path)
+    if lock is None:
+        return load(build())
+    try:
+        progress("wait for another process that builds the same engine", None)
+        with lock:
+            return _load_or_build(path, identity, build, load)
+    except Timeout as error:
+        raise EngineError(
+            f"{path}: another process has been building it for {BUILD_TIMEOUT:.0f} s; "
+            f"end that process, or delete {lock.lock_file}"
+        ) from error
+
+
+def _load_or_build(
+    path: Path,
+    identity: Mapping[str, str],
+    build: Callable[[], Sections],
+    load: Callable[[Sections], Loaded],
+) -> Loaded:
+    try:
+        return load(read_engine_file(path, identity))
+    except FileNotFoundError:
+        _log.info("%s: not built yet; building it", path.name)
+    except EngineFileError as error:
+        _log.warning("%s: %s; building it again", path.name, error)
+    except EngineError as error:
+        _log.warning("%s: the engine library refuses it (%s); building it again", path.name, error)
+    sections = build()
+    loaded = load(sections)
+    try:
+        write_engine_file(path, identity, sections)
+    except OSError as error:
+        _log.warning(
+            "%s: not kept (%s); the next start builds it again. Free some space, or name another "
+            "folder in %s",
+            path,
+            error.strerror or error,
+            FOLDER_VARIABLE,
+        )
+    return loaded
+
+
+def _lock(path: Path) -> FileLock | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A lock file is created here and now, so that a read-only folder is noticed before the build.
+        lock_file = path.with_name(f".{path.name}.lock")
+        lock_file.touch()
+    except OSError as error:
+        _log.warning(
+            "%s: cannot be written (%s); engines are built at every start. Name a writable folder in %s",
+            path.parent,
+            error.strerror or error,
+            FOLDER_VARIABLE,
+        )
+        return None
+    return FileLock(lock_file, timeout=BUILD_TIMEOUT)
+
+
+@cache
+def _source_digest() -> str:
+    """First digits of the SHA-256 of the sources that make up the graph and its export."""
+    digest = hashlib.sha256()
+    for package in ("network", "inference", "engines"):
+        module = import_module(f"rt_panoptic_core.{package}")
+        for source in sorted(Path(str(module.__file__)).parent.glob("*.py")):
+            digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()[:12]

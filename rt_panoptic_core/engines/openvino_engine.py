@@ -1,0 +1,272 @@
+"""The graph on OpenVINO: the engine for machines without an NVIDIA GPU.
+
+The graph is cut where the network ends. The network is compiled in the wanted precision, the rest in fp32:
+a precision hint holds for a whole compiled model, and bf16 has 8 bits, too few for a box beyond pixel 256.
+Both models share the memory of the tensors between them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import openvino as ov
+
+from rt_panoptic_core.checkpoint import Checkpoint
+from rt_panoptic_core.engines.base import (
+    INPUT_NAMES,
+    OUTPUT_NAMES,
+    EngineOutput,
+    Progress,
+    check_image,
+    closed,
+    no_progress,
+    output_of,
+    thresholds_array,
+)
+from rt_panoptic_core.engines.cache import Sections, cached, engine_identity, engine_path
+from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
+from rt_panoptic_core.engines.spec import EngineSpec
+from rt_panoptic_core.errors import EngineError
+from rt_panoptic_core.inference.config import Thresholds
+
+LIBRARY = f"OpenVINO {ov.__version__.split('-')[0]}"
+
+_PARTS = ("network", "postprocessing")
+
+# Ends the name of an input that stands for the network's output of the same name.
+_STAND_IN = "_in"
+
+
+def open_openvino(
+    checkpoint: Checkpoint,
+    spec: EngineSpec,
+    *,
+    engine_file: str | os.PathLike[str] | None = None,
+    calibration: str | os.PathLike[str] | None = None,
+    progress: Progress = no_progress,
+) -> OpenVinoEngine:
+    """A ready engine for ``spec``, from ``engine_file`` (None: the cache) or built into it.
+
+    Raises:
+        EngineError: OpenVINO cannot build or run it, or int8 has to be built without ``calibration``.
+    """
+    path = engine_path(checkpoint, spec) if engine_file is None else Path(engine_file)
+    return cached(
+        path,
+        engine_identity(checkpoint, spec, LIBRARY),
+        build=lambda: build_openvino(checkpoint, spec, calibration, progress),
+        load=lambda sections: OpenVinoEngine(sections, spec, checkpoint.inference.thresholds),
+        progress=progress,
+    )
+
+
+def build_openvino(
+    checkpoint: Checkpoint,
+    spec: EngineSpec,
+    calibration: str | os.PathLike[str] | None = None,
+    progress: Progress = no_progress,
+) -> Sections:
+    """Sections of an engine file: OpenVINO's IR of the network and of everything after it.
+
+    Raises:
+        EngineError: the graph cannot be exported, converted or quantised.
+    """
+    model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
+    progress("convert to OpenVINO", None)
+    network, rest = split_graph(model, network_outputs(checkpoint.config))
+    if spec.precision == "int8":
+        from rt_panoptic_core.engines.quantization import quantize_openvino
+
+        network = quantize_openvino(network, spec.image_size, calibration, progress)
+    sections: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, part in zip(_PARTS, (network, rest), strict=True):
+            file = Path(folder) / f"{name}.xml"
+            ov.save_model(part, file, compress_to_fp16=False)
+            sections[f"{name}.xml"] = file.read_bytes()
+            sections[f"{name}.bin"] = file.with_suffix(".bin").read_bytes()
+    return sections
+
+
+def split_graph(model: onnx.ModelProto, between: tuple[str, ...]) -> tuple[ov.Model, ov.Model]:
+    """(from the image to the tensors named ``between``, from those and the thresholds to the outputs)."""
+    whole = ov.Core().read_model(model.SerializeToString())
+    tensors = {
+        name: output
+        for operation in whole.get_ops()
+        for output in operation.outputs()
+        for name in output.get_names()
+    }
+    parameters = {
+        name: parameter
+        for parameter in whole.get_parameters()
+        for name in parameter.output(0).names
+    }
+    image, thresholds = (parameters[name] for name in INPUT_NAMES)
+    # A clone, because the cut below takes these tensors' consumers away.
+    network = ov.Model([tensors[name] for name in between], [image], "network").clone()
+    inputs = []
+    for name in between:
+        tensor = tensors[name]
+        stand_in = ov.opset13.parameter(tensor.get_partial_shape(), tensor.get_element_type())
+        for consumer in list(tensor.get_target_inputs()):
+            if consumer.get_node().get_type_name() != "Result":
+                consumer.replace_source_output(stand_in.output(0))
+        stand_in.output(0).set_names({name + _STAND_IN})
+        inputs.append(stand_in)
+    results = [r for r in whole.get_results() if r.input_value(0).names & set(OUTPUT_NAMES)]
+    return network, ov.Model(results, [*inputs, thresholds], "postprocessing")
+
+
+class OpenVinoEngine:
+    """Two compiled models between buffers of their own."""
+
+    def __init__(self, sections: Sections, spec: EngineSpec, thresholds: Thresholds) -> None:
+        """Compile the IR in ``sections`` for this CPU.
+
+        Raises:
+            EngineError: OpenVINO refuses it.
+        """
+        self.spec = spec
+        self.library = LIBRARY
+        self._thresholds = thresholds
+        self._stages: dict[str, float] = {}
+        core = ov.Core()
+        try:
+            compiled = [
+                core.compile_model(
+                    core.read_model(sections[f"{name}.xml"], _tensor(sections[f"{name}.bin"])),
+                    "CPU",
+                    self._configuration(name),
+                )
+                for name in _PARTS
+            ]
+            streams = 1
+            if spec.mode == "throughput":
+                streams = int(compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self._lanes = [_Lane(*compiled) for _ in range(streams)]
+        except (RuntimeError, KeyError) as error:
+            raise EngineError(f"{spec.label}: OpenVINO: {_first_line(error)}") from error
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of the last run: prepare and network, post-processing."""
+        return dict(self._stages)
+
+    def run(
+        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
+    ) -> EngineOutput:
+        """See :class:`rt_panoptic_core.engines.base.Engine`."""
+        check_image(image, self.spec.image_size)
+        if not self._lanes:
+            raise closed(self.spec)
+        return self._run(self._lanes[0], image, thresholds)
+
+    def map(
+        self, images: Iterable[npt.NDArray[np.uint8]], thresholds: Thresholds | None = None
+    ) -> Iterator[EngineOutput]:
+        """Outputs of ``images`` in their order, as many at a time as the CPU has streams.
+
+        What mode ``throughput`` is for. Each output is a copy of its own.
+        """
+        if not self._lanes:
+            raise closed(self.spec)
+        with ThreadPoolExecutor(len(self._lanes)) as pool:
+            pending: list[Future[EngineOutput]] = []
+            for index, image in enumerate(images):
+                check_image(image, self.spec.image_size)
+                if len(pending) == len(self._lanes):
+                    yield pending.pop(0).result()
+                # The lane is free: its last frame was the one just yielded.
+                lane = self._lanes[index % len(self._lanes)]
+                pending.append(pool.submit(self._run_copy, lane, image, thresholds))
+            for future in pending:
+                yield future.result()
+
+    def close(self) -> None:
+        """Free the compiled models."""
+        self._lanes = []
+
+    def _run_copy(
+        self, lane: _Lane, image: npt.NDArray[np.uint8], thresholds: Thresholds | None
+    ) -> EngineOutput:
+        return self._run(lane, image, thresholds).copy()
+
+    def _run(
+        self, lane: _Lane, image: npt.NDArray[np.uint8], thresholds: Thresholds | None
+    ) -> EngineOutput:
+        try:
+            arrays, self._stages = lane.run(image, thresholds_array(thresholds or self._thresholds))
+        except RuntimeError as error:
+            self.close()
+            raise EngineError(
+                f"{self.spec.label}: OpenVINO failed: {_first_line(error)}. "
+                "If memory ran out, use a smaller size or close other engines"
+            ) from error
+        return output_of(arrays)
+
+    def _configuration(self, part: str) -> Mapping[str, Any]:
+        low = self.spec.precision != "fp32" and part == "network"
+        if low and self.spec.precision == "int8":
+            # Layers that are left out of the quantisation run in the CPU's best precision.
+            from rt_panoptic_core.engines.hardware import cpu_precision
+
+            low = cpu_precision()[0] == "bf16"
+        configuration: dict[str, Any] = {
+            "PERFORMANCE_HINT": self.spec.mode.upper(),
+            "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+        }
+        if self.spec.threads is not None:
+            configuration["INFERENCE_NUM_THREADS"] = self.spec.threads
+        return configuration
+
+
+class _Lane:
+    """One frame's way through both models: their requests, sharing the tensors between them."""
+
+    def __init__(self, network: ov.CompiledModel, rest: ov.CompiledModel) -> None:
+        self._network = network.create_infer_request()
+        self._rest = rest.create_infer_request()
+        for entry in rest.inputs:
+            name = entry.get_any_name()
+            if name.endswith(_STAND_IN):
+                shared = self._network.get_tensor(name.removesuffix(_STAND_IN))
+                self._rest.set_tensor(name, shared)
+        self._thresholds = self._rest.get_tensor(INPUT_NAMES[1]).data
+        self._outputs = [self._rest.get_tensor(name) for name in OUTPUT_NAMES]
+
+    def run(
+        self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]
+    ) -> tuple[list[npt.NDArray[Any]], dict[str, float]]:
+        """(views of the outputs, seconds by stage)."""
+        start = time.perf_counter()
+        batch = np.ascontiguousarray(image)[None]
+        self._network.set_tensor(INPUT_NAMES[0], ov.Tensor(batch, shared_memory=True))
+        self._thresholds[:] = thresholds
+        self._network.infer()
+        middle = time.perf_counter()
+        self._rest.infer()
+        stages = {
+            "prepare and network": middle - start,
+            "post-processing": time.perf_counter() - middle,
+        }
+        return [output.data for output in self._outputs], stages
+
+
+def _tensor(data: bytes) -> ov.Tensor:
+    return ov.Tensor(np.frombuffer(data, dtype=np.uint8))
+
+
+def _first_line(error: BaseException) -> str:
+    """The last line that says something: OpenVINO puts where before what."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
