@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -219,6 +220,18 @@ class RecordedResults:
             parts[topics.instances],
             self._taxonomy,
         )
+
+
+def numbered_by_score(result: PanopticResult) -> PanopticResult:
+    """``result`` with instance ids 1, 2, … by falling score: what it was before it was tracked."""
+    numbers = {segment.id: place for place, segment in enumerate(result.instances, start=1)}
+    table = np.zeros(65536, dtype=np.uint16)
+    table[list(numbers)] = list(numbers.values())
+    segments = [
+        replace(segment, id=numbers[segment.id]) if segment.is_thing else segment
+        for segment in result.segments
+    ]
+    return replace(result, instance=table[result.instance], segments=segments)
 
 
 def as_recorded(result: PanopticResult, taxonomy: Taxonomy) -> PanopticResult:

@@ -59,8 +59,11 @@ class Frame:
         return self.message.topic
 
 
-def decode_frame(message: BagMessage, number: int) -> Frame:
-    """The picture of an Image or CompressedImage; one that cannot be decoded has an ``error``."""
+def decode_frame(message: BagMessage, number: int, *, pixels: bool = True) -> Frame:
+    """The picture of an Image or CompressedImage; one that cannot be decoded has an ``error``.
+
+    Without ``pixels`` only the header is read.
+    """
     try:
         content = deserialize(message.data, message.message_type)
     except BagError as error:
@@ -71,8 +74,11 @@ def decode_frame(message: BagMessage, number: int) -> Frame:
         "frame_id": content.header.frame_id,
         "encoding": content.format if compressed else content.encoding,
     }
+    if not pixels:
+        return Frame(message, number, **known)
     try:
-        return Frame(message, number, image=read_picture(content), **known)
+        image = np.ascontiguousarray(read_picture(content))
+        return Frame(message, number, image=image, **known)
     except ImageError as error:
         return Frame(message, number, error=str(error), **known)
 

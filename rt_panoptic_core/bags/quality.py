@@ -16,6 +16,7 @@ from rt_panoptic_core.evaluation.instance_ap import InstanceAP, instances_of_fra
 from rt_panoptic_core.evaluation.overlaps import overlaps
 from rt_panoptic_core.evaluation.panoptic_quality import MeanQuality, PanopticQuality
 from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
+from rt_panoptic_core.evaluation.video_panoptic_quality import VideoPanopticQuality
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -27,10 +28,10 @@ class TruthQuality:
         """Start with nothing counted."""
         self._taxonomy = taxonomy
         self._has_instances = has_instances
-        self._windows = tuple(windows)
         self._panoptic = PanopticQuality.for_taxonomy(taxonomy)
         self._semantic = SemanticIoU.for_taxonomy(taxonomy)
         self._instance = InstanceAP.for_taxonomy(taxonomy)
+        self._video = VideoPanopticQuality.for_taxonomy(taxonomy, windows)
         self.frames = 0
 
     def add(
@@ -52,6 +53,7 @@ class TruthQuality:
         self._semantic.merge(semantic)
         if self._has_instances:
             self._instance.update(frame.truth, instances_of_frame(frame))
+        self._video.update_frame(frame)
         self.frames += 1
         mean = alone.result().all
         return (
@@ -63,12 +65,14 @@ class TruthQuality:
 
     def interrupt(self) -> None:
         """The next frame does not follow the last one: no window reaches over the break."""
+        self._video.start_sequence()
 
     def summary(self) -> dict[str, Any]:
         """Plain data; NaN where nothing was counted."""
         panoptic = self._panoptic.result()
         semantic = self._semantic.result()
         instance = self._instance.result()
+        video = self._video.result()
         return {
             "frames": self.frames,
             "panoptic": {
@@ -80,6 +84,19 @@ class TruthQuality:
             "pixel_accuracy": semantic.pixel_accuracy,
             "ap": instance.ap if self._has_instances else None,
             "ap50": instance.ap50 if self._has_instances else None,
+            "video": {
+                "vpq": video.vpq,
+                "things": video.things if self._has_instances else None,
+                "stuff": video.stuff,
+                "windows": {
+                    str(length): {
+                        "all": quality.all.pq,
+                        "things": quality.things.pq if self._has_instances else None,
+                        "stuff": quality.stuff.pq,
+                    }
+                    for length, quality in video.windows.items()
+                },
+            },
             "classes": {
                 quality.name: {
                     "pq": quality.pq,

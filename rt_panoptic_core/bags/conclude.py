@@ -1,0 +1,112 @@
+"""What an evaluation leaves beside the annotated bag: the table of frames, the figures, the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rt_panoptic_core.bags.analysis import TopicAnalysis, plain
+from rt_panoptic_core.bags.offline import Timing
+from rt_panoptic_core.bags.output import OutputFolder
+from rt_panoptic_core.bags.records import FrameRecord, write_csv
+from rt_panoptic_core.bags.report import TopicPage, report_html
+from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.files import write_json, write_text
+from rt_panoptic_core.taxonomy import Taxonomy
+
+
+def conclude(
+    output: OutputFolder,
+    analyses: Sequence[TopicAnalysis],
+    taxonomy: Taxonomy,
+    about: Mapping[str, Any],
+    *,
+    fps: Mapping[str, float],
+    damage: Sequence[str] = (),
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
+    timing: Timing | None = None,
+) -> dict[str, Any]:
+    """Write frames.csv, report.json, report.html and the timing, and return the report's data.
+
+    Everything but ``timing.*`` depends on the bag and the model alone (and, in real time, on what the node
+    did), so that two offline runs give the same bytes.
+
+    Args:
+        output: the folder.
+        analyses: of the image topics.
+        taxonomy: the model's.
+        about: what was evaluated: bag, model, engine, mode.
+        fps: frames per second of each topic's video.
+        damage: what is wrong with the bag.
+        extra: further figures of a topic, by its name (latency in real time).
+        timing: of an offline run.
+
+    Raises:
+        BagError: a file cannot be written.
+    """
+    report = {
+        "format": "rt_panoptic/bag-report/1",
+        **about,
+        "damage": list(damage),
+        "topics": [
+            {**analysis.summary(), **(extra or {}).get(analysis.topic, {})} for analysis in analyses
+        ],
+    }
+    report = plain(report)
+    topics = [analysis.topic for analysis in analyses]
+    pages = [
+        TopicPage(
+            summary=summary,
+            records=analysis.records,
+            video=video.name if (video := output.video(analysis.topic, topics)).exists() else None,
+            fps=fps[analysis.topic],
+        )
+        for summary, analysis in zip(report["topics"], analyses, strict=True)
+    ]
+    records = [record for analysis in analyses for record in analysis.records]
+    try:
+        write_csv(output.frames_csv, records, taxonomy)
+        _write_timing(output, timing, analyses)
+        write_text(output.report_html, report_html(report, pages, taxonomy))
+        # The last file: with it the run counts as complete.
+        write_json(output.report_json, report)
+    except OSError as error:
+        raise BagError(f"{output.path}: the report cannot be written: {error}") from error
+    return report
+
+
+def timing_summary(timing: Timing) -> dict[str, Any]:
+    """Plain data: seconds elapsed, spent in inference, percentiles of a frame, share on top of inference."""
+    computed = timing.computed
+    inference = sum(computed)
+    return {
+        "elapsed": timing.elapsed,
+        "inference": inference,
+        "frames_computed": len(computed),
+        "frames_resumed": timing.resumed,
+        "frame_p50": float(np.percentile(computed, 50)) if computed else None,
+        "frame_p95": float(np.percentile(computed, 95)) if computed else None,
+        "frames_per_second": len(computed) / timing.elapsed if timing.elapsed else None,
+        "on_top_of_inference": timing.elapsed / inference - 1.0 if inference else None,
+    }
+
+
+def _write_timing(
+    output: OutputFolder, timing: Timing | None, analyses: Sequence[TopicAnalysis]
+) -> None:
+    if timing is None:
+        return
+    times = {
+        analysis.topic: _aligned(analysis.records, timing.inference[analysis.topic])
+        for analysis in analyses
+    }
+    write_json(output.timing_json, {**timing_summary(timing), "inference_by_frame": times})
+    # A page opened from the disk may load a script beside it, but not a JSON.
+    write_text(output.timing_js, f"window.timing = {json.dumps(times)};\n")
+
+
+def _aligned(records: Sequence[FrameRecord], times: Sequence[float | None]) -> list[float | None]:
+    return [times[place] if place < len(times) else None for place in range(len(records))]

@@ -1,0 +1,118 @@
+"""The folder that an evaluation writes into: what is where, and whether it can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rt_panoptic_core.bags.annotate import ResultTopics, count_results
+from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX
+from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.files import write_json
+
+
+class OutputFolder:
+    """Names of the outputs, and the state of the run that makes them.
+
+    Attributes:
+        path: the folder.
+        annotated: the annotated bag.
+        previous: what an interrupted run left of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Names below ``path``."""
+        self.path = path
+        self.annotated = path / "annotated"
+        self.previous = path / "previous"
+        self.run = path / "run.json"
+        self.report_json = path / "report.json"
+        self.report_html = path / "report.html"
+        self.frames_csv = path / "frames.csv"
+        self.timing_json = path / "timing.json"
+        self.timing_js = path / "timing.js"
+
+    def video(self, topic: str, topics: list[str]) -> Path:
+        """The overlay video of a topic: ``overlay.mp4``, with several ``overlay_NAME.mp4``."""
+        if len(topics) == 1:
+            return self.path / "overlay.mp4"
+        return self.path / f"overlay_{topic.strip('/').replace('/', '_')}.mp4"
+
+    def begin(
+        self,
+        fingerprint: Mapping[str, Any],
+        topics: Mapping[str, ResultTopics],
+        *,
+        overwrite: bool = False,
+    ) -> bool:
+        """Make the folder ready for a run; whether it is complete already.
+
+        An interrupted run of the same fingerprint is gone on with: what it wrote is at ``previous`` then.
+
+        Args:
+            fingerprint: plain data of everything that the outputs depend on.
+            topics: result topics by image topic.
+            overwrite: forget what another run wrote.
+
+        Raises:
+            BagError: the folder holds something else, or cannot be written.
+        """
+        known = self._fingerprint()
+        if overwrite:
+            self._clear()
+            known = None
+        elif known is None and self.path.exists() and any(self.path.iterdir()):
+            raise BagError(f"{self.path} holds other files; choose another folder, or --overwrite")
+        elif known is not None and known != fingerprint:
+            changed = sorted(
+                key for key in {*known, *fingerprint} if known.get(key) != fingerprint.get(key)
+            )
+            raise BagError(
+                f"{self.path} holds a run with another {', '.join(changed)}; "
+                "choose another folder, or --overwrite"
+            )
+        elif known is not None and self.report_json.exists():
+            return True
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._set_aside(topics)
+            write_json(self.run, dict(fingerprint))
+        except OSError as error:
+            raise BagError(f"{self.path}: cannot be written: {error.strerror}") from error
+        return False
+
+    def finish(self) -> None:
+        """Remove what only an interrupted run needs."""
+        shutil.rmtree(self.previous, ignore_errors=True)
+
+    def _set_aside(self, topics: Mapping[str, ResultTopics]) -> None:
+        """Keep as ``previous`` the longer one of what the last runs left."""
+        partial = self.annotated.with_name(self.annotated.name + PARTIAL_SUFFIX)
+        left = [path for path in (self.annotated, partial, self.previous) if path.exists()]
+        if not left:
+            return
+        best = max(left, key=lambda path: count_results(path, topics))
+        for path in left:
+            if path != best:
+                shutil.rmtree(path)
+        if best != self.previous:
+            best.rename(self.previous)
+
+    def _fingerprint(self) -> Any:
+        try:
+            return json.loads(self.run.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _clear(self) -> None:
+        """Remove outputs by their names: never anything else that lies in the folder."""
+        partial = self.annotated.with_name(self.annotated.name + PARTIAL_SUFFIX)
+        for folder in (self.annotated, partial, self.previous):
+            shutil.rmtree(folder, ignore_errors=True)
+        files = [self.run, self.report_json, self.report_html, self.frames_csv]
+        files += [self.timing_json, self.timing_js, *self.path.glob("overlay*.mp4")]
+        for file in files:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""The terminal's side of ``evaluate-bag``: progress and the figures at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+
+@contextmanager
+def frame_progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on ``console``; yields what is to be told the number of frames done."""
+    with Progress(
+        TextColumn("frames"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("frames", total=total, rate="")
+
+        def advance(done: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=done, rate=f"{speed:.1f} a second" if speed else "")
+
+        yield advance
+
+
+def print_report(console: Console, report: Mapping[str, Any]) -> None:
+    """The figures of a bag's evaluation, one table for each image topic."""
+    for topic in report["topics"]:
+        counts = ", ".join(f"{count} {name}" for name, count in topic["statuses"].items())
+        console.print(
+            f"\n[bold]{topic['topic']}[/]  {topic['frames']} frames in {topic['duration']:.1f} s"
+            f" ({counts})"
+        )
+        quality = topic["quality"]
+        if quality is not None and quality["frames"]:
+            console.print(_quality_table(quality))
+        steadiness = topic["consistency"]
+        if steadiness["flicker"] is not None:
+            console.print(
+                f"flicker {100 * steadiness['flicker']:.2f} %, temporal consistency "
+                f"{_percent(steadiness['temporal_mean_iou'])} (mean IoU along the optical flow)"
+            )
+        realtime = topic.get("realtime")
+        if realtime is not None and realtime["latency_p50"] is not None:
+            console.print(
+                f"latency p50 {1e3 * realtime['latency_p50']:.1f} ms, "
+                f"p95 {1e3 * realtime['latency_p95']:.1f} ms, "
+                f"largest {1e3 * realtime['latency_max']:.1f} ms; "
+                f"jitter {1e3 * realtime['jitter']:.1f} ms; "
+                f"{realtime['dropped']} of {realtime['published']} dropped"
+            )
+        for problem, count in topic["problems"].items():
+            console.print(f"[yellow]{count} x[/] {problem}", highlight=False, markup=True)
+
+
+def print_timing(console: Console, timing: Mapping[str, Any]) -> None:
+    """Where the time of an offline run went."""
+    if not timing["frames_computed"]:
+        console.print(f"{timing['frames_resumed']} frames read back, none computed")
+        return
+    console.print(
+        f"{timing['frames_computed']} frames computed in {timing['elapsed']:.1f} s "
+        f"({timing['frames_per_second']:.1f} a second), inference p50 "
+        f"{1e3 * timing['frame_p50']:.1f} ms; everything else adds "
+        f"{100 * timing['on_top_of_inference']:.1f} %"
+        + (f"; {timing['frames_resumed']} frames read back" if timing["frames_resumed"] else "")
+    )
+
+
+def _quality_table(quality: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("", "PQ", "SQ", "RQ"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, part in quality["panoptic"].items():
+        if part is not None:
+            table.add_row(name, *(_percent(part[key]) for key in ("pq", "sq", "rq")))
+    windows = quality["video"]["windows"]
+    further = {
+        "mIoU": quality["mean_iou"],
+        "AP": quality["ap"],
+        "video PQ": quality["video"]["vpq"],
+    }
+    further |= {f"  over {length} frames": part["all"] for length, part in windows.items()}
+    for name, value in further.items():
+        table.add_row(name, _percent(value))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
