@@ -1,0 +1,255 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rt_panoptic_core.checkpoint import save_checkpoint
+from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.image_files import find_inputs, read_image
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.panoptic_format import read_annotations, read_ids
+from rt_panoptic_core.taxonomy import Taxonomy
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A checkpoint that sees cars among a little of everything."""
+    torch.manual_seed(0)
+    config = NetworkConfig.preset(
+        "paper",
+        backbone="resnet18",
+        pyramid_channels=8,
+        semantic_tower_channels=8,
+        box_tower_channels=8,
+        tower_depth=1,
+    )
+    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
+    head = network.head
+    with torch.no_grad():
+        head.semantics.weight.normal_(std=0.3)
+        head.semantics.bias[13] = 2.0
+        head.box_logits.weight.normal_(std=0.5)
+        head.box_logits.bias[2] = 0.0
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    settings = InferenceConfig.preset(
+        "paper", score_threshold=0.1, mask_threshold=0.05, stuff_area_limit=0
+    )
+    save_checkpoint(path, network, inference=settings, metadata={"licence": "only for tests"})
+    return path
+
+
+def picture(seed, size=(64, 96)):
+    values = np.random.default_rng(seed).integers(0, 256, (size[0] // 16, size[1] // 16, 3))
+    return np.kron(values, np.ones((16, 16, 1))).astype(np.uint8)
+
+
+def write(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image[..., ::-1])
+    return path
+
+
+def write_video(path, frames=5, size=(64, 96)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, size[::-1])
+    for index in range(frames):
+        writer.write(picture(index, size))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def segment(model, tmp_path):
+    def run(*arguments):
+        return main(
+            [
+                *("segment", "--model", str(model), "--output", str(tmp_path / "out")),
+                *("--engine", "pytorch", "--precision", "fp32"),
+                *map(str, arguments),
+            ]
+        )
+
+    run.output = tmp_path / "out"
+    return run
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_gives_overlays_and_coco_files(segment, tmp_path, capsys):
+    write(tmp_path / "in/a.png", picture(0))
+    write(tmp_path / "in/deep/b.jpg", picture(1, (80, 64)))
+    assert segment(tmp_path / "in") == 0
+    assert files(segment.output) == [
+        "overlays/a.jpg",
+        "overlays/deep/b.jpg",
+        "panoptic.json",
+        "panoptic/a.png",
+        "panoptic/deep/b.png",
+    ]
+    assert read_image(segment.output / "overlays/deep/b.jpg").shape == (80, 64, 3)
+    written = read_annotations(segment.output / "panoptic.json")
+    assert [a["image_id"] for a in written.annotations] == ["a", "deep/b"]
+    for annotation in written.annotations:
+        ids = read_ids(segment.output / "panoptic" / annotation["file_name"])
+        for info in annotation["segments_info"]:
+            assert (ids == info["id"]).sum() == info["area"]
+        assert {i["id"] for i in annotation["segments_info"]} == set(np.unique(ids)) - {0}
+    assert "only for tests" in capsys.readouterr().err
+
+
+def test_instances_are_found_and_named(segment, tmp_path):
+    image = write(tmp_path / "a.png", picture(0))
+    assert segment(image) == 0
+    with_names = read_image(segment.output / "overlays/a.jpg")
+    (annotation,) = read_annotations(segment.output / "panoptic.json").annotations
+    assert any("score" in info for info in annotation["segments_info"])
+    assert segment(image, "--no-names", "--no-legend") == 0
+    assert (with_names != read_image(segment.output / "overlays/a.jpg")).any()
+
+
+def test_the_score_threshold_is_taken(segment, tmp_path):
+    assert segment(write(tmp_path / "a.png", picture(0)), "--score", "1") == 0
+    (annotation,) = read_annotations(segment.output / "panoptic.json").annotations
+    assert not any("score" in info for info in annotation["segments_info"])
+
+
+def test_cityscapes_ids(segment, tmp_path):
+    write(tmp_path / "a.png", picture(0))
+    assert segment(tmp_path / "a.png", "--ids", "cityscapes", "--no-overlay") == 0
+    assert files(segment.output) == ["panoptic.json", "panoptic/a_panoptic.png"]
+    ids = set(np.unique(read_ids(segment.output / "panoptic/a_panoptic.png")).tolist()) - {0}
+    taxonomy = Taxonomy.load("cityscapes")
+    stuff = {c.source_id for c in taxonomy if not c.is_thing}
+    things = {c.source_id for c in taxonomy if c.is_thing}
+    assert ids
+    assert all(i in stuff if i < 1000 else i // 1000 in things for i in ids)
+
+
+def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):
+    folder = tmp_path / "in"
+    whole = write(folder / "good.jpg", picture(0)).read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.bmp").write_text("not a picture")
+    (folder / "video.avi").write_bytes(b"RIFF" + bytes(100))
+    assert segment(folder, tmp_path / "nowhere.png", tmp_path / "in" / "notes.txt") == 3
+    error = capsys.readouterr().err
+    for name in ("cut.jpg", "empty.png", "text.bmp", "video.avi", "nowhere.png", "notes.txt"):
+        assert f"{name}:" in error
+    assert "4 of 5 inputs skipped" in error
+    assert files(segment.output) == ["overlays/good.jpg", "panoptic.json", "panoptic/good.png"]
+
+
+def test_nothing_to_do_is_an_error(segment, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    assert segment(tmp_path / "in") == 1
+    assert "holds no pictures" in capsys.readouterr().err
+    (tmp_path / "in/broken.png").write_bytes(b"x")
+    assert segment(tmp_path / "in") == 1
+    assert not segment.output.exists()
+
+
+def test_a_video_gives_a_video(segment, tmp_path):
+    assert segment(write_video(tmp_path / "drive.avi")) == 0
+    assert files(segment.output) == ["overlays/drive.mp4"]
+    capture = cv2.VideoCapture(str(segment.output / "overlays/drive.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 10
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    assert count == 5
+
+
+def test_id_maps_of_a_video_are_written_on_request(segment, tmp_path):
+    video = write_video(tmp_path / "drive.avi", 3)
+    assert segment(video, "--no-overlay", "--ids", "coco", "--no-track") == 0
+    assert files(segment.output) == [
+        "panoptic.json",
+        *(f"panoptic/drive/00000{i}.png" for i in range(3)),
+    ]
+    written = json.loads((segment.output / "panoptic.json").read_text())
+    assert [a["image_id"] for a in written["annotations"]] == [f"drive/00000{i}" for i in range(3)]
+
+
+def test_a_video_that_is_cut_short_keeps_what_there_is_and_says_so(segment, tmp_path, capsys):
+    video = write_video(tmp_path / "drive.avi", 40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    status = segment(video)
+    error = capsys.readouterr().err
+    assert status == 1
+    assert "drive.avi" in error
+    assert "cut short" in error
+    assert files(segment.output) == ["overlays/drive.mp4"]
+
+
+def test_results_in_the_input_folder_are_not_taken_for_input(segment, tmp_path):
+    write(tmp_path / "a.png", picture(0))
+    assert segment(tmp_path) == 0
+    first = files(segment.output)
+    assert segment(tmp_path) == 0
+    assert files(segment.output) == first
+
+
+def test_images_of_one_pixel_work(segment, tmp_path):
+    assert segment(write(tmp_path / "a.png", np.full((1, 1, 3), 90, np.uint8))) == 0
+    assert read_ids(segment.output / "panoptic/a.png").shape == (1, 1)
+
+
+def test_an_image_that_is_too_large_is_skipped(segment, tmp_path, capsys):
+    write(tmp_path / "huge.png", np.zeros((4, 9000, 3), np.uint8))
+    write(tmp_path / "small.png", picture(0))
+    assert segment(tmp_path) == 3
+    error = capsys.readouterr().err
+    assert "huge.png" in error
+    assert "9000" in error
+    assert "overlays/small.jpg" in files(segment.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--opacity", "2"], "--opacity 2.0"),
+        (["--no-overlay", "--ids", "none"], "nothing is left to write"),
+        (["--score", "7"], "score threshold 7.0"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_wrong_options_are_explained(segment, tmp_path, capsys, arguments, words):
+    write(tmp_path / "a.png", picture(0))
+    assert segment(tmp_path / "a.png", *arguments) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_names_stay_unique(tmp_path):
+    for name in ("x/a.jpg", "y/a.jpg", "y/a.png", "y/b.PNG", "y/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found, problems = find_inputs(
+        [tmp_path / "x/a.jpg", tmp_path / "y", tmp_path / "y/a.jpg", tmp_path / "y/c.txt"]
+    )
+    assert [(f.path.relative_to(tmp_path).as_posix(), f.name) for f in found] == [
+        ("x/a.jpg", "a"),
+        ("y/a.jpg", "a_jpg"),
+        ("y/a.png", "a_png"),
+        ("y/b.PNG", "b"),
+    ]
+    assert len(problems) == 1
+    assert "c.txt" in problems[0]
+
+
+def test_photos_stand_upright(tmp_path):
+    """A JPEG whose EXIF says 'turn by a quarter' comes out turned."""
+    path = write(tmp_path / "a.jpg", picture(0, (32, 64)))
+    data = path.read_bytes()
+    tiff = (
+        b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"
+        + bytes(4)
+    )
+    exif = b"Exif\x00\x00" + tiff
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    assert read_image(path).shape == (64, 32, 3)
