@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rt_panoptic_core.datasets.id_maps import map_ids
 from rt_panoptic_core.datasets.sample import PanopticSample
 from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.panoptic_format import measure_segments
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 IGNORED_ROW = -1
@@ -77,43 +79,6 @@ class TrainingBatch(NamedTuple):
         )
 
 
-def instance_boxes(
-    instance: npt.NDArray[np.int32],
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Ids, boxes and areas of the instances of a map, by rising id.
-
-    Args:
-        instance: int [H, W], 0 where there is none.
-
-    Returns:
-        ids int32 [K]; boxes float32 [K, 4], (min x, min y, max x + 1, max y + 1); areas int64 [K].
-    """
-    starts, ends, values, width = _runs(instance)
-    found = values != 0
-    starts, ends, values = starts[found], ends[found], values[found]
-    ids, inverse = np.unique(values, return_inverse=True)
-    # Runs never cross a row, so a run's row and columns follow from its ends.
-    rows = starts // width
-    left = starts - rows * width
-    right = ends - rows * width
-    order = np.argsort(inverse, kind="stable")
-    counts = np.bincount(inverse, minlength=len(ids))
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-    if len(ids) == 0:
-        return ids.astype(np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    boxes = np.stack(
-        [
-            np.minimum.reduceat(left[order], first),
-            np.minimum.reduceat(rows[order], first),
-            np.maximum.reduceat(right[order], first),
-            np.maximum.reduceat(rows[order], first) + 1,
-        ],
-        axis=1,
-    ).astype(np.float32)
-    areas = np.add.reduceat((ends - starts)[order], first).astype(np.int64)
-    return ids.astype(np.int32), boxes, areas
-
-
 def box_instance_map(
     boxes: npt.NDArray[np.float32], height: int, width: int
 ) -> npt.NDArray[np.int16]:
@@ -168,7 +133,7 @@ def encode_sample(
         )
     thing_index = {class_id: place for place, class_id in enumerate(taxonomy.thing_ids)}
     annotations = {a.id: a for a in sample.instances}
-    ids, found_boxes, _ = instance_boxes(sample.instance)
+    ids, _, found_boxes = measure_segments(sample.instance)
     unknown = [int(i) for i in ids if int(i) not in annotations]
     if unknown:
         raise DatasetError(
@@ -186,8 +151,8 @@ def encode_sample(
     if len(kept) > MAX_INSTANCES:
         raise DatasetError(f"{sample.name}: {len(kept)} instances; at most {MAX_INSTANCES} fit")
     labels = np.array([thing_index[annotations[int(ids[p])].class_id] for p in kept], np.int64)
-    table = found_boxes[kept].reshape(-1, 4)
-    rows = _map_ids(sample.instance, ids, row_of_id)
+    table = found_boxes[kept].astype(np.float32).reshape(-1, 4)
+    rows = map_ids(sample.instance, ids, row_of_id)
     ignored = rows == IGNORED_ROW
     if boxes_only:
         if boxes is not None:
@@ -272,33 +237,3 @@ def _check(sample: PanopticSample, taxonomy: Taxonomy) -> None:
                 f"{sample.name}: instance {annotation.id} has class id {annotation.class_id}, which "
                 f"is not a thing of taxonomy {taxonomy.name!r}"
             )
-
-
-def _runs(
-    instance: npt.NDArray[np.int32],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int32], int]:
-    """Starts, ends (exclusive) and values of the runs of equal ids along the rows, and the width."""
-    height, width = instance.shape
-    flat = np.ascontiguousarray(instance).reshape(-1)
-    if flat.size == 0:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, flat, max(width, 1)
-    changes = np.empty(flat.size, bool)
-    np.not_equal(flat[1:], flat[:-1], out=changes[1:])
-    changes[::width] = True
-    starts = np.flatnonzero(changes)
-    ends = np.append(starts[1:], height * width)
-    return starts, ends, flat[starts], width
-
-
-def _map_ids(
-    instance: npt.NDArray[np.int32], ids: npt.NDArray[np.int32], rows: npt.NDArray[np.int16]
-) -> npt.NDArray[np.int16]:
-    """``rows`` painted where ``instance`` holds the rising ``ids``; 0 elsewhere."""
-    starts, ends, values, _ = _runs(instance)
-    painted = np.zeros(len(values), np.int16)
-    if len(ids):
-        places = np.searchsorted(ids, values).clip(max=len(ids) - 1)
-        hit = ids[places] == values
-        painted[hit] = rows[places[hit]]
-    return np.repeat(painted, ends - starts).reshape(instance.shape)

@@ -16,11 +16,11 @@ from rt_panoptic_core.datasets.batch import (
     TrainingBatch,
     collate,
     encode_sample,
-    instance_boxes,
 )
 from rt_panoptic_core.datasets.registry import open_dataset
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.panoptic_format import measure_segments
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import DataConfig, SourceConfig, TrainingConfig
 from rt_panoptic_core.training.sampler import Draw, EvaluationSampler, MixtureSampler
@@ -226,7 +226,7 @@ def _boxes(sample: PanopticSample) -> np.ndarray | None:
     """Boxes of the sample's instances in its own order; None without instances."""
     if not sample.has_instances:
         return None
-    ids, boxes, _ = instance_boxes(sample.instance)
+    ids, _, boxes = measure_segments(sample.instance)
     place = {int(i): n for n, i in enumerate(ids)}
     missing = [a.id for a in sample.instances if a.id not in place]
     if missing:

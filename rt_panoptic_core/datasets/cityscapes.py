@@ -1,0 +1,100 @@
+"""Cityscapes as it is unpacked: ``leftImg8bit`` and ``gtFine`` in one folder, nothing prepared.
+
+Panoptic labels are made on the fly from ``*_gtFine_instanceIds.png``, or taken from
+``*_gtFine_panoptic.png`` where only those are there: both hold the same ids.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rt_panoptic_core.datasets.files import check_files, check_folder, read_grey, read_rgb
+from rt_panoptic_core.datasets.id_maps import map_ids
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.panoptic_format import CITYSCAPES_INSTANCES, measure_segments, read_ids
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+
+_IMAGE_SUFFIX = "_leftImg8bit.png"
+
+
+class Cityscapes:
+    """One split of Cityscapes with fine annotations.
+
+    Pixels of labels that are not in the taxonomy (caravan and trailer among them) are void. A region with
+    a thing's label but no instance number is a group of things: a crowd region.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], split: str, taxonomy: Taxonomy | None = None
+    ) -> None:
+        """Find and check the files.
+
+        Args:
+            root: folder that holds ``leftImg8bit`` and ``gtFine``.
+            split: ``train``, ``val`` or another folder of both.
+            taxonomy: label set whose source ids are Cityscapes label ids; Cityscapes' 19 classes for None.
+
+        Raises:
+            DatasetError: folders or files are missing or no images; all are named.
+        """
+        self.taxonomy = taxonomy or Taxonomy.load("cityscapes")
+        base = Path(root)
+        images = base / "leftImg8bit" / split
+        labels = base / "gtFine" / split
+        title = f"Cityscapes {split}"
+        check_folder(images, title, f"leftImg8bit_trainvaltest.zip's {split} images")
+        check_folder(labels, title, f"gtFine_trainvaltest.zip's {split} labels")
+        self._images = sorted(images.glob(f"*/*{_IMAGE_SUFFIX}"))
+        if not self._images:
+            raise DatasetError(f"{title}: {images} has no CITY/*{_IMAGE_SUFFIX}")
+        panoptic = base / "gtFine" / f"cityscapes_panoptic_{split}"
+        self._labels = [_label_file(image, labels, panoptic) for image in self._images]
+        check_files([*self._images, *self._labels], title)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        image_file, label_file = self._images[index], self._labels[index]
+        if label_file.name.endswith("_panoptic.png"):
+            ids = read_ids(label_file)
+        else:
+            ids = read_grey(label_file).astype(np.int32)
+        found = measure_segments(ids, None).ids
+        numbered = found >= CITYSCAPES_INSTANCES
+        labels = np.where(numbered, found // CITYSCAPES_INSTANCES, found)
+        classes = self.taxonomy.class_id_by_source
+        class_ids = np.array([classes.get(int(label), UNLABELLED) for label in labels], np.uint8)
+        is_thing = self.taxonomy.is_thing[class_ids]
+        instances = tuple(
+            InstanceAnnotation(int(i), int(c), is_crowd=not n)
+            for i, c, n, thing in zip(found, class_ids, numbered, is_thing, strict=True)
+            if thing
+        )
+        kept = np.where(is_thing, found, 0).astype(np.int32)
+        return PanopticSample(
+            image_file.name.removesuffix(_IMAGE_SUFFIX),
+            read_rgb(image_file),
+            map_ids(ids, found, class_ids, UNLABELLED),
+            map_ids(ids, found, kept),
+            instances,
+        )
+
+
+def open_cityscapes(
+    root: str | os.PathLike[str], split: str, taxonomy: Taxonomy | None = None
+) -> Cityscapes:
+    """Cityscapes for :func:`~rt_panoptic_core.datasets.registry.open_dataset`."""
+    return Cityscapes(root, split, taxonomy)
+
+
+def _label_file(image: Path, labels: Path, panoptic: Path) -> Path:
+    """Where the ids of an image are: instanceIds, or else the panoptic PNG, if that exists."""
+    name = image.name.removesuffix(_IMAGE_SUFFIX)
+    own = labels / image.parent.name / f"{name}_gtFine_instanceIds.png"
+    other = panoptic / f"{name}_gtFine_panoptic.png"
+    return other if other.is_file() and not own.is_file() else own

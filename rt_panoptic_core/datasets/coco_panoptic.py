@@ -1,0 +1,187 @@
+"""COCO panoptic, and any folder in its form: images, id PNGs and one JSON a split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rt_panoptic_core.datasets.files import check_files, check_folder, read_rgb
+from rt_panoptic_core.datasets.id_maps import map_ids
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.panoptic_format import (
+    VOID,
+    measure_segments,
+    read_annotations,
+    read_ids,
+    taxonomy_of_categories,
+)
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+
+_IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
+
+
+class CocoPanoptic:
+    """A panoptic JSON with its id PNGs and images."""
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        masks: str | os.PathLike[str],
+        images: str | os.PathLike[str],
+        taxonomy: Taxonomy | None = None,
+    ) -> None:
+        """Read the JSON and check the files.
+
+        Args:
+            annotations: the JSON.
+            masks: folder of the PNGs that it names.
+            images: folder of the images.
+            taxonomy: label set whose source ids are the JSON's category ids; the JSON's own categories,
+                things first, for None.
+
+        Raises:
+            DatasetError: files are missing or no images (all are named), or the JSON is malformed.
+        """
+        content = read_annotations(annotations)
+        self._title = str(content.path)
+        self.taxonomy = taxonomy or taxonomy_of_categories(
+            list(content.categories.values()), content.path.stem
+        )
+        check_folder(Path(masks), self._title, "the PNGs that its annotations name")
+        check_folder(Path(images), self._title, "the images")
+        if not content.annotations:
+            raise DatasetError(f"{self._title}: it has no annotations")
+        self._check_categories(content.categories, content.annotations)
+        self._records = content.annotations
+        self._masks = [Path(masks) / record["file_name"] for record in self._records]
+        present = {file.name for file in Path(images).iterdir()}
+        self._images = [
+            Path(images) / _image_name(record, content.images, present) for record in self._records
+        ]
+        check_files([*self._images, *self._masks], self._title)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        record = self._records[index]
+        mask_file = self._masks[index]
+        ids = read_ids(mask_file)
+        segments = {int(s["id"]): s for s in record["segments_info"]}
+        found = measure_segments(ids, VOID).ids
+        strange = [int(i) for i in found if int(i) not in segments]
+        if strange:
+            raise DatasetError(
+                f"{mask_file}: id {strange[0]} is in the picture but not in {self._title}"
+            )
+        classes = self.taxonomy.class_id_by_source
+        class_ids = np.array(
+            [classes[segments[int(i)]["category_id"]] for i in found], np.uint8
+        ).reshape(-1)
+        is_thing = self.taxonomy.is_thing[class_ids]
+        instances = tuple(
+            InstanceAnnotation(int(i), int(c), bool(segments[int(i)].get("iscrowd", 0)))
+            for i, c, thing in zip(found, class_ids, is_thing, strict=True)
+            if thing
+        )
+        kept = np.where(is_thing, found, 0).astype(np.int32)
+        return PanopticSample(
+            Path(record["file_name"]).stem,
+            read_rgb(self._images[index]),
+            map_ids(ids, found, class_ids, UNLABELLED),
+            map_ids(ids, found, kept),
+            instances,
+        )
+
+    def _check_categories(
+        self, categories: Mapping[int, Mapping[str, Any]], records: Iterable[Mapping[str, Any]]
+    ) -> None:
+        known = self.taxonomy.class_id_by_source
+        used = {int(s["category_id"]) for record in records for s in record["segments_info"]}
+        missing = sorted(used - set(known))
+        if missing:
+            named = ", ".join(
+                f"{i} ({categories[i]['name']})" if i in categories else str(i) for i in missing[:5]
+            )
+            raise DatasetError(
+                f"{self._title}: {len(missing)} categories are not in taxonomy "
+                f"{self.taxonomy.name!r}: {named}; train with a taxonomy of this data set"
+            )
+
+
+def open_coco(
+    root: str | os.PathLike[str], split: str, taxonomy: Taxonomy | None = None
+) -> CocoPanoptic:
+    """COCO 2017 as it is unpacked: ``train2017``, ``annotations/panoptic_train2017.json`` and PNGs.
+
+    Args:
+        root: folder with ``train2017`` and ``val2017`` (or ``images/train2017``) and ``annotations``.
+        split: ``train`` or ``val``.
+        taxonomy: COCO's 133 classes for None.
+    """
+    base = Path(root)
+    name = split if split.endswith("2017") else f"{split}2017"
+    annotations = base / "annotations"
+    images = _first_folder([base / name, base / "images" / name])
+    masks = _first_folder([annotations / f"panoptic_{name}", base / f"panoptic_{name}"])
+    return CocoPanoptic(
+        annotations / f"panoptic_{name}.json", masks, images, taxonomy or Taxonomy.load("coco")
+    )
+
+
+def open_coco_panoptic(
+    root: str | os.PathLike[str],
+    split: str,
+    taxonomy: Taxonomy | None = None,
+    *,
+    annotations: str = "",
+    masks: str = "",
+    images: str = "",
+) -> CocoPanoptic:
+    """A folder in COCO's panoptic form.
+
+    Args:
+        root: holds ``panoptic_SPLIT.json``, its PNGs in ``panoptic_SPLIT`` and the images in ``SPLIT``, each
+            either directly or in ``annotations`` and ``images``.
+        split: its name.
+        annotations, masks, images: where they are instead, relative to ``root``.
+    """
+    base = Path(root)
+    name = f"panoptic_{split}"
+    json_file = next(
+        (f for f in (base / f"{name}.json", base / "annotations" / f"{name}.json") if f.is_file()),
+        base / f"{name}.json",
+    )
+    return CocoPanoptic(
+        base / annotations if annotations else json_file,
+        base / masks
+        if masks
+        else _first_folder([json_file.parent / name, base / name, base / "annotations" / name]),
+        base / images
+        if images
+        else _first_folder([base / "images" / split, base / split, base / "images"]),
+        taxonomy,
+    )
+
+
+def _first_folder(candidates: list[Path]) -> Path:
+    """The first that exists, else the first: an error then names it."""
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+def _image_name(
+    record: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], present: set[str]
+) -> str:
+    """File name of a record's image: as the JSON says, or the PNG's with an image's suffix."""
+    listed = images.get(record["image_id"], {}).get("file_name")
+    if isinstance(listed, str):
+        return listed
+    stem = Path(record["file_name"]).stem
+    return next(
+        (stem + suffix for suffix in _IMAGE_SUFFIXES if stem + suffix in present), f"{stem}.jpg"
+    )

@@ -1,0 +1,91 @@
+"""Looking at a data set's files before training does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import DatasetError
+
+LISTED_PROBLEMS = 20
+"""So many of the bad files are named; the rest are counted."""
+
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+
+def check_files(paths: Sequence[Path], data_set: str) -> None:
+    """Accept ``paths`` if all of them exist and begin like an image.
+
+    Raises:
+        DatasetError: names every file that is missing, empty, unreadable or no image, up to
+            :data:`LISTED_PROBLEMS` of them.
+    """
+    # Opening files is waiting, on a network drive above all: threads wait side by side.
+    with ThreadPoolExecutor(16) as pool:
+        problems = [problem for problem in pool.map(_problem, paths, chunksize=64) if problem]
+    if problems:
+        rest = len(problems) - LISTED_PROBLEMS
+        more = [f"… and {rest} more"] if rest > 0 else []
+        listed = "\n  ".join([*problems[:LISTED_PROBLEMS], *more])
+        raise DatasetError(f"{data_set}: {len(problems)} files cannot be used:\n  {listed}")
+
+
+def check_folder(folder: Path, data_set: str, meaning: str) -> None:
+    """Accept ``folder`` if it is one.
+
+    Raises:
+        DatasetError: it is not; ``meaning`` says what should be there.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{data_set}: {folder} is no folder; it must hold {meaning}")
+
+
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3] RGB of an image file.
+
+    Raises:
+        DatasetError: it cannot be decoded.
+    """
+    return _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def read_grey(path: Path) -> npt.NDArray[np.uint8]:
+    """Integers [H, W] of a grey image file with 8 or 16 bits, as they are.
+
+    Raises:
+        DatasetError: it cannot be decoded, or has colours.
+    """
+    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 2:
+        raise DatasetError(f"{path}: {image.shape[2]} channels; a map of ids has one")
+    return image
+
+
+def _decode(path: Path, flags: int) -> npt.NDArray[np.uint8]:
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    except (OSError, cv2.error) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+    if image is None:
+        raise DatasetError(f"{path}: cannot be decoded; copy the file again")
+    return np.asarray(image)
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except FileNotFoundError:
+        return f"{path}: missing"
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if not start:
+        return f"{path}: empty"
+    if not start.startswith(_SIGNATURES):
+        return f"{path}: no image"
+    return None
