@@ -75,8 +75,12 @@ class SemanticIoU:
         confusion = np.zeros_like(self._confusion)
         columns = np.minimum(shared.predicted_ids[labelled], classes)
         confusion[shared.truth_ids[labelled], columns] = shared.pixels[labelled]
-        self._confusion += confusion
+        self.add(confusion)
         return confusion
+
+    def add(self, confusion: npt.NDArray[np.int64]) -> None:
+        """Count a confusion of pixels, int64 [C, C + 1], as :meth:`update` returns it."""
+        self._confusion += confusion
 
     def merge(self, other: SemanticIoU) -> None:
         """Add all that ``other`` counted.

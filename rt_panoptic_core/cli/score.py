@@ -1,0 +1,99 @@
+"""``rt-panoptic score``: panoptic quality of prediction files, in place of panopticapi's script."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from rt_panoptic_core.cli.progress import progress_bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rt-panoptic score``; panopticapi's own names work as well."""
+    parser.add_argument(
+        "--ground-truth", "--gt_json_file", required=True, metavar="JSON", help="the ground truth"
+    )
+    parser.add_argument(
+        "--ground-truth-folder",
+        "--gt_folder",
+        metavar="DIR",
+        help="folder of its PNGs (default: the JSON's path without .json)",
+    )
+    parser.add_argument(
+        "--predictions", "--pred_json_file", required=True, metavar="JSON", help="the predictions"
+    )
+    parser.add_argument(
+        "--predictions-folder",
+        "--pred_folder",
+        metavar="DIR",
+        help="folder of their PNGs (default: the JSON's path without .json)",
+    )
+    parser.add_argument("--output", metavar="JSON", help="write results and frames to this file")
+    parser.add_argument(
+        "--per-class", action="store_true", help="print a table of all classes as well"
+    )
+    parser.add_argument(
+        "--boundary",
+        nargs="?",
+        type=float,
+        const=0.02,
+        metavar="RATIO",
+        help="boundary PQ as well, boundaries RATIO of the diagonal wide "
+        "(default 0.02; Cityscapes uses 0.005)",
+    )
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="worker processes (default: one a core)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print panopticapi's table on standard output, write the JSON."""
+    from rt_panoptic_core.errors import ConfigError
+    from rt_panoptic_core.evaluation.panoptic_files import open_files, score_files
+
+    if args.processes is not None and args.processes < 1:
+        raise ConfigError(f"--processes {args.processes}: it must be 1 or more")
+    if args.boundary is not None and not 0 < args.boundary < 1:
+        raise ConfigError(f"--boundary {args.boundary}: it must be between 0 and 1")
+    start = time.perf_counter()
+    files = open_files(
+        args.ground_truth, args.predictions, args.ground_truth_folder, args.predictions_folder
+    )
+    with progress_bar("scoring", len(files.pairs), "images", quiet=args.quiet) as advance:
+        record = score_files(
+            files, processes=args.processes, boundary_ratio=args.boundary, progress=advance
+        )
+    seconds = time.perf_counter() - start
+    print(quality_table(record.results["panoptic"]))
+    if "boundary" in record.results:
+        print(f"\nBoundary PQ, boundaries {args.boundary:g} of the diagonal wide")
+        print(quality_table(record.results["boundary"]))
+    if args.per_class:
+        from rt_panoptic_core.cli.quality_tables import print_classes
+
+        print_classes(record)
+    differing = record.results["area_differences"]
+    if differing:
+        print(
+            f"note: {differing} true segments have another area in {args.ground_truth} than in "
+            "their PNG; the JSON's was used, as panopticapi does",
+            file=sys.stderr,
+        )
+    print(f"{len(record.frames)} images in {seconds:0.2f} seconds")
+    if args.output:
+        record.write(args.output)
+        print(f"written: {args.output}")
+    return 0
+
+
+def quality_table(panoptic: dict[str, Any]) -> str:
+    """PQ, SQ and RQ in percent over all, things and stuff: the table that panopticapi prints."""
+    lines = ["{:10s}| {:>5s}  {:>5s}  {:>5s} {:>5s}".format("", "PQ", "SQ", "RQ", "N"), "-" * 38]
+    for title, key in (("All", "all"), ("Things", "things"), ("Stuff", "stuff")):
+        mean = panoptic[key]
+        values = "  ".join(f"{100 * mean[name]:5.1f}" for name in ("pq", "sq", "rq"))
+        lines.append(f"{title:10s}| {values} {mean['n']:5d}")
+    return "\n".join(lines)

@@ -1,0 +1,423 @@
+"""Panoptic quality of prediction files against ground-truth files, on all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.evaluation.boundary_quality import boundary_overlaps
+from rt_panoptic_core.evaluation.matching import match_segments
+from rt_panoptic_core.evaluation.overlaps import Overlaps, Segment, overlaps
+from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
+from rt_panoptic_core.evaluation.record import (
+    ClassRecord,
+    EvaluationRecord,
+    FrameRecord,
+    panoptic_to_json,
+)
+from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU, class_pixels
+from rt_panoptic_core.panoptic_format import (
+    VOID,
+    Ids,
+    PanopticAnnotations,
+    read_annotations,
+    read_ids,
+)
+
+_CHUNK = 8
+_SHOWN_PROBLEMS = 100
+
+
+class PanopticFilesError(DatasetError):
+    """Panoptic files that cannot be scored; ``problems`` holds every one that was found."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        lines = self.problems[:_SHOWN_PROBLEMS]
+        if len(self.problems) > len(lines):
+            lines.append(f"… and {len(self.problems) - len(lines)} more")
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        super().__init__(f"{count}, nothing scored:\n  " + "\n  ".join(lines))
+
+
+class PanopticPair(NamedTuple):
+    """A true and a predicted annotation of one image, as their JSONs hold them."""
+
+    truth: dict[str, Any]
+    predicted: dict[str, Any]
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class PanopticFiles:
+    """Ground truth and predictions that name each other; made by :func:`open_files`."""
+
+    truth: PanopticAnnotations
+    truth_folder: Path
+    predicted: PanopticAnnotations
+    predicted_folder: Path
+    pairs: list[PanopticPair]
+
+
+@dataclass
+class _Partial:
+    """What one worker counted."""
+
+    quality: PanopticQuality
+    boundary: PanopticQuality | None
+    semantic: SemanticIoU
+    frames: list[FrameRecord] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    area_differences: int = 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all workers need."""
+
+    files: PanopticFiles
+    class_ids: dict[int, int]
+    boundary_ratio: float | None
+
+
+def open_files(
+    truth_json: str | os.PathLike[str],
+    predicted_json: str | os.PathLike[str],
+    truth_folder: str | os.PathLike[str] | None = None,
+    predicted_folder: str | os.PathLike[str] | None = None,
+) -> PanopticFiles:
+    """Ground truth and predictions, every true image with its prediction; pictures are not read yet.
+
+    Predictions for images that the truth lacks are left out, as panopticapi does.
+
+    Args:
+        truth_json: the ground truth's JSON.
+        predicted_json: the predictions' JSON.
+        truth_folder: folder of its PNGs; None for the JSON's path without ``.json``.
+        predicted_folder: folder of its PNGs; None likewise.
+
+    Raises:
+        DatasetError: a file or folder is missing or malformed.
+        PanopticFilesError: images without a prediction, or twice in a file; all are named.
+    """
+    truth = read_annotations(truth_json)
+    predicted = read_annotations(predicted_json, categories_required=False)
+    folders = []
+    for side, folder in ((truth, truth_folder), (predicted, predicted_folder)):
+        path = side.path.with_suffix("") if folder is None else Path(folder)
+        if not path.is_dir():
+            raise DatasetError(f"{path}: there is no such folder (the PNGs of {side.path})")
+        folders.append(path)
+    problems = [
+        f"{side.path}: image {image_id!r} has more than one annotation"
+        for side in (truth, predicted)
+        for image_id in _repeated(item["image_id"] for item in side.annotations)
+    ]
+    predicted_by_image = {item["image_id"]: item for item in predicted.annotations}
+    pairs = []
+    for item in truth.annotations:
+        image_id = item["image_id"]
+        if image_id not in predicted_by_image:
+            problems.append(f"{predicted.path}: no prediction for image {image_id!r}")
+            continue
+        image = truth.images.get(image_id, {})
+        height, width = image.get("height"), image.get("width")
+        size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        pairs.append(PanopticPair(item, predicted_by_image[image_id], size))
+    if problems:
+        raise PanopticFilesError(problems)
+    if not pairs:
+        raise DatasetError(f"{truth.path}: it holds no annotation")
+    return PanopticFiles(truth, folders[0], predicted, folders[1], pairs)
+
+
+def score_files(
+    files: PanopticFiles,
+    *,
+    processes: int | None = None,
+    boundary_ratio: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> EvaluationRecord:
+    """Panoptic quality, semantic IoU and, if asked for, boundary PQ of ``files``.
+
+    The same numbers as panopticapi's script; semantic IoU takes every segment's pixels for its
+    category, crowd regions included. Any number of processes gives the same result to the last bit.
+
+    Args:
+        files: what :func:`open_files` returned.
+        processes: worker processes; None for one a core, 1 for none besides this one.
+        boundary_ratio: width of boundaries as a share of the diagonal; None for no boundary PQ.
+        progress: called with the number of images that were done since the last call.
+
+    Returns:
+        Record with a frame for every image, in the truth's order. ``results["area_differences"]``
+        counts true segments whose area in the JSON is not that of the PNG; the JSON's was used.
+
+    Raises:
+        PanopticFilesError: an id in a PNG and not in its JSON or the reverse, an unknown category, a
+            missing, damaged or 16-bit picture, or two sizes; every case in all files is named.
+    """
+    categories = list(files.truth.categories.values())
+    job = _Job(files, {c["id"]: index for index, c in enumerate(categories)}, boundary_ratio)
+    spans = [
+        range(start, min(start + _CHUNK, len(files.pairs)))
+        for start in range(0, len(files.pairs), _CHUNK)
+    ]
+    count = processes if processes is not None else _cores()
+    parts: dict[int, _Partial] = {}
+    for number, part in _run(job, spans, min(count, len(spans))):
+        parts[number] = part
+        if progress is not None:
+            progress(len(spans[number]))
+    total = _new_partial(job)
+    for number in range(len(spans)):
+        _merge(total, parts[number])
+    if total.problems:
+        raise PanopticFilesError(total.problems)
+    results: dict[str, Any] = {"panoptic": panoptic_to_json(total.quality.result())}
+    if total.boundary is not None:
+        boundary = panoptic_to_json(total.boundary.result())
+        results["boundary"] = {"ratio": boundary_ratio, **boundary}
+    semantic = total.semantic.result()
+    results["semantic"] = {
+        "mean_iou": semantic.mean_iou,
+        "pixel_accuracy": semantic.pixel_accuracy,
+        "per_class": [float(iou) for iou in semantic.per_class],
+        "confusion": semantic.confusion.tolist(),
+    }
+    results["area_differences"] = total.area_differences
+    subject = {"ground_truth": str(files.truth.path), "predictions": str(files.predicted.path)}
+    return EvaluationRecord(subject, _classes(categories), results, tuple(total.frames))
+
+
+def _run(job: _Job, spans: Sequence[range], processes: int) -> Iterator[tuple[int, _Partial]]:
+    """Number and result of every span, in the order they get done."""
+    if processes <= 1:
+        for number, span in enumerate(spans):
+            yield number, _score_span(job, span)
+        return
+    # Forking is instant and shares the annotations, but only safe while no other thread holds a lock
+    # (PyTorch's pools do); spawned workers get them as a pickle once.
+    forking = (
+        "fork" in multiprocessing.get_all_start_methods()
+        and threading.active_count() == 1
+        and "torch" not in sys.modules
+    )
+    context = multiprocessing.get_context("fork" if forking else "spawn")
+    with ProcessPoolExecutor(processes, context, _set_job, (job,)) as pool:
+        numbers: dict[Future[_Partial], int] = {
+            pool.submit(_score_shared_span, span): number for number, span in enumerate(spans)
+        }
+        try:
+            pending = set(numbers)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield numbers[future], future.result()
+        except BrokenProcessPool:
+            raise DatasetError(
+                "a worker process died while scoring, probably for want of memory; "
+                "use fewer processes"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _cores() -> int:
+    """Cores that this process may use; macOS cannot say and counts all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_shared_job: _Job | None = None
+
+
+def _set_job(job: _Job) -> None:
+    global _shared_job
+    _shared_job = job
+
+
+def _score_shared_span(span: range) -> _Partial:
+    assert _shared_job is not None
+    return _score_span(_shared_job, span)
+
+
+def _new_partial(job: _Job) -> _Partial:
+    categories = list(job.files.truth.categories.values())
+    names = [category["name"] for category in categories]
+    is_thing = [bool(category["isthing"]) for category in categories]
+    boundary = None if job.boundary_ratio is None else PanopticQuality(names, is_thing)
+    return _Partial(PanopticQuality(names, is_thing), boundary, SemanticIoU(tuple(names)))
+
+
+def _merge(total: _Partial, part: _Partial) -> None:
+    total.quality.merge(part.quality)
+    if total.boundary is not None and part.boundary is not None:
+        total.boundary.merge(part.boundary)
+    total.semantic.merge(part.semantic)
+    total.frames += part.frames
+    total.problems += part.problems
+    total.area_differences += part.area_differences
+
+
+def _score_span(job: _Job, span: range) -> _Partial:
+    part = _new_partial(job)
+    for index in span:
+        problems = _score_pair(job, job.files.pairs[index], part)
+        part.problems += problems
+    return part
+
+
+def _score_pair(job: _Job, pair: PanopticPair, part: _Partial) -> list[str]:
+    """Count one image into ``part``, or say what is wrong with it."""
+    files = job.files
+    truth_path = files.truth_folder / pair.truth["file_name"]
+    predicted_path = files.predicted_folder / pair.predicted["file_name"]
+    problems: list[str] = []
+    maps: list[Ids] = []
+    for path in (truth_path, predicted_path):
+        try:
+            maps.append(read_ids(path))
+        except ImageError as error:
+            problems.append(str(error))
+    if problems:
+        return problems
+    truth_ids, predicted_ids = maps
+    height, width = truth_ids.shape
+    if pair.size is not None and pair.size != truth_ids.shape:
+        problems.append(
+            f"{truth_path}: {width}x{height} pixels, but {files.truth.path} says "
+            f"{pair.size[1]}x{pair.size[0]}"
+        )
+    if predicted_ids.shape != truth_ids.shape:
+        given_height, given_width = predicted_ids.shape
+        problems.append(
+            f"{predicted_path}: {given_width}x{given_height} pixels, the truth {truth_path} has "
+            f"{width}x{height}"
+        )
+        return problems
+    shared = overlaps(truth_ids, predicted_ids)
+    truth_areas, predicted_areas = shared.truth_areas(), shared.predicted_areas()
+    truth = _segments(
+        pair.truth, truth_areas, job.class_ids, truth_path, files.truth.path, problems
+    )
+    predicted = _segments(
+        pair.predicted,
+        predicted_areas,
+        job.class_ids,
+        predicted_path,
+        files.predicted.path,
+        problems,
+        area_from_json=False,
+    )
+    if problems:
+        return problems
+    part.area_differences += sum(
+        segment.area != truth_areas[truth_id] for truth_id, segment in truth.items()
+    )
+    matches = match_segments(shared, truth, predicted)
+    frame_quality = PanopticQuality(part.quality.class_names, part.quality.is_thing)
+    frame_quality.add(matches, truth, predicted)
+    part.quality.merge(frame_quality)
+    if part.boundary is not None and job.boundary_ratio is not None:
+        outline = boundary_overlaps(truth_ids, predicted_ids, job.boundary_ratio)
+        by_boundary = match_segments(shared, truth, predicted, outline)
+        part.boundary.add(by_boundary, truth, predicted)
+    confusion = _confusion(shared, truth, predicted, len(job.class_ids))
+    part.semantic.add(confusion)
+    part.frames.append(
+        FrameRecord(str(pair.truth["image_id"]), frame_quality.counts(), class_pixels(confusion))
+    )
+    return []
+
+
+def _segments(
+    annotation: Mapping[str, Any],
+    areas: Mapping[int, int],
+    class_ids: Mapping[int, int],
+    picture: Path,
+    json_path: Path,
+    problems: list[str],
+    *,
+    area_from_json: bool = True,
+) -> dict[int, Segment]:
+    """The segments of one side by id; what is wrong with them is added to ``problems``."""
+    where = f"{json_path}: image {annotation['image_id']!r}"
+    segments: dict[int, Segment] = {}
+    for info in annotation["segments_info"]:
+        segment_id, category_id = info["id"], info["category_id"]
+        area = areas.get(segment_id)
+        if segment_id in segments:
+            problems.append(f"{where}: segment {segment_id} is listed twice")
+        elif area is None or segment_id == VOID:
+            reason = "0 is void" if segment_id == VOID else f"it is not in {picture}"
+            problems.append(f"{where}: segment {segment_id} is listed, but {reason}")
+            continue
+        if category_id not in class_ids:
+            problems.append(f"{where}: segment {segment_id} has the unknown category {category_id}")
+            continue
+        stated = info.get("area", area) if area_from_json else area
+        if not isinstance(stated, int | float) or not 0 < stated == int(stated):
+            problems.append(
+                f"{where}: segment {segment_id} has the area {stated!r}; it must be a whole number "
+                "of pixels, at least 1"
+            )
+            continue
+        crowd = area_from_json and info.get("iscrowd", 0) == 1
+        segments[segment_id] = Segment(class_ids[category_id], int(stated), crowd)
+    listed = {info["id"] for info in annotation["segments_info"]}
+    problems += [
+        f"{picture}: segment {segment_id} ({area} pixels) is not listed in {json_path}, "
+        f"image {annotation['image_id']!r}"
+        for segment_id, area in areas.items()
+        if segment_id != VOID and segment_id not in listed
+    ]
+    return segments
+
+
+def _confusion(
+    shared: Overlaps,
+    truth: Mapping[int, Segment],
+    predicted: Mapping[int, Segment],
+    classes: int,
+) -> npt.NDArray[np.int64]:
+    confusion = np.zeros((classes, classes + 1), dtype=np.int64)
+    for (truth_id, predicted_id), pixels in shared.as_dict().items():
+        if truth_id != VOID:
+            guess = predicted.get(predicted_id)
+            column = classes if guess is None else guess.class_id
+            confusion[truth[truth_id].class_id, column] += pixels
+    return confusion
+
+
+def _classes(categories: Sequence[Mapping[str, Any]]) -> tuple[ClassRecord, ...]:
+    classes = []
+    for category in categories:
+        color = category.get("color", (128, 128, 128))
+        red, green, blue = (int(part) for part in color)
+        classes.append(ClassRecord(category["name"], bool(category["isthing"]), (red, green, blue)))
+    return tuple(classes)
+
+
+def _repeated(values: Iterator[Any]) -> list[Any]:
+    seen: set[Any] = set()
+    repeated: dict[Any, None] = {}
+    for value in values:
+        if value in seen:
+            repeated[value] = None
+        seen.add(value)
+    return list(repeated)
