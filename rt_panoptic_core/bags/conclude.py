@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from rt_panoptic_core.bags.analysis import TopicAnalysis, plain
-from rt_panoptic_core.bags.offline import Timing
+from rt_panoptic_core.bags.answers import Timing
 from rt_panoptic_core.bags.output import OutputFolder
-from rt_panoptic_core.bags.records import FrameRecord, write_csv
+from rt_panoptic_core.bags.records import write_csv
 from rt_panoptic_core.bags.report import TopicPage, report_html
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.files import write_json, write_text
@@ -99,14 +99,7 @@ def _write_timing(
 ) -> None:
     if timing is None:
         return
-    times = {
-        analysis.topic: _aligned(analysis.records, timing.inference[analysis.topic])
-        for analysis in analyses
-    }
+    times = {analysis.topic: timing.inference.get(analysis.topic, []) for analysis in analyses}
     write_json(output.timing_json, {**timing_summary(timing), "inference_by_frame": times})
     # A page opened from the disk may load a script beside it, but not a JSON.
     write_text(output.timing_js, f"window.timing = {json.dumps(times)};\n")
-
-
-def _aligned(records: Sequence[FrameRecord], times: Sequence[float | None]) -> list[float | None]:
-    return [times[place] if place < len(times) else None for place in range(len(records))]

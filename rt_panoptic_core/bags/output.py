@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rt_panoptic_core.bags.annotate import ResultTopics, count_results
+from rt_panoptic_core.bags.annotate import RecordedResults, ResultTopics, count_results
 from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.files import write_json
+from rt_panoptic_core.taxonomy import Taxonomy
 
 
 class OutputFolder:
@@ -78,11 +79,25 @@ class OutputFolder:
             return True
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for unfinished in self.path.glob(".*.part.*"):
+                # A video that a killed process was writing.
+                unfinished.unlink()
             self._set_aside(topics)
             write_json(self.run, dict(fingerprint))
         except OSError as error:
             raise BagError(f"{self.path}: cannot be written: {error.strerror}") from error
         return False
+
+    def interrupted(
+        self, topics: Mapping[str, ResultTopics], taxonomy: Taxonomy
+    ) -> RecordedResults | None:
+        """What an interrupted run left, or None."""
+        if not self.previous.exists():
+            return None
+        try:
+            return RecordedResults(self.previous, topics, taxonomy)
+        except BagError:
+            return None
 
     def finish(self) -> None:
         """Remove what only an interrupted run needs."""
