@@ -1,0 +1,130 @@
+"""The pinhole camera and its place in the street."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float = npt.NDArray[np.float64]
+
+NEAR = 0.4
+"""Metres in front of the camera at which geometry is cut off."""
+
+
+@dataclass(frozen=True)
+class CameraIntrinsics:
+    """Pinhole intrinsics in pixels, without distortion; the centre of pixel (i, j) is (i, j).
+
+    This is the convention of OpenCV and of ``sensor_msgs/CameraInfo``:
+    u = fx X / Z + cx, v = fy Y / Z + cy with X right, Y down, Z forward.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    @property
+    def matrix(self) -> Float:
+        """K, float64 [3, 3]."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    def scaled(self, factor: int) -> CameraIntrinsics:
+        """The same view with ``factor`` times as many pixels in each direction."""
+        return CameraIntrinsics(
+            self.width * factor,
+            self.height * factor,
+            self.fx * factor,
+            self.fy * factor,
+            (self.cx + 0.5) * factor - 0.5,
+            (self.cy + 0.5) * factor - 0.5,
+        )
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics and pose: ``position`` [3] in the world (x, y, z up; metres) and ``rotation`` [3, 3].
+
+    ``rotation`` takes world directions to camera directions (x right, y down, z forward).
+    """
+
+    intrinsics: CameraIntrinsics
+    position: Float
+    rotation: Float
+
+    @classmethod
+    def looking(
+        cls,
+        intrinsics: CameraIntrinsics,
+        position: Float,
+        yaw: float,
+        pitch: float,
+        roll: float,
+    ) -> Camera:
+        """Camera with heading ``yaw`` (radians from +x to +y), looking down by ``pitch``, tilted by ``roll``."""
+        forward = np.array(
+            [
+                math.cos(yaw) * math.cos(pitch),
+                math.sin(yaw) * math.cos(pitch),
+                -math.sin(pitch),
+            ]
+        )
+        right = np.array([math.sin(yaw), -math.cos(yaw), 0.0])
+        down = np.cross(forward, right)
+        cos_roll, sin_roll = math.cos(roll), math.sin(roll)
+        rotation = np.stack(
+            [cos_roll * right + sin_roll * down, cos_roll * down - sin_roll * right, forward]
+        )
+        return cls(intrinsics, np.asarray(position, dtype=np.float64), rotation)
+
+    def to_camera(self, points: npt.NDArray[np.floating]) -> Float:
+        """Camera coordinates [N, 3] of world points [N, 3]."""
+        result: Float = (points - self.position) @ self.rotation.T
+        return result
+
+    def pixels(self, points: Float) -> Float:
+        """Pixel coordinates [..., 2] of camera-space points [..., 3] with Z > 0."""
+        k = self.intrinsics
+        result = np.empty((*points.shape[:-1], 2))
+        inverse = 1.0 / points[..., 2]
+        result[..., 0] = points[..., 0] * inverse * k.fx + k.cx
+        result[..., 1] = points[..., 1] * inverse * k.fy + k.cy
+        return result
+
+    def plane(self, normal: Float, offset: Float | float) -> Float:
+        """(a, b, c) [..., 3] with 1 / Z = a u + b v + c on the camera-space plane normal . X = offset."""
+        k = self.intrinsics
+        scale = 1.0 / np.asarray(offset)
+        a = normal[..., 0] / k.fx * scale
+        b = normal[..., 1] / k.fy * scale
+        c = (normal[..., 2] - normal[..., 0] * k.cx / k.fx - normal[..., 1] * k.cy / k.fy) * scale
+        return np.stack([a, b, c], axis=-1)
+
+    def level_plane(self, height: float) -> Float:
+        """(a, b, c) of the horizontal world plane at ``height``; see :meth:`plane`."""
+        return self.plane(self.rotation[:, 2], height - float(self.position[2]))
+
+
+def clip_near(points: Float, near: float = NEAR) -> Float:
+    """Camera-space polygon [M, 3] cut at Z >= near (Sutherland-Hodgman); M may be 0."""
+    inside = points[:, 2] >= near
+    if inside.all():
+        return points
+    if not inside.any():
+        return points[:0]
+    following = np.roll(points, -1, axis=0)
+    kept: list[Float] = []
+    for here, there, is_in, next_in in zip(
+        points, following, inside, np.roll(inside, -1), strict=True
+    ):
+        if is_in:
+            kept.append(here)
+        if is_in != next_in:
+            share = (near - here[2]) / (there[2] - here[2])
+            kept.append(here + share * (there - here))
+    return np.array(kept)

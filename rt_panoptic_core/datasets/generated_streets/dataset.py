@@ -1,0 +1,88 @@
+"""Generated streets as a data set: every sample another street."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt_panoptic_core.datasets.generated_streets import labels
+from rt_panoptic_core.datasets.generated_streets.layout import STREET_KINDS
+from rt_panoptic_core.datasets.generated_streets.sequence import StreetSequence
+from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.taxonomy import Taxonomy
+
+_STRIDE = 1_000_000_007
+"""Distance between the street seeds of neighbouring data set seeds: no two of them share a street."""
+
+
+class GeneratedStreets:
+    """``length`` pictures of different streets with exact labels; a PanopticDataset.
+
+    Sample ``i`` depends on (seed, i, size) alone: the same bytes in every process and in any order.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        size: tuple[int, int] = (512, 1024),
+        seed: int = 0,
+        *,
+        kind: str | None = None,
+        depth: bool = True,
+    ) -> None:
+        """Describe the set; nothing is generated yet.
+
+        Args:
+            length: number of samples, from 1 to 1 000 000 000.
+            size: (height, width) of the pictures.
+            seed: sets with different seeds share no street; from 0.
+            kind: all streets of one kind (see ``STREET_KINDS``), or drawn street by street.
+            depth: whether samples have their depth map.
+
+        Raises:
+            DatasetError: an argument is out of range.
+        """
+        if (
+            isinstance(length, bool)
+            or not isinstance(length, int)
+            or not 1 <= length <= 1_000_000_000
+        ):
+            raise DatasetError(
+                f"length: {length!r}; it must be a whole number from 1 to 1000000000"
+            )
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise DatasetError(f"seed: {seed!r}; it must be a whole number from 0")
+        if kind is not None and kind not in STREET_KINDS:
+            raise DatasetError(f"kind: {kind!r}; one of {', '.join(STREET_KINDS)}")
+        StreetSequence(0, size)  # checks the size
+        self._length, self._seed, self._kind, self._depth = length, seed, kind, depth
+        self._size = (int(size[0]), int(size[1]))
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Cityscapes' 19 classes."""
+        return labels.TAXONOMY
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        """Sample ``index``.
+
+        Raises:
+            IndexError: ``index`` is outside [-length, length).
+        """
+        at = index + self._length if index < 0 else index
+        if not 0 <= at < self._length:
+            raise IndexError(f"sample {index} of {self._length} generated streets")
+        street = self._seed * _STRIDE + at
+        frame = next(iter(StreetSequence(street, self._size, kind=self._kind)))
+        return PanopticSample(
+            name=f"street_{self._seed}_{at:06d}",
+            image=frame.image,
+            semantic=frame.semantic,
+            instance=np.asarray(frame.instance, dtype=np.int32),
+            instances=frame.instances,
+            has_instances=True,
+            depth=frame.depth if self._depth else None,
+        )

@@ -1,0 +1,682 @@
+"""Paints a street as a camera sees it, with its labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.datasets.generated_streets import labels
+from rt_panoptic_core.datasets.generated_streets.camera import NEAR, Camera, Float, clip_near
+from rt_panoptic_core.datasets.generated_streets.canvas import SHIFT, Canvas, fixed_point
+from rt_panoptic_core.datasets.generated_streets.ground import Ground
+from rt_panoptic_core.datasets.generated_streets.layout import House, Key, Plant, Solid, Street
+from rt_panoptic_core.datasets.generated_streets.light import Light
+from rt_panoptic_core.datasets.generated_streets.mesh import (
+    FACE_POINTS,
+    GLASS,
+    LABEL_ONLY,
+    LAMP,
+    TWO_SIDED,
+)
+from rt_panoptic_core.datasets.generated_streets.ordering import painting_order
+from rt_panoptic_core.datasets.generated_streets.sky import paint_distance, paint_sky
+from rt_panoptic_core.datasets.generated_streets.textures import Texture, foliage_table
+
+_SMALLEST = 0.45  # pixels: faces that are smaller in both directions are left out
+
+
+@dataclass
+class Scene:
+    """All that a frame shows."""
+
+    street: Street
+    light: Light
+    camera: Camera
+    along: float  # where on the road the camera is
+    solids: list[Solid] = field(default_factory=list)
+    plants: list[Plant] = field(default_factory=list)
+    houses: list[House] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A canvas and the keys of the instances that its surfaces refer to (index 0 is none)."""
+
+    canvas: Canvas
+    keys: list[Key | None]
+    key_classes: list[int]
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """Visible polygons of all solids, sorted by object and by depth within it."""
+
+    points: npt.NDArray[np.int32]
+    colors: list[list[float]]
+    drawn: list[bool]
+    surfaces: list[int]
+    starts: npt.NDArray[np.int64]
+
+
+def paint(scene: Scene) -> Painted:
+    """Paint ``scene`` from the sky to the nearest thing."""
+    camera, light = scene.camera, scene.light
+    k = camera.intrinsics
+    canvas = Canvas(k.width, k.height)
+    paint_sky(canvas, camera, light)
+    paint_distance(canvas, camera, scene.street, light)
+    solids = _in_view(scene.solids, camera)
+    plants = [p for p in scene.plants if _plant_in_view(p, camera)]
+    houses = [h for h in scene.houses if _house_in_view(h, camera)]
+    ground = Ground(canvas, camera, scene.street, light, scene.along)
+    ground.paint()
+    ground.finish(_shadows(scene, solids, houses), _dapples(scene))
+
+    things: list[Solid | Plant | House] = [*solids, *plants, *houses]
+    order = _order(things, camera)
+    keys: list[Key | None] = [None]
+    key_classes = [labels.VOID]
+    in_shadow = _in_shadow(solids, scene.houses, light)
+    faces = _faces(canvas, camera, light, solids, in_shadow, keys, key_classes)
+    for index in order.tolist():
+        thing = things[index]
+        if isinstance(thing, Solid):
+            _paint_faces(canvas, faces, index)
+        elif isinstance(thing, Plant):
+            _paint_plant(canvas, camera, light, thing)
+        else:
+            _paint_house(canvas, camera, light, thing)
+    return Painted(canvas, keys, key_classes)
+
+
+# -- what is in view ---------------------------------------------------------------------------------
+
+
+def _in_view(solids: list[Solid], camera: Camera) -> list[Solid]:
+    if not solids:
+        return []
+    k = camera.intrinsics
+    position = np.array([(s.x, s.y, s.z) for s in solids])
+    radius = np.array([math.hypot(s.mesh.size[0], s.mesh.size[1]) * s.scale for s in solids])
+    reach = np.array([s.reach for s in solids])
+    inside = camera.to_camera(position)
+    # Beyond half the reach of its side view, a thing is left of or right of the picture.
+    widest = max(k.cx, k.width - k.cx) / k.fx
+    slack = radius * math.hypot(1.0, widest)
+    keep = (
+        (inside[:, 2] > -radius)
+        & (inside[:, 2] < reach)
+        & (np.abs(inside[:, 0]) < np.maximum(inside[:, 2], 0) * widest + slack + 0.5)
+    )
+    return [solid for solid, seen in zip(solids, keep.tolist(), strict=True) if seen]
+
+
+def _plant_in_view(plant: Plant, camera: Camera) -> bool:
+    x, _, z = camera.rotation @ (np.array([plant.x, plant.y, plant.z]) - camera.position)
+    k = camera.intrinsics
+    return bool(
+        1.5 < z < 260 and abs(x) - plant.width / 2 < z * max(k.cx, k.width - k.cx) / k.fx + 0.5
+    )
+
+
+def _house_in_view(house: House, camera: Camera) -> bool:
+    x, _, z = camera.rotation @ (np.array([house.x, house.y, 0.0]) - camera.position)
+    k = camera.intrinsics
+    radius = math.hypot(house.length, house.depth) / 2
+    widest = max(k.cx, k.width - k.cx) / k.fx
+    return bool(
+        z > -radius and z < 330 and abs(x) < max(z, 0.0) * widest + radius * math.hypot(1, widest)
+    )
+
+
+def _order(things: list[Solid | Plant | House], camera: Camera) -> npt.NDArray[np.int64]:
+    centers = np.zeros((len(things), 2))
+    yaws = np.zeros(len(things))
+    half = np.zeros((len(things), 2))
+    for index, thing in enumerate(things):
+        if isinstance(thing, Solid):
+            cx, cy = thing.mesh.center
+            cos, sin = math.cos(thing.yaw), math.sin(thing.yaw)
+            centers[index] = (
+                thing.x + thing.scale * (cos * cx - sin * cy),
+                thing.y + thing.scale * (sin * cx + cos * cy),
+            )
+            yaws[index] = thing.yaw
+            half[index] = thing.mesh.size[0] / 2 * thing.scale, thing.mesh.size[1] / 2 * thing.scale
+        elif isinstance(thing, Plant):
+            # A hair nearer than its trunk.
+            away = np.array([thing.x, thing.y]) - camera.position[:2]
+            centers[index] = np.array([thing.x, thing.y]) - 0.02 * away / max(
+                float(np.hypot(*away)), 0.1
+            )
+            half[index] = 0.12, 0.12
+        else:
+            centers[index] = thing.x, thing.y
+            yaws[index] = thing.yaw
+            half[index] = thing.length / 2, thing.depth / 2
+    forward = camera.rotation[2, :2]
+    return painting_order(
+        centers, yaws, half, camera.position[:2], forward / max(float(np.hypot(*forward)), 1e-6)
+    )
+
+
+# -- shadows -----------------------------------------------------------------------------------------
+
+
+def _shadows(
+    scene: Scene, solids: list[Solid], houses: list[House]
+) -> Iterator[npt.NDArray[np.int32]]:
+    """Outlines of the shadows of vehicles, people, poles and buildings on the ground."""
+    camera, light = scene.camera, scene.light
+    boxes = []
+    for solid in solids:
+        length, width, height = (v * solid.scale for v in solid.mesh.size)
+        if width > 3.0 and height > 5.0:
+            width = 0.3  # a lamp's or gantry's arm is thin
+        boxes.append((solid.x, solid.y, solid.yaw, length / 2, width / 2, min(height, 12.0) * 0.92))
+    if light.has_shadows:
+        for house in scene.houses:
+            boxes.append(
+                (
+                    house.x,
+                    house.y,
+                    house.yaw,
+                    house.length / 2,
+                    house.depth / 2,
+                    house.height + house.roof * 0.6,
+                )
+            )
+    if not boxes:
+        return
+    array = np.array(boxes)
+    cos, sin = np.cos(array[:, 2]), np.sin(array[:, 2])
+    signs = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)], dtype=np.float64)
+    lx, ly = array[:, 3:4] * signs[:, 0], array[:, 4:5] * signs[:, 1]
+    x = array[:, 0:1] + cos[:, None] * lx - sin[:, None] * ly
+    y = array[:, 1:2] + sin[:, None] * lx + cos[:, None] * ly
+    if light.has_shadows:
+        cast = -light.sun[:2] / max(float(light.sun[2]), 0.12)
+    else:
+        cast = np.zeros(2)
+    x2, y2 = x + cast[0] * array[:, 5:6], y + cast[1] * array[:, 5:6]
+    ground = np.stack(
+        [np.concatenate([x, x2], 1), np.concatenate([y, y2], 1), np.zeros((len(array), 8))], axis=2
+    )
+    inside = camera.to_camera(ground.reshape(-1, 3)).reshape(-1, 8, 3)
+    for points in inside:
+        if points[:, 2].max() < NEAR:
+            continue
+        if points[:, 2].min() > NEAR:
+            pixels = camera.pixels(points)
+            if (
+                pixels[:, 1].max() - pixels[:, 1].min() < 0.5
+                or pixels[:, 0].max() < 0
+                or pixels[:, 0].min() > camera.intrinsics.width
+            ):
+                continue
+            yield cv2.convexHull(fixed_point(pixels))[:, 0]
+        else:
+            flat = cv2.convexHull(points[:, [0, 2]].astype(np.float32), returnPoints=False)[:, 0]
+            clipped = clip_near(points[flat])
+            if len(clipped) >= 3:
+                yield fixed_point(camera.pixels(clipped))
+
+
+def _dapples(scene: Scene) -> Iterator[npt.NDArray[np.int32]]:
+    """Outlines of the ragged shadows of crowns."""
+    camera, light = scene.camera, scene.light
+    if not light.has_shadows:
+        return
+    cast = -light.sun[:2] / max(float(light.sun[2]), 0.12)
+    angle = np.linspace(0, 2 * math.pi, 22, endpoint=False)
+    for plant in scene.plants:
+        middle = plant.z + plant.height * 0.45
+        ragged = 1.0 + 0.3 * np.sin(angle * 5 + plant.x * 7) * np.cos(angle * 3 + plant.y * 5)
+        stretch = math.hypot(
+            1.0, float(np.hypot(*cast)) * plant.height / max(plant.width, 0.1) * 0.6
+        )
+        heading = math.atan2(cast[1], cast[0])
+        u = plant.width * 0.42 * ragged * np.cos(angle) * stretch
+        v = plant.width * 0.42 * ragged * np.sin(angle)
+        x = plant.x + cast[0] * middle + math.cos(heading) * u - math.sin(heading) * v
+        y = plant.y + cast[1] * middle + math.sin(heading) * u + math.cos(heading) * v
+        points = camera.to_camera(np.stack([x, y, np.zeros_like(x)], axis=1))
+        if points[:, 2].max() < NEAR or points[:, 2].min() > 120:
+            continue
+        clipped = clip_near(points)
+        if len(clipped) >= 3:
+            yield fixed_point(camera.pixels(clipped))
+
+
+def _in_shadow(solids: list[Solid], houses: list[House], light: Light) -> npt.NDArray[np.bool_]:
+    """bool [N]: whether a building keeps the sun from a solid's middle."""
+    number = len(solids)
+    result = np.zeros(number, dtype=bool)
+    if number == 0 or not houses or not light.has_shadows:
+        return result
+    position = np.array([(s.x, s.y, s.z + 0.6 * s.mesh.size[2] * s.scale) for s in solids])
+    sun = light.sun[:2] / max(float(np.hypot(*light.sun[:2])), 1e-6)
+    climb = float(light.sun[2]) / max(float(np.hypot(*light.sun[:2])), 1e-6)
+    box = np.array([(h.x, h.y, h.yaw, h.length / 2, h.depth / 2, h.height) for h in houses])
+    cos, sin = np.cos(box[:, 2]), np.sin(box[:, 2])
+    dx, dy = position[:, 0:1] - box[:, 0], position[:, 1:2] - box[:, 1]
+    enter = np.zeros((number, len(houses)))
+    leave = np.full((number, len(houses)), 60.0)
+    for local, direction, half in (
+        (cos * dx + sin * dy, cos * sun[0] + sin * sun[1], box[:, 3]),
+        (-sin * dx + cos * dy, -sin * sun[0] + cos * sun[1], box[:, 4]),
+    ):
+        steep = np.where(np.abs(direction) < 1e-6, 1e-6, direction)
+        one, other = (-half - local) / steep, (half - local) / steep
+        enter = np.maximum(enter, np.minimum(one, other))
+        leave = np.minimum(leave, np.maximum(one, other))
+    hit = (enter < leave) & (position[:, 2:3] + enter * climb < box[:, 5])
+    return hit.any(axis=1)
+
+
+# -- solids ------------------------------------------------------------------------------------------
+
+
+def _faces(
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    solids: list[Solid],
+    in_shadow: npt.NDArray[np.bool_],
+    keys: list[Key | None],
+    key_classes: list[int],
+) -> _Faces:
+    """Project, shade and sort the faces and limbs of all solids; announce their surfaces."""
+    if not solids:
+        return _Faces(np.zeros((0, FACE_POINTS, 2), np.int32), [], [], [], np.zeros(1, np.int64))
+    meshes = [s.mesh for s in solids]
+    number = len(solids)
+    place = np.array([(s.x, s.y, s.z) for s in solids]) - camera.position
+    yaw = np.array([s.yaw for s in solids])
+    scale = np.array([s.scale for s in solids])
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    palettes = np.array([s.palette for s in solids])
+    # First instance of each solid; its parts follow.
+    first_key = np.zeros(number, dtype=np.int32)
+    for index, solid in enumerate(solids):
+        if solid.keys:
+            first_key[index] = len(keys)
+            keys.extend(solid.keys)
+            parts = np.concatenate([solid.mesh.parts, solid.mesh.limb_parts])
+            classes = np.concatenate([solid.mesh.labels, solid.mesh.limb_labels])
+            key_classes.extend(int(classes[parts == p][0]) for p in range(len(solid.keys)))
+
+    def world_to_camera(points: Float, owner: npt.NDArray[np.int64], moved: bool) -> Float:
+        c, s = cos[owner], sin[owner]
+        turned = np.empty((len(points), 3))
+        turned[:, 0] = c * points[:, 0] - s * points[:, 1]
+        turned[:, 1] = s * points[:, 0] + c * points[:, 1]
+        turned[:, 2] = points[:, 2]
+        if moved:
+            turned *= scale[owner, None]
+            turned += place[owner]
+        result: Float = turned @ camera.rotation.T
+        return result
+
+    numbers = np.arange(number)
+    vertex_count = np.array([len(m.vertices) for m in meshes])
+    face_count = np.array([len(m.faces) for m in meshes])
+    limb_count = np.array([len(m.limbs) for m in meshes])
+    vertex_start = np.concatenate([[0], np.cumsum(vertex_count)[:-1]])
+    vertex_owner, face_owner = np.repeat(numbers, vertex_count), np.repeat(numbers, face_count)
+    vertices = world_to_camera(
+        np.concatenate([m.vertices for m in meshes]).astype(np.float64), vertex_owner, True
+    )
+    corners = np.concatenate([m.faces for m in meshes]) + vertex_start[face_owner][:, None]
+    normals_local = np.concatenate([m.normals for m in meshes]).astype(np.float64)
+    normals = world_to_camera(normals_local, face_owner, False)
+    centers = world_to_camera(
+        np.concatenate([m.centers for m in meshes]).astype(np.float64), face_owner, True
+    )
+    flags = np.concatenate([m.flags for m in meshes])
+    offset = (normals * vertices[corners[:, 0]]).sum(axis=1)
+    seen = (offset < -1e-6) | ((flags & TWO_SIDED) > 0) & (np.abs(offset) > 1e-6)
+    # A solid far away shows its large faces only.
+    seen = np.flatnonzero(seen)
+    corners, normals, centers, offset, face_owner = (
+        corners[seen],
+        normals[seen],
+        centers[seen],
+        offset[seen],
+        face_owner[seen],
+    )
+    flags = flags[seen]
+    flip = np.where(offset > 0, -1.0, 1.0)
+    slots = np.concatenate([m.slots for m in meshes])[seen]
+    base = np.concatenate([m.colors for m in meshes])[seen].astype(np.float64)
+    chosen = palettes[face_owner, np.maximum(slots, 0)]
+    base = np.where((slots >= 0)[:, None], chosen * base / 128.0, base)
+    world_normals = (normals * flip[:, None]) @ camera.rotation
+    sunny = np.maximum(world_normals @ light.sun, 0.0) * ~in_shadow[face_owner]
+    up = world_normals[:, 2]
+    lit = light.ambient * (0.82 + 0.2 * up)[:, None] + light.sunshine * sunny[:, None]
+    color = base * lit
+    glass = (flags & GLASS) > 0
+    if glass.any():
+        # Panes that lean back mirror the sky, upright ones the street.
+        mirrored = np.clip(0.22 + 0.55 * np.maximum(up[glass], 0.0), 0.0, 0.75)[:, None]
+        sky = light.zenith * 0.55 + light.horizon * 0.35
+        tone = np.where(up[glass, None] > 0.12, sky, sky * 0.62)
+        color[glass] = (
+            color[glass] * (1 - mirrored) + tone * np.minimum(light.ambient * 1.3, 1.0) * mirrored
+        )
+    lamp = (flags & LAMP) > 0
+    color[lamp] = base[lamp]
+    label = np.concatenate([m.labels for m in meshes])[seen]
+    instance = first_key[face_owner] + np.concatenate([m.parts for m in meshes])[seen] * (
+        first_key[face_owner] > 0
+    )
+    shape = vertices[corners]
+
+    # Limbs become 12-cornered shapes turned towards the camera.
+    limb_owner = np.repeat(numbers, limb_count)
+    limbs = np.concatenate([m.limbs for m in meshes]).astype(np.float64)
+    start = world_to_camera(limbs[:, 0:3], limb_owner, True)
+    end = world_to_camera(limbs[:, 3:6], limb_owner, True)
+    radii = limbs[:, 6:8] * scale[limb_owner, None]
+    axis = end - start
+    middle = (start + end) / 2
+    depth = np.maximum(middle[:, 2], NEAR)
+    side = np.cross(axis, middle)
+    length = np.linalg.norm(side, axis=1, keepdims=True)
+    side = np.where(length > 1e-6, side / np.maximum(length, 1e-9), np.array([1.0, 0.0, 0.0]))
+    along = np.cross(middle, side)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    along *= np.where((along * axis).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+    bow = np.linspace(0, math.pi, FACE_POINTS // 2)
+    cap = np.cos(bow)[None, :, None] * side[:, None] + np.sin(bow)[None, :, None] * along[:, None]
+    tail = -np.cos(bow)[None, :, None] * side[:, None] - np.sin(bow)[None, :, None] * along[:, None]
+    limb_shape = np.concatenate(
+        [
+            end[:, None] + cap * radii[:, 1, None, None],
+            start[:, None] + tail * radii[:, 0, None, None],
+        ],
+        axis=1,
+    )
+    ahead = np.flatnonzero((start[:, 2] > NEAR) & (end[:, 2] > NEAR))
+    limb_normal = np.cross(side, along)
+    limb_offset = (limb_normal * middle).sum(axis=1)
+    limb_slots = np.concatenate([m.limb_slots for m in meshes])
+    limb_base = np.concatenate([m.limb_colors for m in meshes]).astype(np.float64)
+    limb_chosen = palettes[limb_owner, np.maximum(limb_slots, 0)]
+    limb_base = np.where((limb_slots >= 0)[:, None], limb_chosen * limb_base / 128.0, limb_base)
+    # A round thing is lit as a surface turned half to the camera, half to the sun.
+    to_eye = (
+        -(middle / np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-9))
+        @ camera.rotation
+    )
+    facing = np.clip(0.25 + 0.5 * (to_eye @ light.sun), 0.05, 0.8) * ~in_shadow[limb_owner]
+    limb_color = limb_base * (light.ambient * 0.86 + light.sunshine * facing[:, None])
+    limb_label = np.concatenate([m.limb_labels for m in meshes])
+    limb_instance = first_key[limb_owner] + np.concatenate([m.limb_parts for m in meshes]) * (
+        first_key[limb_owner] > 0
+    )
+    del depth
+
+    shape = np.concatenate([shape, limb_shape[ahead]])
+    owner = np.concatenate([face_owner, limb_owner[ahead]])
+    color = np.concatenate([color, limb_color[ahead]])
+    label = np.concatenate([label, limb_label[ahead]])
+    instance = np.concatenate([instance, limb_instance[ahead]])
+    normal = np.concatenate([normals, limb_normal[ahead]])
+    offset = np.concatenate([offset, limb_offset[ahead]])
+    distance = np.concatenate(
+        [np.linalg.norm(centers, axis=1), np.linalg.norm(middle[ahead], axis=1)]
+    )
+    visible = np.concatenate([(flags & LABEL_ONLY) == 0, np.ones(len(ahead), dtype=bool)])
+
+    shape, cut = _cut_near(shape)
+    alive = np.flatnonzero(cut)
+    pixels = camera.pixels(shape[alive])
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    k = camera.intrinsics
+    on_screen = (
+        (high[:, 0] > -1) & (low[:, 0] < k.width) & (high[:, 1] > -1) & (low[:, 1] < k.height)
+        & ((high - low).max(axis=1) > _SMALLEST)
+    )  # fmt: skip
+    alive = alive[on_screen]
+    pixels = pixels[on_screen]
+    order = np.lexsort((np.arange(len(alive)), -distance[alive], owner[alive]))
+    alive = alive[order]
+    clear = np.exp(-light.haze * distance[alive])[:, None]
+    final = np.clip(color[alive] * clear + light.horizon * (1 - clear), 0, 255)
+    z = shape[alive][..., 2]
+    first = canvas.announce(
+        label[alive],
+        instance[alive],
+        camera.plane(normal[alive], offset[alive]),
+        z.min(axis=1) - 0.01,
+        z.max(axis=1) + 0.01,
+    )
+    starts = np.searchsorted(owner[alive], np.arange(number + 1))
+    return _Faces(
+        fixed_point(pixels[order]),
+        final.tolist(),
+        visible[alive].tolist(),
+        list(range(first, first + len(alive))),
+        starts,
+    )
+
+
+def _cut_near(shape: Float) -> tuple[Float, npt.NDArray[np.bool_]]:
+    """Cut polygons [M, 12, 3] at the near plane; also which of them are left."""
+    behind = shape[..., 2] < NEAR
+    some, every = behind.any(axis=1), behind.all(axis=1)
+    for index in np.flatnonzero(some & ~every):
+        clipped = clip_near(shape[index])
+        # Repeated corners give repeated cuts; drop them before fitting twelve.
+        keep = np.ones(len(clipped), dtype=bool)
+        keep[1:] = np.abs(np.diff(clipped, axis=0)).max(axis=1) > 1e-9
+        clipped = clipped[keep]
+        if len(clipped) < 3:
+            every[index] = True
+            continue
+        clipped = clipped[:FACE_POINTS]
+        shape[index, : len(clipped)] = clipped
+        shape[index, len(clipped) :] = clipped[-1]
+    return shape, ~every
+
+
+def _paint_faces(canvas: Canvas, faces: _Faces, index: int) -> None:
+    color, surface = canvas.color, canvas.surface
+    points, colors, drawn, surfaces = faces.points, faces.colors, faces.drawn, faces.surfaces
+    fill = cv2.fillConvexPoly
+    for i in range(int(faces.starts[index]), int(faces.starts[index + 1])):
+        polygon = points[i]
+        if drawn[i]:
+            fill(color, polygon, colors[i], 8, SHIFT)
+        fill(surface, polygon, (surfaces[i],), 8, SHIFT)
+
+
+# -- plants ------------------------------------------------------------------------------------------
+
+
+def _paint_plant(canvas: Canvas, camera: Camera, light: Light, plant: Plant) -> None:
+    """Enlarge or shrink the plant's sprite to its place; its mask is its label."""
+    foot = camera.rotation @ (np.array([plant.x, plant.y, plant.z]) - camera.position)
+    k = camera.intrinsics
+    z = float(foot[2])
+    if z < 1.0:
+        return
+    u = float(foot[0]) / z * k.fx + k.cx
+    v = float(foot[1]) / z * k.fy + k.cy
+    width, height = plant.width * k.fx / z, plant.height * k.fy / z
+    x0, x1 = max(0, math.floor(u - width / 2)), min(canvas.width, math.ceil(u + width / 2))
+    y0, y1 = max(0, math.floor(v - height)), min(canvas.height, math.ceil(v))
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        return
+    texture = plant.sprite.texture
+    image = texture.level(texture.levels[0].shape[0] / max(height, 1.0))
+    sx, sy = image.shape[1] / width, image.shape[0] / height
+    left = u - width / 2
+    matrix = np.array(
+        [[sx, 0.0, (x0 + 0.5 - left) * sx - 0.5], [0.0, sy, (y0 + 0.5 - (v - height)) * sy - 0.5]]
+    )
+    if plant.mirrored:
+        matrix[0] = [-sx, 0.0, image.shape[1] - 1 - matrix[0, 2]]
+    patch = cv2.warpAffine(
+        image,
+        matrix,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    shade, mask = cv2.split(patch)
+    mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)[1]
+    clear = math.exp(-light.haze * z)
+    strength = light.ambient * 0.85 + light.sunshine * 0.55
+    table = foliage_table(*plant.table).astype(np.float64) * strength * clear + light.horizon * (
+        1 - clear
+    )
+    colored = cv2.LUT(cv2.merge([shade, shade, shade]), np.clip(table, 0, 255).astype(np.uint8))
+    cv2.copyTo(colored, mask, canvas.color[y0:y1, x0:x1])
+    surface = canvas.announce_one(labels.VEGETATION, (0.0, 0.0, 1.0 / z))
+    part = canvas.surface[y0:y1, x0:x1]
+    cv2.copyTo(np.full(part.shape, surface, dtype=np.int32), mask, part)
+
+
+# -- buildings ---------------------------------------------------------------------------------------
+
+
+def _paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
+    """Paint the walls that face the camera with their windows, then the roof."""
+    cos, sin = math.cos(house.yaw), math.sin(house.yaw)
+    turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    to_camera = camera.rotation @ turn
+    origin = camera.rotation @ (np.array([house.x, house.y, 0.0]) - camera.position)
+    eye = turn.T @ (camera.position - np.array([house.x, house.y, 0.0]))
+    half_l, half_d, h = house.length / 2, house.depth / 2, house.height
+    distance = max(float(np.linalg.norm(origin)), 1.0)
+    clear = math.exp(-light.haze * distance)
+
+    def view(points: list[tuple[float, float, float]]) -> Float:
+        result: Float = np.array(points) @ to_camera.T + origin
+        return result
+
+    def shade(normal: tuple[float, float, float]) -> Float:
+        world = turn @ np.array(normal)
+        lit: Float = light.ambient * (0.82 + 0.2 * world[2]) + light.sunshine * max(
+            0.0, float(world @ light.sun)
+        )
+        return lit
+
+    walls = (
+        ((0.0, -1.0, 0.0), (-half_l, -half_d), (half_l, -half_d), house.facade.texture),
+        ((0.0, 1.0, 0.0), (half_l, half_d), (-half_l, half_d), house.facade.side),
+        ((1.0, 0.0, 0.0), (half_l, -half_d), (half_l, half_d), house.facade.side),
+        ((-1.0, 0.0, 0.0), (-half_l, half_d), (-half_l, -half_d), house.facade.side),
+    )
+    pitched = house.roof > 0
+    for normal, left, right, texture in walls:
+        if (eye[0] - left[0]) * normal[0] + (eye[1] - left[1]) * normal[1] <= 0.02:
+            continue
+        points = view([(*left, h), (*right, h), (*right, 0.0), (*left, 0.0)])
+        if pitched and normal[0] != 0.0:
+            gable = view(
+                [(*left, h - 0.02), (normal[0] * half_l, 0.0, h + house.roof), (*right, h - 0.02)]
+            )
+            wall_color = np.asarray(house.facade.color) * house.tint * 0.97 * shade(
+                normal
+            ) * clear + light.horizon * (1 - clear)
+            r, g, b = np.clip(wall_color, 0, 255).tolist()
+            n = to_camera @ np.array(normal)
+            surface = canvas.announce_one(labels.BUILDING, camera.plane(n, float(n @ gable[0])))
+            canvas.fill_in_space(camera, gable, (r, g, b), surface)
+        _paint_wall(
+            canvas,
+            camera,
+            points,
+            texture,
+            to_camera @ np.array(normal),
+            shade(normal) * house.tint,
+            light,
+            clear,
+        )
+    if pitched:
+        slope = house.roof / half_d
+        over = 0.3
+        for sign in (-1.0, 1.0):
+            normal = (0.0, sign * slope / math.hypot(1, slope), 1.0 / math.hypot(1, slope))
+            eaves = sign * (half_d + over)
+            low = h - over * slope
+            if (eye[1] - eaves) * normal[1] + (eye[2] - low) * normal[2] <= 0.0:
+                continue
+            points = view([
+                (-half_l - over, eaves, low), (half_l + over, eaves, low),
+                (half_l + over, 0.0, h + house.roof), (-half_l - over, 0.0, h + house.roof),
+            ])  # fmt: skip
+            tone = np.asarray(house.roof_color) * shade(normal) * clear + light.horizon * (
+                1 - clear
+            )
+            r, g, b = np.clip(tone, 0, 255).tolist()
+            n = to_camera @ np.array(normal)
+            surface = canvas.announce_one(labels.BUILDING, camera.plane(n, float(n @ points[0])))
+            canvas.fill_in_space(camera, points, (r, g, b), surface)
+
+
+def _paint_wall(
+    canvas: Canvas,
+    camera: Camera,
+    points: Float,
+    texture: Texture,
+    normal: Float,
+    lit: Float,
+    light: Light,
+    clear: float,
+) -> None:
+    """Paint a textured rectangle: corners top left, top right, bottom right, bottom left as seen."""
+    clipped = clip_near(points)
+    if len(clipped) < 3:
+        return
+    pixels = camera.pixels(clipped)
+    k = camera.intrinsics
+    x0, y0 = np.floor(np.maximum(pixels.min(axis=0), 0)).astype(int).tolist()
+    x1, y1 = (
+        np.minimum(np.ceil(pixels.max(axis=0)) + 1, (canvas.width, canvas.height))
+        .astype(int)
+        .tolist()
+    )
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        return
+    surface = canvas.announce_one(labels.BUILDING, camera.plane(normal, float(normal @ points[0])))
+    meters = float(np.linalg.norm(points[3] - points[0]))
+    depth = float(np.sqrt(max(clipped[:, 2].min(), 1.0) * clipped[:, 2].max()))
+    image = texture.level(texture.levels[0].shape[0] / meters * depth / k.fy)
+    height, width = image.shape[:2]
+    gain = lit * clear
+    fog = light.horizon * (1 - clear)
+    shaded = cv2.add(cv2.multiply(image, (*gain.tolist(), 1.0)), (*fog.tolist(), 0.0))
+    matrix = k.matrix @ np.column_stack(
+        [(points[1] - points[0]) / width, (points[3] - points[0]) / height, points[0]]
+    )
+    if abs(np.linalg.det(matrix)) < 1e-9:
+        return
+    inverse = np.linalg.inv(matrix) @ np.array([[1.0, 0, x0], [0, 1.0, y0], [0, 0, 1.0]])
+    patch = cv2.warpPerspective(
+        shaded,
+        inverse,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    corner = fixed_point(pixels)
+    mask = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
+    cv2.fillConvexPoly(
+        mask,
+        corner - np.array([x0 << SHIFT, y0 << SHIFT], dtype=np.int32),
+        (255,),
+        cv2.LINE_8,
+        SHIFT,
+    )
+    cv2.copyTo(patch, mask, canvas.color[y0:y1, x0:x1])
+    cv2.fillConvexPoly(canvas.surface, corner, (surface,), cv2.LINE_8, SHIFT)

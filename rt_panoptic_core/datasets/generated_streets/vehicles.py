@@ -1,0 +1,731 @@
+"""Prototypes of cars, vans, trucks, buses and trams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from rt_panoptic_core.datasets.generated_streets import labels
+from rt_panoptic_core.datasets.generated_streets.mesh import (
+    GLASS,
+    LAMP,
+    PAINT,
+    PAINT2,
+    Color,
+    Mesh,
+    MeshBuilder,
+    Point,
+)
+
+_BLACK: Color = (24, 25, 27)
+_RUBBER: Color = (30, 30, 32)
+_CHROME: Color = (168, 170, 174)
+_GLASS: Color = (44, 50, 58)
+_HEADLIGHT: Color = (232, 234, 228)
+_TAIL: Color = (168, 26, 22)
+_PLATE_FRONT: Color = (226, 226, 222)
+_PLATE_REAR: Color = (214, 178, 52)
+_UNDER: Color = (20, 20, 21)
+
+CAR_PAINTS: tuple[tuple[Color, float], ...] = (
+    ((212, 214, 214), 3.0),
+    ((158, 162, 166), 3.5),
+    ((92, 96, 101), 3.0),
+    ((34, 36, 40), 3.2),
+    ((150, 24, 26), 2.0),
+    ((36, 58, 112), 2.2),
+    ((92, 128, 170), 0.8),
+    ((30, 66, 48), 0.6),
+    ((176, 164, 138), 0.7),
+    ((120, 62, 36), 0.5),
+    ((206, 176, 44), 0.3),
+    ((70, 30, 44), 0.5),
+)
+"""Paint colours and how common they are."""
+
+TRUCK_PAINTS: tuple[Color, ...] = (
+    (222, 222, 218),
+    (198, 34, 30),
+    (30, 70, 140),
+    (220, 140, 24),
+    (60, 120, 70),
+    (120, 124, 128),
+)
+
+
+@dataclass(frozen=True)
+class CarShape:
+    """Side view of a car: lengths along it and heights, in metres, from its front bumper."""
+
+    length: float
+    width: float
+    height: float
+    hood: float  # where the windscreen starts
+    roof: float  # where the roof starts
+    roof_end: float
+    glass_end: float  # where the rear window meets the body
+    belt: float  # height of the lower edge of the windows
+    nose: float = 0.72  # height of the hood's front edge
+    tail: float = 0.98  # height of the boot's rear edge
+    clearance: float = 0.2
+    wheel: float = 0.315
+    side_glass_to: float = 1.0  # share of the side that has windows, from the front
+    tumblehome: float = 0.8  # width of the roof over width at the belt
+
+
+CAR_SHAPES: dict[str, CarShape] = {
+    "hatchback": CarShape(3.95, 1.68, 1.46, 0.95, 1.65, 3.30, 3.78, 0.92, tail=0.95),
+    "supermini": CarShape(3.55, 1.62, 1.50, 0.75, 1.42, 3.05, 3.45, 0.93, tail=0.95, wheel=0.29),
+    "saloon": CarShape(4.55, 1.76, 1.43, 1.25, 2.05, 3.25, 3.92, 0.93, tail=1.00),
+    "estate": CarShape(4.60, 1.76, 1.46, 1.20, 1.98, 4.10, 4.50, 0.94, tail=0.96),
+    "suv": CarShape(
+        4.50, 1.86, 1.70, 1.15, 1.80, 3.95, 4.38, 1.06, nose=0.92, tail=1.08, clearance=0.26, wheel=0.36
+    ),
+    "coupe": CarShape(4.30, 1.78, 1.32, 1.40, 2.20, 2.95, 3.85, 0.90, nose=0.66, tail=0.96),
+    "people_carrier": CarShape(
+        4.70, 1.86, 1.76, 0.85, 1.75, 4.25, 4.62, 1.02, nose=0.85, tail=1.02, tumblehome=0.86
+    ),
+    "van": CarShape(
+        5.10, 1.95, 2.15, 0.70, 1.45, 4.98, 5.06, 1.18, nose=0.98, tail=1.18, side_glass_to=0.40,
+        tumblehome=0.9, wheel=0.34,
+    ),
+    "pickup": CarShape(
+        5.20, 1.88, 1.78, 1.35, 1.95, 3.10, 3.30, 1.08, nose=0.98, tail=1.06, clearance=0.28, wheel=0.38
+    ),
+}  # fmt: skip
+
+
+@cache
+def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
+    """Prototype of a car of a kind of :data:`CAR_SHAPES`; slot ``PAINT`` is its body's colour."""
+    shape = CAR_SHAPES[kind]
+    build = MeshBuilder(labels.CAR)
+    half = shape.width / 2
+    front = shape.length / 2
+
+    def at(from_front: float) -> float:
+        return front - from_front
+
+    low = shape.clearance
+    waist = (low + shape.belt) * 0.52 + 0.06
+
+    def half_width(x_from_front: float, z: float) -> float:
+        """Plan view: rounded off at the ends; section: widest at the waist."""
+        end = min(x_from_front, shape.length - x_from_front)
+        plan = 1.0 - 0.16 * max(0.0, 1.0 - end / 0.5) ** 2
+        section = 1.0 if abs(z - waist) < 1e-6 else 0.955
+        return half * plan * section
+
+    axle_front = 0.78 if shape.length < 4.2 else 0.86
+    axle_rear = shape.length - (0.66 if shape.length < 4.2 else 0.86)
+    if kind == "van":
+        axle_front, axle_rear = 0.85, 4.15
+    # Height of the body's upper edge along the car: hood, belt, boot.
+    upper = [
+        (0.0, shape.nose - 0.2),
+        (0.12, shape.nose),
+        (shape.hood * 0.55, shape.nose + (shape.belt - shape.nose) * 0.72),
+        (shape.hood, shape.belt),
+        (shape.roof + 0.3, shape.belt),
+        ((shape.roof + shape.roof_end) / 2 + 0.15, shape.belt + 0.01),
+        (shape.glass_end, max(shape.belt, shape.tail)),
+        (shape.length - 0.08, shape.tail),
+        (shape.length, shape.tail - 0.22),
+    ]
+    if shape.length - shape.glass_end < 0.25:
+        upper = [*upper[:-3], (shape.length - 0.06, shape.tail), (shape.length, shape.tail - 0.25)]
+
+    for side in (1, -1):
+        group = build.new_group()
+
+        def ordered(points: list[Point], side: int = side) -> list[Point]:
+            return points if side == 1 else points[::-1]
+
+        for (f0, z0), (f1, z1) in zip(upper, upper[1:], strict=False):
+            x0, x1 = at(f0), at(f1)
+            w0, w1 = half_width(f0, waist), half_width(f1, waist)
+            l0, l1 = half_width(f0, low), half_width(f1, low)
+            t0, t1 = half_width(f0, z0), half_width(f1, z1)
+            end0 = 0.10 if f0 == 0.0 else 0.0
+            end1 = 0.10 if f1 == shape.length else 0.0
+            build.face(
+                ordered(
+                    [
+                        (x0, side * l0, low + end0),
+                        (x0, side * w0, waist),
+                        (x1, side * w1, waist),
+                        (x1, side * l1, low + end1),
+                    ]
+                )[::-1],
+                PAINT,
+                group=group,
+                shade=0.9,
+            )
+            if min(z0, z1) > waist + 0.01:
+                build.face(
+                    ordered(
+                        [
+                            (x0, side * w0, waist),
+                            (x0, side * t0, z0),
+                            (x1, side * t1, z1),
+                            (x1, side * w1, waist),
+                        ]
+                    )[::-1],
+                    PAINT,
+                    group=group,
+                )
+            elif max(z0, z1) > waist + 0.01:
+                tip = (x0, side * t0, z0) if z0 > z1 else (x1, side * t1, z1)
+                triangle = [(x0, side * w0, waist), tip, (x1, side * w1, waist)]
+                build.face(ordered(triangle)[::-1], PAINT, group=group)
+        axis = "+y" if side == 1 else "-y"
+        sill = half * 0.965
+        # Door gap, handles, sill.
+        y = side * (half + 0.004)
+        door = at((shape.roof + shape.roof_end) / 2 + 0.1)
+        for x in (door, at(shape.hood + 0.35)):
+            build.face(
+                ordered(
+                    [
+                        (x - 0.012, y, low + 0.08),
+                        (x - 0.012, y, shape.belt - 0.03),
+                        (x + 0.012, y, shape.belt - 0.03),
+                        (x + 0.012, y, low + 0.08),
+                    ]
+                ),
+                PAINT,
+                group=group,
+                shade=0.5,
+            )
+        for x in (door + 0.16, at(min(shape.roof_end, shape.glass_end - 0.2) - 0.1)):
+            build.face(
+                ordered(
+                    [
+                        (x - 0.09, y, shape.belt - 0.17),
+                        (x - 0.09, y, shape.belt - 0.13),
+                        (x + 0.09, y, shape.belt - 0.13),
+                        (x + 0.09, y, shape.belt - 0.17),
+                    ]
+                ),
+                PAINT,
+                group=group,
+                shade=0.6,
+            )
+        for axle in (axle_front, axle_rear):
+            x, z, r = at(axle), shape.wheel, shape.wheel
+            plane = side * (half - 0.01)
+            build.disc((x, plane, z), r * 1.22, axis, _BLACK, group=group)
+            build.disc((x, side * sill, z), r, axis, _RUBBER, group=group)
+            build.disc((x, side * sill, z), r * 0.66, axis, _CHROME, group=group)
+            build.disc((x, side * sill, z), r * 0.2, axis, (90, 92, 95), group=group, corners=8)
+        # Greenhouse side with its windows.
+        roof_z = shape.height
+        inner = half * shape.tumblehome * 0.96
+        belt_y = half_width(shape.hood + 0.6, shape.belt)
+        house = [
+            (shape.hood, shape.belt, belt_y),
+            (shape.roof, roof_z - 0.05, inner),
+            (shape.roof_end, roof_z - 0.06, inner),
+            (shape.glass_end, max(shape.belt, shape.tail), belt_y),
+        ]
+        pane_group = group
+        build.face(
+            ordered([(at(f), side * w, z) for f, z, w in house])[::-1], PAINT, group=pane_group
+        )
+
+        def on_house(
+            along: float,
+            up: float,
+            side: int = side,
+            house: list[tuple[float, float, float]] = house,
+        ) -> Point:
+            """Point of the greenhouse's side: ``along`` 0 front … 1 rear, ``up`` 0 belt … 1 roof."""
+            bottom = house[0][0] + along * (house[3][0] - house[0][0])
+            top = house[1][0] + along * (house[2][0] - house[1][0])
+            z = shape.belt + up * (roof_z - 0.05 - shape.belt)
+            w = belt_y + up * (inner - belt_y)
+            return (at(bottom + up * (top - bottom)), side * (w + 0.004), z)
+
+        middle = 0.46
+        panes = [(0.05, middle - 0.02), (middle + 0.02, 0.76), (0.79, 0.94)]
+        if shape.length < 4.0 or kind in ("saloon", "coupe", "pickup"):
+            panes = [(0.05, middle), (middle + 0.04, 0.93)]
+        panes = [p for p in panes if p[0] < shape.side_glass_to]
+        if shape.side_glass_to < 1.0:
+            panes = [(0.03, shape.side_glass_to - 0.02)]
+        for start, stop in panes:
+            corners = [
+                on_house(start, 0.08),
+                on_house(start, 0.88),
+                on_house(stop, 0.88),
+                on_house(stop, 0.08),
+            ]
+            build.face(ordered(corners)[::-1], _GLASS, group=group, flags=GLASS)
+        # Mirror.
+        mirror_x = at(shape.hood + 0.42)
+        build.box(
+            (mirror_x - 0.06, min(side * half, side * (half + 0.17)), shape.belt + 0.02),
+            (mirror_x + 0.06, max(side * half, side * (half + 0.17)), shape.belt + 0.17),
+            PAINT,
+            shade=0.75,
+        )
+
+    # Hood, windscreen, roof, rear window, boot from front to rear.
+    def strip(f0: float, z0: float, w0: float, f1: float, z1: float, w1: float) -> list[Point]:
+        return [
+            (at(f0), -w0, z0),
+            (at(f0), w0, z0),
+            (at(f1), w1, z1),
+            (at(f1), -w1, z1),
+        ]
+
+    inner = half * shape.tumblehome * 0.96
+    top = build.new_group()
+    for (f0, z0), (f1, z1) in zip(upper, upper[1:], strict=False):
+        if f1 <= shape.hood + 1e-6 or f0 >= shape.glass_end - 1e-6:
+            if f0 > 0.0 and f1 < shape.length:
+                build.face(
+                    strip(f0, z0, half_width(f0, z0), f1, z1, half_width(f1, z1)),
+                    PAINT,
+                    group=top,
+                    shade=1.04,
+                )
+    if kind == "pickup":
+        bed = strip(
+            3.45, shape.belt + 0.005, half * 0.82, shape.length - 0.15, shape.belt, half * 0.82
+        )
+        build.face(bed, (46, 46, 48), group=top)
+    roof = build.new_group()
+    build.face(
+        strip(shape.roof, shape.height - 0.05, inner, shape.roof + 0.5, shape.height, inner * 0.97),
+        PAINT,
+        group=roof,
+    )
+    build.face(
+        strip(
+            shape.roof + 0.5, shape.height, inner * 0.97,
+            shape.roof_end - 0.4, shape.height, inner * 0.97,
+        ),
+        PAINT,
+        group=roof,
+    )  # fmt: skip
+    build.face(
+        strip(
+            shape.roof_end - 0.4, shape.height, inner * 0.97,
+            shape.roof_end, shape.height - 0.06, inner,
+        ),
+        PAINT,
+        group=roof,
+    )  # fmt: skip
+    belt_y = half_width(shape.hood + 0.6, shape.belt)
+
+    def window(f0: float, z0: float, w0: float, f1: float, z1: float, w1: float) -> None:
+        """A window from (f0, z0) to (f1, z1) in its painted frame."""
+        group = build.new_group()
+        build.face(strip(f0, z0, w0, f1, z1, w1), PAINT, group=group, shade=0.85)
+
+        def between(t: float, margin: float, lift: float = 0.004) -> tuple[Point, Point]:
+            f, z, w = f0 + t * (f1 - f0), z0 + t * (z1 - z0) + lift, w0 + t * (w1 - w0) - margin
+            return (at(f), -w, z), (at(f), w, z)
+
+        (a, b), (d, c) = between(0.05, 0.07), between(0.93, 0.07)
+        build.face([a, b, c, d], _GLASS, group=group, flags=GLASS)
+
+    window(shape.hood, shape.belt, belt_y, shape.roof, shape.height - 0.05, inner)
+    rear_z = max(shape.belt, shape.tail)
+    rear_pane = [(shape.roof_end, shape.height - 0.06, inner), (shape.glass_end, rear_z, belt_y)]
+    if kind == "van":
+        # Two doors with small windows instead of one wide pane.
+        group = build.new_group()
+        build.face(strip(*rear_pane[0], *rear_pane[1]), PAINT, group=group)
+        for side in (1, -1):
+            x = at(5.035)
+            y0, y1 = sorted((side * 0.1, side * 0.72))
+            build.face(
+                [(x, y1, 1.35), (x, y0, 1.35), (x, y0, 1.9), (x, y1, 1.9)],
+                _GLASS,
+                group=group,
+                flags=GLASS,
+            )
+    else:
+        window(*rear_pane[0], *rear_pane[1])
+
+    # Front and rear ends.
+    for end in (1, -1):
+        group = build.new_group()
+        from_front = 0.0 if end == 1 else shape.length
+        second = 0.12 if end == 1 else shape.length - (0.08 if len(upper) == 9 else 0.06)
+        x = at(from_front)
+        edge = (shape.nose if end == 1 else shape.tail) - (0.2 if end == 1 else 0.22)
+        edge_top = shape.nose if end == 1 else shape.tail
+        w = half_width(from_front, waist) * 0.99
+        w_top = half_width(second, edge_top)
+
+        def across(
+            z0: float, w0: float, x0: float, z1: float, w1: float, x1: float, end: int = end
+        ) -> list[Point]:
+            points: list[Point] = [(x0, -w0, z0), (x0, w0, z0), (x1, w1, z1), (x1, -w1, z1)]
+            return points if end == 1 else points[::-1]
+
+        build.face(
+            across(low, w * 0.95, x - end * 0.06, waist * 0.8, w, x), PAINT, group=group, shade=0.8
+        )
+        build.face(across(waist * 0.8, w, x, edge, w, x), PAINT, group=group)
+        build.face(across(edge, w, x, edge_top, w_top, at(second)), PAINT, group=group, shade=0.97)
+        proud = x + end * 0.006
+
+        def patch(
+            y0: float, y1: float, z0: float, z1: float, color: Color, flags: int = 0,
+            end: int = end, proud: float = proud, group: int = group,
+        ) -> None:  # fmt: skip
+            points: list[Point] = [
+                (proud, y0, z0),
+                (proud, y1, z0),
+                (proud, y1, z1),
+                (proud, y0, z1),
+            ]
+            build.face(points if end == 1 else points[::-1], color, group=group, flags=flags)
+
+        patch(-w * 0.9, w * 0.9, low + 0.02, low + 0.12, _BLACK)
+        if end == 1:
+            patch(-w * 0.42, w * 0.42, waist * 0.78, edge + 0.02, (38, 38, 40))
+            patch(-w * 0.5, w * 0.5, low + 0.14, waist * 0.66, (42, 42, 44))
+            patch(-0.26, 0.26, waist * 0.62, waist * 0.62 + 0.11, _PLATE_FRONT)
+            lamp_color: Color = (255, 252, 238) if lights_on else _HEADLIGHT
+            for side in (1, -1):
+                y0, y1 = sorted((side * w * 0.5, side * w * 0.94))
+                patch(y0, y1, edge - 0.10, edge + 0.05, (70, 72, 76))
+                y0, y1 = sorted((side * w * 0.56, side * w * 0.90))
+                patch(y0, y1, edge - 0.08, edge + 0.03, lamp_color, LAMP if lights_on else 0)
+        else:
+            tail: Color = (255, 60, 44) if braking else ((206, 36, 30) if lights_on else _TAIL)
+            shine = LAMP if (braking or lights_on) else 0
+            high = edge + 0.02 if kind != "van" else 1.1
+            for side in (1, -1):
+                y0, y1 = sorted((side * w * 0.66, side * w * 0.985))
+                patch(y0, y1, high - 0.17, high, tail, shine)
+                patch(y0, y1, high - 0.21, high - 0.17, (214, 150, 120))
+            patch(-0.26, 0.26, waist * 0.88, waist * 0.88 + 0.115, _PLATE_REAR)
+            patch(-w * 0.85, w * 0.85, waist * 0.72, waist * 0.76, _BLACK)
+            if shape.length - shape.glass_end > 0.25:
+                patch(-0.5, 0.5, edge - 0.02, edge + 0.01, _BLACK)
+    build.face(
+        [
+            (front - 0.1, half * 0.8, low + 0.02),
+            (-front + 0.1, half * 0.8, low + 0.02),
+            (-front + 0.1, -half * 0.8, low + 0.02),
+            (front - 0.1, -half * 0.8, low + 0.02),
+        ],
+        _UNDER,
+    )
+    return build.build()
+
+
+def _wheels(build: MeshBuilder, xs: tuple[float, ...], half: float, radius: float) -> None:
+    for side, axis in ((1, "+y"), (-1, "-y")):
+        group = build.new_group()
+        for x in xs:
+            y = side * (half + 0.012)
+            build.disc((x, y - side * 0.006, radius), radius * 1.16, axis, _BLACK, group=group)
+            build.disc((x, y, radius), radius, axis, _RUBBER, group=group)
+            build.disc((x, y, radius), radius * 0.55, axis, (140, 142, 146), group=group)
+            build.disc((x, y, radius), radius * 0.2, axis, (80, 82, 84), group=group, corners=8)
+
+
+def _side_rect(
+    build: MeshBuilder,
+    side: int,
+    x0: float,
+    x1: float,
+    y: float,
+    z0: float,
+    z1: float,
+    color: Color | int,
+    group: int,
+    flags: int = 0,
+    shade: float = 1.0,
+) -> None:
+    points: list[Point] = [
+        (x1, side * y, z0),
+        (x0, side * y, z0),
+        (x0, side * y, z1),
+        (x1, side * y, z1),
+    ]
+    build.face(points if side == 1 else points[::-1], color, group=group, flags=flags, shade=shade)
+
+
+def _end_rect(
+    build: MeshBuilder,
+    end: int,
+    x: float,
+    y0: float,
+    y1: float,
+    z0: float,
+    z1: float,
+    color: Color | int,
+    group: int,
+    flags: int = 0,
+    shade: float = 1.0,
+) -> None:
+    points: list[Point] = [(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)]
+    build.face(points if end == 1 else points[::-1], color, group=group, flags=flags, shade=shade)
+
+
+@cache
+def bus(double_decker: bool = False) -> Mesh:
+    """Prototype of a city bus; ``PAINT`` its body, ``PAINT2`` its skirt."""
+    build = MeshBuilder(labels.BUS)
+    length, half = (10.6, 1.26) if double_decker else (11.6, 1.26)
+    height = 4.3 if double_decker else 3.05
+    x0, x1 = -length / 2, length / 2
+    decks = [(1.15, 2.05), (2.75, 3.75)] if double_decker else [(1.15, 2.45)]
+    for side in (1, -1):
+        group = build.new_group()
+        _side_rect(build, side, x0, x1, half, 0.32, height - 0.12, PAINT, group)
+        _side_rect(build, side, x0, x1, half + 0.003, 0.32, 0.8, PAINT2, group)
+        for z0, z1 in decks:
+            _side_rect(
+                build, side, x0 + 0.25, x1 - 0.2, half + 0.004, z0 - 0.05, z1 + 0.05, _BLACK, group
+            )
+            panes = 7
+            width = (length - 0.6) / panes
+            for k in range(panes):
+                start = x0 + 0.3 + k * width
+                _side_rect(
+                    build, side, start + 0.05, start + width - 0.05, half + 0.006, z0, z1, _GLASS,
+                    group, GLASS,
+                )  # fmt: skip
+        if side == -1:
+            for start in (x1 - 1.5, x0 + length * 0.45):
+                _side_rect(
+                    build, side, start, start + 1.2, half + 0.008, 0.38, 2.35, _GLASS, group, GLASS
+                )
+                _side_rect(
+                    build, side, start + 0.57, start + 0.63, half + 0.01, 0.38, 2.35, _BLACK, group
+                )
+    for end in (1, -1):
+        group = build.new_group()
+        x = x1 if end == 1 else x0
+        _end_rect(build, end, x, -half, half, 0.32, height - 0.12, PAINT, group)
+        _end_rect(build, end, x + end * 0.003, -half, half, 0.32, 0.62, PAINT2, group)
+        proud = x + end * 0.006
+        low = 1.0 if end == 1 else 1.55
+        _end_rect(build, end, proud, -half * 0.94, half * 0.94, low, 2.3, _GLASS, group, GLASS)
+        if double_decker:
+            _end_rect(
+                build, end, proud, -half * 0.94, half * 0.94, 2.95, 3.85, _GLASS, group, GLASS
+            )
+        sign_z = 2.4
+        if end == 1 or not double_decker:
+            width = half * (0.85 if end == 1 else 0.4)
+            _end_rect(build, end, proud, -width, width, sign_z, sign_z + 0.36, (18, 18, 18), group)
+            _end_rect(
+                build, end, proud + end * 0.002, -width * 0.8, width * 0.55, sign_z + 0.1, sign_z + 0.26,
+                (240, 170, 40), group, LAMP,
+            )  # fmt: skip
+        for side in (1, -1):
+            y0, y1 = sorted((side * half * 0.62, side * half * 0.92))
+            color = _HEADLIGHT if end == 1 else _TAIL
+            _end_rect(build, end, proud, y0, y1, 0.62, 0.84, color, group)
+        _end_rect(build, end, proud, -0.26, 0.26, 0.42, 0.54, _PLATE_REAR, group)
+    top = build.new_group()
+    for (za, ya), (zb, yb) in (((height - 0.12, half), (height, half - 0.25)),):
+        build.face([(x1, ya, za), (x0, ya, za), (x0, yb, zb), (x1, yb, zb)], PAINT, group=top)
+        build.face([(x0, -ya, za), (x1, -ya, za), (x1, -yb, zb), (x0, -yb, zb)], PAINT, group=top)
+        build.face([(x1, -ya, za), (x1, ya, za), (x1, yb, zb), (x1, -yb, zb)], PAINT, group=top)
+        build.face([(x0, ya, za), (x0, -ya, za), (x0, -yb, zb), (x0, yb, zb)], PAINT, group=top)
+    _wheels(build, (x1 - 2.6, x0 + 3.0), half, 0.48)
+    return build.build()
+
+
+@cache
+def truck(kind: str) -> Mesh:
+    """Prototype of a truck: ``"box"``, ``"tipper"`` or ``"semi"``; ``PAINT`` its cab, ``PAINT2`` its load."""
+    build = MeshBuilder(labels.TRUCK)
+    length = {"box": 7.6, "tipper": 7.2, "semi": 14.5}[kind]
+    half = 1.24
+    x0, x1 = -length / 2, length / 2
+    cab = 2.0
+    cab_top = 2.75 if kind != "semi" else 3.3
+    gap = 0.25 if kind != "semi" else 0.6
+    load = {"box": (1.0, 3.55), "tipper": (1.05, 2.45), "semi": (1.1, 3.95)}[kind]
+    # Chassis.
+    build.box((x0 + 0.1, -half * 0.7, 0.5), (x1 - 0.3, half * 0.7, 1.0), (44, 44, 46))
+    # Load.
+    lx1 = x1 - cab - gap
+    load_group = build.new_group()
+    build.box((x0, -half, load[0]), (lx1, half, load[1]), PAINT2, group=load_group, shade=1.0)
+    for side in (1, -1):
+        if kind == "tipper":
+            for k in range(6):
+                x = x0 + 0.3 + k * (lx1 - x0 - 0.4) / 5.5
+                _side_rect(build, side, x, x + 0.1, half + 0.006, load[0], load[1], PAINT2, load_group,
+                           shade=0.75)  # fmt: skip
+        else:
+            _side_rect(
+                build,
+                side,
+                x0,
+                lx1,
+                half + 0.004,
+                load[0],
+                load[0] + 0.12,
+                (60, 60, 62),
+                load_group,
+            )
+            _side_rect(
+                build, side, x0 + (lx1 - x0) * 0.2, x0 + (lx1 - x0) * 0.75, half + 0.006,
+                load[0] + 0.9, load[0] + 1.6, PAINT, load_group,
+            )  # fmt: skip
+    proud = x0 - 0.006
+    _end_rect(build, -1, proud, -0.015, 0.015, load[0], load[1], (50, 50, 52), load_group)
+    for y in (-half, half - 0.07):
+        _end_rect(build, -1, proud, y, y + 0.07, load[0], load[1], (90, 90, 92), load_group)
+    _end_rect(
+        build, -1, proud, -half, half, load[0] - 0.02, load[0] + 0.1, (70, 70, 72), load_group
+    )
+    rear = build.new_group()
+    _end_rect(build, -1, x0 - 0.01, -half, half, 0.55, 0.75, (40, 40, 42), rear)
+    for side in (1, -1):
+        y0, y1 = sorted((side * half * 0.68, side * half * 0.97))
+        _end_rect(build, -1, x0 - 0.02, y0, y1, 0.58, 0.74, _TAIL, rear)
+    _end_rect(build, -1, x0 - 0.02, -0.26, 0.26, 0.6, 0.72, _PLATE_REAR, rear)
+    # Cab.
+    cx0 = x1 - cab
+    group = build.new_group()
+    _end_rect(build, 1, x1, -half, half, 0.4, 1.55, PAINT, group)
+    build.face(
+        [
+            (x1, -half, 1.55),
+            (x1, half, 1.55),
+            (x1 - 0.35, half, cab_top),
+            (x1 - 0.35, -half, cab_top),
+        ],
+        PAINT,
+        group=group,
+    )
+
+    def screen(t: float) -> tuple[float, float]:
+        return x1 - 0.35 * t + 0.006, 1.55 + t * (cab_top - 1.55)
+
+    (xa, za), (xb, zb) = screen(0.06), screen(0.68 if kind != "semi" else 0.5)
+    y = half * 0.9
+    build.face(
+        [(xa, -y, za), (xa, y, za), (xb, y, zb), (xb, -y, zb)], _GLASS, group=group, flags=GLASS
+    )
+    _end_rect(build, 1, x1 + 0.006, -half * 0.7, half * 0.7, 0.85, 1.4, (40, 40, 42), group)
+    _end_rect(build, 1, x1 + 0.006, -half, half, 0.4, 0.55, (50, 50, 52), group)
+    for side in (1, -1):
+        y0, y1 = sorted((side * half * 0.66, side * half * 0.95))
+        _end_rect(build, 1, x1 + 0.01, y0, y1, 0.6, 0.8, _HEADLIGHT, group)
+        side_group = build.new_group()
+        points: list[Point] = [
+            (x1, side * half, 0.4),
+            (cx0, side * half, 0.4),
+            (cx0, side * half, cab_top),
+            (x1 - 0.35, side * half, cab_top),
+            (x1, side * half, 1.55),
+        ]
+        build.face(points if side == 1 else points[::-1], PAINT, group=side_group)
+        _side_rect(
+            build, side, cx0 + 0.75, x1 - 0.4, half + 0.005, 1.6, 2.3, _GLASS, side_group, GLASS
+        )
+        _side_rect(
+            build, side, cx0 + 0.7, cx0 + 0.73, half + 0.006, 0.6, 2.4, PAINT, side_group, shade=0.6
+        )
+    build.face(
+        [
+            (x1 - 0.35, -half, cab_top),
+            (x1 - 0.35, half, cab_top),
+            (cx0, half, cab_top),
+            (cx0, -half, cab_top),
+        ],
+        PAINT,
+    )
+    _end_rect(build, -1, cx0, -half, half, 0.9, cab_top, PAINT, build.new_group(), shade=0.8)
+    axles = {
+        "box": (x1 - 1.2, x0 + 1.7),
+        "tipper": (x1 - 1.2, x0 + 1.4, x0 + 2.5),
+        "semi": (x1 - 1.3, x1 - 4.3, x0 + 1.2, x0 + 2.4, x0 + 3.6),
+    }[kind]
+    _wheels(build, axles, half - 0.02, 0.5)
+    return build.build()
+
+
+@cache
+def tram() -> Mesh:
+    """Prototype of a tram of three cars, 27 m long; ``PAINT`` its body, ``PAINT2`` its stripe."""
+    build = MeshBuilder(labels.TRAIN)
+    half, height = 1.25, 3.35
+    cars = ((-13.5, -4.7), (-4.3, 4.3), (4.7, 13.5))
+    for start, stop in cars:
+        group_by_side = {side: build.new_group() for side in (1, -1)}
+        for side, group in group_by_side.items():
+            _side_rect(build, side, start, stop, half, 0.28, height - 0.1, PAINT, group)
+            _side_rect(build, side, start, stop, half + 0.003, 0.28, 0.62, (62, 62, 66), group)
+            _side_rect(build, side, start, stop, half + 0.003, 0.95, 1.12, PAINT2, group)
+            _side_rect(
+                build, side, start + 0.15, stop - 0.15, half + 0.004, 1.25, 2.5, _BLACK, group
+            )
+            panes = 6
+            width = (stop - start - 0.4) / panes
+            for k in range(panes):
+                x = start + 0.2 + k * width
+                low = 0.4 if k in (1, 4) else 1.3
+                _side_rect(build, side, x + 0.06, x + width - 0.06, half + 0.006, low, 2.45, _GLASS, group,
+                           GLASS)  # fmt: skip
+        build.face(
+            [
+                (start, -half, height),
+                (stop, -half, height),
+                (stop, half, height),
+                (start, half, height),
+            ],
+            (120, 122, 126),
+        )
+        build.box((start + 2.0, -0.8, height), (stop - 2.0, 0.8, height + 0.3), (136, 138, 142))
+    for start, stop in ((-4.7, -4.3), (4.3, 4.7)):
+        build.box((start, -half * 0.9, 0.4), (stop, half * 0.9, height - 0.15), (36, 36, 38))
+    for end in (1, -1):
+        x = 13.5 * end
+        group = build.new_group()
+        tip = x + end * 0.45
+        points: list[Point] = [
+            (tip, -half * 0.9, 0.3),
+            (tip, half * 0.9, 0.3),
+            (tip, half * 0.9, 1.2),
+            (tip, -half * 0.9, 1.2),
+        ]
+        build.face(points if end == 1 else points[::-1], PAINT2, group=group)
+        points = [
+            (tip, -half * 0.9, 1.2),
+            (tip, half * 0.9, 1.2),
+            (x, half, height - 0.1),
+            (x, -half, height - 0.1),
+        ]
+        build.face(points if end == 1 else points[::-1], PAINT, group=group)
+
+        def slope(t: float, margin: float, end: int = end, x: float = x) -> tuple[Point, Point]:
+            z = 1.2 + t * (height - 1.3)
+            y = (half * 0.9 + t * half * 0.1) - margin
+            at = x + end * (0.45 * (1 - t) + 0.006)
+            return (at, -y, z), (at, y, z)
+
+        (a, b), (d, c) = slope(0.05, 0.08), slope(0.66, 0.08)
+        build.face([a, b, c, d] if end == 1 else [d, c, b, a], _GLASS, group=group, flags=GLASS)
+        (a, b), (d, c) = slope(0.74, 0.3), slope(0.9, 0.3)
+        build.face(
+            [a, b, c, d] if end == 1 else [d, c, b, a], (240, 168, 40), group=group, flags=LAMP
+        )
+        for side in (1, -1):
+            y0, y1 = sorted((side * 0.7, side * 1.0))
+            color = _HEADLIGHT if end == 1 else _TAIL
+            _end_rect(build, end, tip + end * 0.006, y0, y1, 0.7, 0.9, color, group)
+            wing: list[Point] = [
+                (tip, side * half * 0.9, 0.3),
+                (x, side * half, 0.3),
+                (x, side * half, height - 0.1),
+                (tip, side * half * 0.9, 1.2),
+            ]
+            build.face(wing if side * end == 1 else wing[::-1], PAINT)
+    return build.build()
