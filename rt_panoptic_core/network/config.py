@@ -19,6 +19,10 @@ BACKBONES = (
 
 PRESETS = ("paper", "published")
 
+_MAX_CHANNELS = 4096
+_MAX_DEPTH = 64
+"""A header from a foreign file must not make a network that fills the memory."""
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -67,17 +71,18 @@ class NetworkConfig:
             )
         if self.semantic_stride not in (4, 8):
             raise ConfigError(f"semantic_stride {self.semantic_stride}: it must be 4 or 8")
-        if self.tower_depth < 1 or self.group_channels < 1:
+        if not 1 <= self.tower_depth <= _MAX_DEPTH or self.group_channels < 1:
             raise ConfigError(
                 f"tower_depth {self.tower_depth}, group_channels {self.group_channels}: "
-                "each must be at least 1"
+                f"each must be at least 1, the depth at most {_MAX_DEPTH}"
             )
         for name in ("pyramid_channels", "semantic_tower_channels", "box_tower_channels"):
             channels = getattr(self, name)
-            if channels < 1 or (name != "pyramid_channels" and channels % self.group_channels):
+            grouped = name != "pyramid_channels"
+            if not 1 <= channels <= _MAX_CHANNELS or (grouped and channels % self.group_channels):
                 raise ConfigError(
-                    f"{name} {channels}: it must be a positive multiple of "
-                    f"group_channels {self.group_channels}"
+                    f"{name} {channels}: it must be 1 to {_MAX_CHANNELS}"
+                    + (f", a multiple of group_channels {self.group_channels}" if grouped else "")
                 )
 
     @property
@@ -130,6 +135,8 @@ def config_from_dict(kind: Any, data: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: an unknown key (the known ones are listed) or a value of the wrong type.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{kind.__name__}: {data!r}; it must hold named values")
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(data) - set(known))
     if unknown:

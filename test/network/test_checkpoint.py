@@ -1,0 +1,200 @@
+import json
+import math
+import os
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from rt_panoptic_core.checkpoint import (
+    find_model,
+    load_checkpoint,
+    read_header,
+    save_checkpoint,
+    shipped_models,
+)
+from rt_panoptic_core.errors import CheckpointError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.taxonomy import Taxonomy
+
+CONFIG = NetworkConfig.preset(
+    "published",
+    backbone="resnet18",
+    pyramid_channels=8,
+    semantic_tower_channels=8,
+    box_tower_channels=8,
+    tower_depth=1,
+)
+SETTINGS = InferenceConfig.preset("published", score_threshold=0.25)
+KEY = "head.centerness.weight"
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return PanopticNetwork(CONFIG, Taxonomy.load("cityscapes"))
+
+
+@pytest.fixture
+def path(network, tmp_path):
+    target = tmp_path / "model.safetensors"
+    save_checkpoint(target, network, inference=SETTINGS, metadata={"licence": "none"})
+    return target
+
+
+def rewrite(path, change, header=None):
+    """Write the file again with its tensors changed by ``change`` and its header by ``header``."""
+    with safe_open(path, framework="pt") as file:
+        texts = file.metadata()
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={**texts, **(header or {})})
+
+
+def test_everything_comes_back(network, path):
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.config == CONFIG
+    assert checkpoint.taxonomy == Taxonomy.load("cityscapes")
+    assert checkpoint.inference == SETTINGS
+    assert dict(checkpoint.metadata) == {"licence": "none"}
+    assert checkpoint.name == "model"
+    assert checkpoint.path == path
+    assert len(checkpoint.digest) == 64
+    own = checkpoint.network.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in network.state_dict().items())
+    assert not checkpoint.network.training
+    assert not any(p.requires_grad for p in checkpoint.network.parameters())
+
+
+def test_batch_norm_that_learns_is_saved_as_well(tmp_path):
+    config = CONFIG.with_changes(frozen_batch_norm=False)
+    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
+    save_checkpoint(tmp_path / "a.safetensors", network, inference=SETTINGS)
+    loaded = load_checkpoint(tmp_path / "a.safetensors").network.state_dict()
+    assert torch.equal(
+        loaded["backbone.bn1.running_var"], network.state_dict()["backbone.bn1.running_var"]
+    )
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(network, path, tmp_path):
+    half = tmp_path / "half.safetensors"
+    save_checkpoint(half, network, inference=SETTINGS, dtype=torch.float16)
+    assert half.stat().st_size < 0.55 * path.stat().st_size
+    assert {v.dtype for v in load_checkpoint(half).network.state_dict().values()} == {torch.float32}
+
+
+def test_the_header_reads_without_the_weights(path):
+    header = read_header(path)
+    assert header["network"]["backbone"] == "resnet18"
+    assert header["taxonomy"]["name"] == "cityscapes"
+    assert header["inference"]["score_threshold"] == 0.25
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(network, path, tmp_path, value):
+    broken = PanopticNetwork(CONFIG, Taxonomy.load("cityscapes"))
+    with torch.no_grad():
+        broken.head.centerness.weight[0, 0, 0, 0] = value
+    with pytest.raises(CheckpointError, match=KEY):
+        save_checkpoint(tmp_path / "broken.safetensors", broken, inference=SETTINGS)
+    assert not (tmp_path / "broken.safetensors").exists()
+    rewrite(path, lambda t: t[KEY].view(-1)[0].fill_(value))
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors.*NaN or infinity: {KEY}"):
+        load_checkpoint(path)
+
+
+def test_an_overflow_of_half_precision_is_not_written(tmp_path):
+    network = PanopticNetwork(CONFIG, Taxonomy.load("cityscapes"))
+    with torch.no_grad():
+        network.head.centerness.weight[0, 0, 0, 0] = 1e6
+    with pytest.raises(CheckpointError, match=KEY):
+        save_checkpoint(
+            tmp_path / "a.safetensors", network, inference=SETTINGS, dtype=torch.float16
+        )
+
+
+def test_a_missing_key_is_named(path):
+    rewrite(path, lambda t: t.pop(KEY))
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors.*1 missing: {KEY}"):
+        load_checkpoint(path)
+
+
+def test_an_unknown_key_is_named(path):
+    rewrite(path, lambda t: t.update({"head.mask.weight": torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match=r"1 unknown: head\.mask\.weight"):
+        load_checkpoint(path)
+
+
+def test_a_wrong_shape_is_named(path):
+    rewrite(path, lambda t: t.update({KEY: torch.zeros(2, 8, 3, 3)}))
+    with pytest.raises(CheckpointError, match=rf"{KEY} \[2, 8, 3, 3\] instead of \[1, 8, 3, 3\]"):
+        load_checkpoint(path)
+
+
+def test_a_taxonomy_that_does_not_fit_the_head_is_explained(path):
+    camvid = json.dumps(Taxonomy.load("coco").to_dict())
+    rewrite(path, lambda _: None, {"taxonomy": camvid})
+    with pytest.raises(CheckpointError, match=r"head\.\w+\.weight \[8, .*taxonomy"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"network": "{"},
+        {"network": json.dumps({"backbone": "vgg"})},
+        {"network": json.dumps({"hidden": 3})},
+        {"taxonomy": json.dumps({"classes": 3})},
+        {"inference": json.dumps({"nms_threshold": 7})},
+        {"inference": json.dumps([])},
+        {"taxonomy": "null"},
+    ],
+)
+def test_a_malformed_header_is_named(path, header):
+    rewrite(path, lambda _: None, header)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors.*header"):
+        load_checkpoint(path)
+
+
+def test_another_safetensors_file_is_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors.*format"):
+        load_checkpoint(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 3000, -1])
+def test_a_truncated_file_is_named(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_checkpoint(path)
+
+
+def test_a_header_that_claims_too_much_is_refused(path):
+    data = bytearray(path.read_bytes())
+    data[:8] = (2**62).to_bytes(8, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_checkpoint(path)
+
+
+def test_a_pickle_is_never_unpickled(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save(Malicious(), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="convert-checkpoint"):
+        load_checkpoint(tmp_path / "model.safetensors")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_unknown_model_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere: no such file, nor a shipped model") as e:
+        find_model("nowhere")
+    for name in shipped_models():
+        assert name in str(e.value)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path)
