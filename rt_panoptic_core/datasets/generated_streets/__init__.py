@@ -4,8 +4,18 @@
 """
 
 from rt_panoptic_core.datasets.generated_streets.camera import CameraIntrinsics
-from rt_panoptic_core.datasets.generated_streets.dataset import GeneratedStreets
+from rt_panoptic_core.datasets.generated_streets.dataset import (
+    GeneratedStreets,
+    open_generated_streets,
+)
 from rt_panoptic_core.datasets.generated_streets.layout import STREET_KINDS
 from rt_panoptic_core.datasets.generated_streets.sequence import StreetFrame, StreetSequence
 
-__all__ = ["STREET_KINDS", "CameraIntrinsics", "GeneratedStreets", "StreetFrame", "StreetSequence"]
+__all__ = [
+    "STREET_KINDS",
+    "CameraIntrinsics",
+    "GeneratedStreets",
+    "StreetFrame",
+    "StreetSequence",
+    "open_generated_streets",
+]

@@ -66,7 +66,7 @@ class Camera:
         pitch: float,
         roll: float,
     ) -> Camera:
-        """Camera with heading ``yaw`` (radians from +x to +y), looking down by ``pitch``, tilted by ``roll``."""
+        """Camera heading ``yaw`` (radians from +x to +y), looking down by ``pitch``, tilted by ``roll``."""
         forward = np.array(
             [
                 math.cos(yaw) * math.cos(pitch),

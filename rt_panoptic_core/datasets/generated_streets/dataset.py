@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 
 from rt_panoptic_core.datasets.generated_streets import labels
 from rt_panoptic_core.datasets.generated_streets.layout import STREET_KINDS
 from rt_panoptic_core.datasets.generated_streets.sequence import StreetSequence
-from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError
-from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 _STRIDE = 1_000_000_007
 """Distance between the street seeds of neighbouring data set seeds: no two of them share a street."""
@@ -86,3 +91,83 @@ class GeneratedStreets:
             has_instances=True,
             depth=frame.depth if self._depth else None,
         )
+
+
+_SPLITS = ("train", "val", "test")
+
+
+class _Relabelled:
+    """Generated streets in another label set, by the names of the classes."""
+
+    def __init__(self, streets: GeneratedStreets, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self._streets = streets
+        self._classes: npt.NDArray[np.uint8] = np.full(256, UNLABELLED, dtype=np.uint8)
+        for category in streets.taxonomy:
+            if category.name in taxonomy.names:
+                self._classes[category.class_id] = taxonomy.class_id(category.name)
+        if (self._classes == UNLABELLED).all():
+            raise DatasetError(
+                f"taxonomy {taxonomy.name!r} shares no class name with Cityscapes, in whose classes streets "
+                f"are generated: {', '.join(streets.taxonomy.names)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._streets)
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        sample = self._streets[index]
+        things = self.taxonomy.is_thing
+        kept = []
+        for annotation in sample.instances:
+            class_id = int(self._classes[annotation.class_id])
+            if things[class_id]:
+                kept.append(replace(annotation, class_id=class_id))
+        instance = np.where(np.isin(sample.instance, [a.id for a in kept]), sample.instance, 0)
+        return replace(
+            sample,
+            semantic=self._classes[sample.semantic],
+            instance=instance.astype(np.int32),
+            instances=tuple(kept),
+        )
+
+
+def open_generated_streets(
+    root: str | os.PathLike[str] | None = None,
+    split: str = "train",
+    taxonomy: Taxonomy | None = None,
+    *,
+    length: int = 10000,
+    size: Sequence[int] = (512, 1024),
+    seed: int = 0,
+    street_kind: str | None = None,
+    depth: bool = False,
+) -> PanopticDataset:
+    """Generated streets for training (``train``), or others for measuring (``val``, ``test``).
+
+    Args:
+        root: not used, as there are no files.
+        split: the splits share no street, whatever their seeds.
+        taxonomy: a class of it with the name of a Cityscapes class is labelled, the rest is void.
+        length, size, seed, street_kind, depth: as ``length``, ``size``, ``seed``, ``kind`` and ``depth`` of
+            :class:`GeneratedStreets`.
+
+    Raises:
+        DatasetError: an argument is out of range, or the taxonomy has none of the classes.
+    """
+    del root
+    if split not in _SPLITS:
+        raise DatasetError(f"generated streets, split {split!r}: one of {', '.join(_SPLITS)}")
+    height_width = tuple(size)
+    if len(height_width) != 2:
+        raise DatasetError(f"size: {size!r}; it must be (height, width)")
+    streets = GeneratedStreets(
+        length,
+        (height_width[0], height_width[1]),
+        seed * len(_SPLITS) + _SPLITS.index(split),
+        kind=street_kind,
+        depth=depth,
+    )
+    if taxonomy is None or taxonomy == streets.taxonomy:
+        return streets
+    return _Relabelled(streets, taxonomy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 
 from rt_panoptic_core.datasets.generated_streets import labels
 from rt_panoptic_core.datasets.generated_streets.mesh import (
@@ -63,11 +64,16 @@ def _light_head(build: MeshBuilder, y: float, z: float, state: int) -> None:
     build.label = labels.TRAFFIC_LIGHT
     group = build.new_group()
     build.face(
-        [(-0.16, y + 0.26, z - 0.1), (-0.16, y - 0.26, z - 0.1), (-0.16, y - 0.26, z + 1.05), (-0.16, y + 0.26, z + 1.05)],
+        [
+            (-0.16, y + 0.26, z - 0.1),
+            (-0.16, y - 0.26, z - 0.1),
+            (-0.16, y - 0.26, z + 1.05),
+            (-0.16, y + 0.26, z + 1.05),
+        ],
         (26, 27, 28),
         group=group,
         flags=TWO_SIDED,
-    )  # fmt: skip
+    )
     build.box((-0.17, y - 0.17, z), (0.06, y + 0.17, z + 0.95), (34, 35, 36), group=group)
     on: tuple[Color, ...] = ((255, 54, 40), (255, 190, 50), (60, 255, 150))
     off: tuple[Color, ...] = ((74, 26, 24), (78, 60, 24), (22, 60, 44))
@@ -104,9 +110,10 @@ _BLUE: Color = (28, 84, 170)
 
 @cache
 def traffic_sign(kind: str) -> Mesh:
-    """A sign on a pole facing -x: speed, warning, yield, stop, arrow, parking, priority, stripe, direction.
+    """A sign on a pole facing -x.
 
-    Its back is void, as nobody can read it there.
+    Kinds: speed, warning, yield, stop, arrow, parking, priority, stripe, direction. Its back is void:
+    nobody can read it there.
     """
     build = MeshBuilder(labels.POLE)
     height = 2.3 if kind != "stripe" else 0.5
@@ -215,18 +222,26 @@ def gantry(width: float, color: Color) -> Mesh:
         group = build.new_group()
         for inset, paint, depth in ((0.0, _WHITE, 0.1), (0.07, color, 0.11)):
             build.face(
-                [(-depth, y + 1.9 - inset, 5.4 + inset), (-depth, y - 1.9 + inset, 5.4 + inset),
-                 (-depth, y - 1.9 + inset, 7.6 - inset), (-depth, y + 1.9 - inset, 7.6 - inset)],
+                [
+                    (-depth, y + 1.9 - inset, 5.4 + inset),
+                    (-depth, y - 1.9 + inset, 5.4 + inset),
+                    (-depth, y - 1.9 + inset, 7.6 - inset),
+                    (-depth, y + 1.9 - inset, 7.6 - inset),
+                ],
                 paint,
                 group=group,
-            )  # fmt: skip
+            )
         for z, half in ((7.0, 1.3), (6.45, 1.5), (5.9, 0.9)):
             build.face(
-                [(-0.12, y + 1.6, z), (-0.12, y + 1.6 - 2 * half, z), (-0.12, y + 1.6 - 2 * half, z + 0.22),
-                 (-0.12, y + 1.6, z + 0.22)],
+                [
+                    (-0.12, y + 1.6, z),
+                    (-0.12, y + 1.6 - 2 * half, z),
+                    (-0.12, y + 1.6 - 2 * half, z + 0.22),
+                    (-0.12, y + 1.6, z + 0.22),
+                ],
                 _WHITE,
                 group=group,
-            )  # fmt: skip
+            )
         build.label = labels.VOID
         build.face(
             [
@@ -335,7 +350,7 @@ def concrete_barrier(length: float = SEGMENT) -> Mesh:
     profile = ((0.0, 0.3), (0.1, 0.3), (0.35, 0.15), (0.95, 0.09))
     for side in (1, -1):
         group = build.new_group()
-        for (z0, y0), (z1, y1) in zip(profile, profile[1:], strict=False):
+        for (z0, y0), (z1, y1) in pairwise(profile):
             points: list[Point] = [
                 (half, side * y0, z0),
                 (-half, side * y0, z0),

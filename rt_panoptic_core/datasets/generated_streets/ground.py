@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -95,7 +96,7 @@ class Ground:
         )
 
     def quads(self, s0: Float, s1: Float, d0: Float, d1: Float, color: Rgb, surface: int) -> None:
-        """Paint rectangles [s0, s1] x [d0, d1] on the road; those that reach behind the camera are left out."""
+        """Paint rectangles [s0, s1] x [d0, d1] on the road, those that lie ahead."""
         if len(s0) == 0:
             return
         course = self.street.course
@@ -299,18 +300,13 @@ class Ground:
                 edge = far
             line = edge + before * 0.8
             one = np.ones(1)
-            inner = 0.12
-            sign = -before * street.drive_sign
-            lanes = street.own_lanes if before < 0 else street.other_lanes
+            lanes, sign = (
+                (street.own_lanes, street.drive_sign)
+                if before < 0
+                else (street.other_lanes, -street.drive_sign)
+            )
             if lanes:
-                d0, d1 = sorted(
-                    (
-                        (-before * -1) * 0.0
-                        + (street.drive_sign if before < 0 else -street.drive_sign) * inner,
-                        (street.drive_sign if before < 0 else -street.drive_sign)
-                        * (street.median / 2 + lanes * street.lane),
-                    )
-                )
+                d0, d1 = sorted((sign * 0.12, sign * (street.median / 2 + lanes * street.lane)))
                 self.quads(
                     one * (line - 0.2),
                     one * (line + 0.2),
@@ -319,7 +315,6 @@ class Ground:
                     self.paint_color(),
                     self.road,
                 )
-            del sign
 
     def paint_color(self) -> Rgb:
         return _mix(
@@ -493,12 +488,10 @@ class Ground:
         k = camera.intrinsics
         forward = camera.rotation[2]
         # The row of the horizon in the middle; a margin covers the camera's roll.
-        slope = float(camera.rotation[1, 2])
         horizon = k.cy + k.fy * (
             math.tan(math.asin(float(np.clip(forward[2], -1, 1)))) if abs(forward[2]) < 1 else 0.0
         )
         roll = abs(float(camera.rotation[0, 2])) * canvas.width / 2
-        del slope
         top = int(max(0, min(canvas.height, horizon - roll)))
         if top >= canvas.height - 2:
             return
@@ -506,38 +499,14 @@ class Ground:
         surface = canvas.surface[top:].astype(np.uint8)
         texture = self.texture(top, horizon, surface)
         cv2.multiply(color, texture, dst=color, scale=1.0 / 128)
-        if self.light.has_shadows:
-            mask = np.zeros(color.shape[:2], dtype=np.uint8)
-            offset = (0, -top)
-            for polygon in shadows:
-                cv2.fillConvexPoly(
-                    mask,
-                    polygon + np.array([0, -top << SHIFT], dtype=np.int32),
-                    (255,),
-                    cv2.LINE_8,
-                    SHIFT,
-                )
-            for polygon in dapples:
-                cv2.fillPoly(
-                    mask,
-                    [polygon + np.array([0, -top << SHIFT], dtype=np.int32)],
-                    (225,),
-                    cv2.LINE_8,
-                    SHIFT,
-                )
-            del offset
-            mask = cv2.blur(mask, (5, 3))
-        else:
-            mask = np.zeros(color.shape[:2], dtype=np.uint8)
-            for polygon in shadows:
-                cv2.fillConvexPoly(
-                    mask,
-                    polygon + np.array([0, -top << SHIFT], dtype=np.int32),
-                    (150,),
-                    cv2.LINE_8,
-                    SHIFT,
-                )
-            mask = cv2.blur(mask, (9, 5))
+        mask = np.zeros(color.shape[:2], dtype=np.uint8)
+        shift = np.array([0, -top << SHIFT], dtype=np.int32)
+        strong = self.light.has_shadows
+        for polygon in shadows:
+            cv2.fillConvexPoly(mask, polygon + shift, (255 if strong else 150,), cv2.LINE_8, SHIFT)
+        for polygon in dapples:
+            cv2.fillPoly(mask, [polygon + shift], (225,), cv2.LINE_8, SHIFT)
+        mask = np.asarray(cv2.blur(mask, (5, 3) if strong else (9, 5)), dtype=np.uint8)
         mask[surface < self.road] = 0
         factor = self.light.shadow_factor if self.light.has_shadows else np.full(3, 0.45)
         steps = np.arange(256)[:, None] / 255.0
@@ -567,11 +536,7 @@ class Ground:
         rows = [
             int(np.clip(horizon + k.fy * camera_height / z - top, 0, height)) for z in distances
         ]
-        for (near, far), (bottom, upper) in zip(
-            zip(distances, distances[1:], strict=False),
-            zip(rows, rows[1:], strict=False),
-            strict=True,
-        ):
+        for (near, far), (bottom, upper) in zip(pairwise(distances), pairwise(rows), strict=True):
             if bottom <= upper:
                 continue
             middle = math.sqrt(near * far) if near > 1.0 else 5.0

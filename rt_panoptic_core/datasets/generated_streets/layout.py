@@ -115,7 +115,7 @@ class Course:
         self._y = np.zeros(1)
         self._start = -200.0
 
-    def heading(self, s: Float | float) -> Float:
+    def heading(self, s: npt.NDArray[np.floating] | float) -> Float:
         """Heading [rad] at ``s`` metres along the road."""
         at = np.asarray(s, dtype=np.float64)
         total = np.zeros_like(at)

@@ -227,8 +227,14 @@ def motorcycle(scooter: bool = False) -> Mesh:
     return build.build()
 
 
-def _rider_into(build: MeshBuilder, hip: Point, lean: float, feet: tuple[Point, Point], hands: float,
-                helmet: Color | None) -> None:  # fmt: skip
+def _rider_into(
+    build: MeshBuilder,
+    hip: Point,
+    lean: float,
+    feet: tuple[Point, Point],
+    hands: float,
+    helmet: Color | None,
+) -> None:
     neck: Point = (hip[0] + 0.56 * math.sin(lean), 0.0, hip[2] + 0.56 * math.cos(lean))
     shoe: Color = (30, 28, 28)
     for foot in feet:

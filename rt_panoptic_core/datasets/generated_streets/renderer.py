@@ -75,7 +75,7 @@ def paint(scene: Scene) -> Painted:
     houses = [h for h in scene.houses if _house_in_view(h, camera)]
     ground = Ground(canvas, camera, scene.street, light, scene.along)
     ground.paint()
-    ground.finish(_shadows(scene, solids, houses), _dapples(scene))
+    ground.finish(_shadows(scene, solids), _dapples(scene))
 
     things: list[Solid | Plant | House] = [*solids, *plants, *houses]
     order = _order(things, camera)
@@ -168,9 +168,7 @@ def _order(things: list[Solid | Plant | House], camera: Camera) -> npt.NDArray[n
 # -- shadows -----------------------------------------------------------------------------------------
 
 
-def _shadows(
-    scene: Scene, solids: list[Solid], houses: list[House]
-) -> Iterator[npt.NDArray[np.int32]]:
+def _shadows(scene: Scene, solids: list[Solid]) -> Iterator[npt.NDArray[np.int32]]:
     """Outlines of the shadows of vehicles, people, poles and buildings on the ground."""
     camera, light = scene.camera, scene.light
     boxes = []
@@ -199,10 +197,8 @@ def _shadows(
     lx, ly = array[:, 3:4] * signs[:, 0], array[:, 4:5] * signs[:, 1]
     x = array[:, 0:1] + cos[:, None] * lx - sin[:, None] * ly
     y = array[:, 1:2] + sin[:, None] * lx + cos[:, None] * ly
-    if light.has_shadows:
-        cast = -light.sun[:2] / max(float(light.sun[2]), 0.12)
-    else:
-        cast = np.zeros(2)
+    # Without sun only what is right under a thing is darker.
+    cast = -light.sun[:2] / max(float(light.sun[2]), 0.12) * light.has_shadows
     x2, y2 = x + cast[0] * array[:, 5:6], y + cast[1] * array[:, 5:6]
     ground = np.stack(
         [np.concatenate([x, x2], 1), np.concatenate([y, y2], 1), np.zeros((len(array), 8))], axis=2
@@ -219,7 +215,7 @@ def _shadows(
                 or pixels[:, 0].min() > camera.intrinsics.width
             ):
                 continue
-            yield cv2.convexHull(fixed_point(pixels))[:, 0]
+            yield np.asarray(cv2.convexHull(fixed_point(pixels))[:, 0], dtype=np.int32)
         else:
             flat = cv2.convexHull(points[:, [0, 2]].astype(np.float32), returnPoints=False)[:, 0]
             clipped = clip_near(points[flat])
@@ -276,7 +272,7 @@ def _in_shadow(solids: list[Solid], houses: list[House], light: Light) -> npt.ND
         enter = np.maximum(enter, np.minimum(one, other))
         leave = np.minimum(leave, np.maximum(one, other))
     hit = (enter < leave) & (position[:, 2:3] + enter * climb < box[:, 5])
-    return hit.any(axis=1)
+    return np.asarray(hit.any(axis=1), dtype=np.bool_)
 
 
 # -- solids ------------------------------------------------------------------------------------------
@@ -386,7 +382,6 @@ def _faces(
     radii = limbs[:, 6:8] * scale[limb_owner, None]
     axis = end - start
     middle = (start + end) / 2
-    depth = np.maximum(middle[:, 2], NEAR)
     side = np.cross(axis, middle)
     length = np.linalg.norm(side, axis=1, keepdims=True)
     side = np.where(length > 1e-6, side / np.maximum(length, 1e-9), np.array([1.0, 0.0, 0.0]))
@@ -421,7 +416,6 @@ def _faces(
     limb_instance = first_key[limb_owner] + np.concatenate([m.limb_parts for m in meshes]) * (
         first_key[limb_owner] > 0
     )
-    del depth
 
     shape = np.concatenate([shape, limb_shape[ahead]])
     owner = np.concatenate([face_owner, limb_owner[ahead]])
@@ -441,9 +435,12 @@ def _faces(
     low, high = pixels.min(axis=1), pixels.max(axis=1)
     k = camera.intrinsics
     on_screen = (
-        (high[:, 0] > -1) & (low[:, 0] < k.width) & (high[:, 1] > -1) & (low[:, 1] < k.height)
+        (high[:, 0] > -1)
+        & (low[:, 0] < k.width)
+        & (high[:, 1] > -1)
+        & (low[:, 1] < k.height)
         & ((high - low).max(axis=1) > _SMALLEST)
-    )  # fmt: skip
+    )
     alive = alive[on_screen]
     pixels = pixels[on_screen]
     order = np.lexsort((np.arange(len(alive)), -distance[alive], owner[alive]))
@@ -471,7 +468,8 @@ def _faces(
 def _cut_near(shape: Float) -> tuple[Float, npt.NDArray[np.bool_]]:
     """Cut polygons [M, 12, 3] at the near plane; also which of them are left."""
     behind = shape[..., 2] < NEAR
-    some, every = behind.any(axis=1), behind.all(axis=1)
+    some = np.asarray(behind.any(axis=1))
+    every = np.asarray(behind.all(axis=1))
     for index in np.flatnonzero(some & ~every):
         clipped = clip_near(shape[index])
         # Repeated corners give repeated cuts; drop them before fitting twelve.
@@ -611,10 +609,14 @@ def _paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> 
             low = h - over * slope
             if (eye[1] - eaves) * normal[1] + (eye[2] - low) * normal[2] <= 0.0:
                 continue
-            points = view([
-                (-half_l - over, eaves, low), (half_l + over, eaves, low),
-                (half_l + over, 0.0, h + house.roof), (-half_l - over, 0.0, h + house.roof),
-            ])  # fmt: skip
+            points = view(
+                [
+                    (-half_l - over, eaves, low),
+                    (half_l + over, eaves, low),
+                    (half_l + over, 0.0, h + house.roof),
+                    (-half_l - over, 0.0, h + house.roof),
+                ]
+            )
             tone = np.asarray(house.roof_color) * shade(normal) * clear + light.horizon * (
                 1 - clear
             )
@@ -655,7 +657,7 @@ def _paint_wall(
     height, width = image.shape[:2]
     gain = lit * clear
     fog = light.horizon * (1 - clear)
-    shaded = cv2.add(cv2.multiply(image, (*gain.tolist(), 1.0)), (*fog.tolist(), 0.0))
+    shaded = np.asarray(cv2.transform(image, np.column_stack([np.diag(gain), fog])))
     matrix = k.matrix @ np.column_stack(
         [(points[1] - points[0]) / width, (points[3] - points[0]) / height, points[0]]
     )

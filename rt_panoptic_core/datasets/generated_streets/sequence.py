@@ -40,8 +40,8 @@ class StreetFrame:
         instances: the instances that are visible here.
         depth: float32 [H, W], metres along the optical axis; inf for the sky.
         intrinsics: of every frame alike.
-        camera_to_world: float64 [4, 4], pose of the optical frame (x right, y down, z forward) in a world with
-            z up and the ground at z = 0, metres.
+        camera_to_world: float64 [4, 4], pose of the optical frame (x right, y down, z forward) in a world
+            with z up and the ground at z = 0, metres.
     """
 
     index: int
@@ -114,7 +114,7 @@ class StreetSequence:
         self._street = Street(str(seed), kind)
         self.kind = self._street.kind
         self._light = random_light(rng)
-        self._mount = _random_mount(rng, self._street)
+        self._mount = _random_mount(rng)
         usual = {"highway": (22.0, 31.0), "country": (13.0, 21.0)}.get(self.kind, (6.0, 12.5))
         drawn = rng.uniform(*usual)
         self.speed = drawn if speed is None else float(speed)
@@ -190,10 +190,9 @@ class StreetSequence:
                 cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
             )
             middle = factor // 2
-            semantic, instance, depth = (
-                np.ascontiguousarray(plane[middle::factor, middle::factor])
-                for plane in (semantic, instance, depth)
-            )
+            semantic = np.ascontiguousarray(semantic[middle::factor, middle::factor])
+            instance = np.ascontiguousarray(instance[middle::factor, middle::factor])
+            depth = np.ascontiguousarray(depth[middle::factor, middle::factor])
             present = set(np.unique(instance).tolist())
         else:
             present = {int(ids[position]) for position in shown.tolist()}
@@ -234,7 +233,7 @@ class StreetSequence:
         return paint(scene)
 
 
-def _random_mount(rng: random.Random, street: Street) -> _Mount:
+def _random_mount(rng: random.Random) -> _Mount:
     return _Mount(
         height=rng.uniform(1.2, 2.2) if rng.random() < 0.35 else rng.uniform(1.2, 1.6),
         pitch=rng.gauss(0.0, 0.02),

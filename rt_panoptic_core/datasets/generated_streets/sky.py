@@ -40,10 +40,8 @@ def paint_sky(canvas: Canvas, camera: Camera, light: Light) -> None:
         # Clouds lie in a layer: nearer the horizon they are flatter.
         up = 0.22 / (np.maximum(elevation, 0.0) + 0.12)
         lines = ((up + light.cloud_shift[1]) * texture.shape[0]).astype(np.int64)
-        density = texture[np.ix_(lines % texture.shape[0], columns % texture.shape[1])].astype(
-            np.float32
-        )
-        density = cv2.GaussianBlur(density, (0, 0), 1.2)
+        part = texture[np.ix_(lines % texture.shape[0], columns % texture.shape[1])]
+        density = np.asarray(cv2.GaussianBlur(part.astype(np.float32), (0, 0), 1.2), np.float32)
         threshold = 205 - 150 * light.cloud
         cover = np.clip((density - threshold) / 70, 0, 1)[..., None] * min(1.0, 0.5 + light.cloud)
         relief = 1.0 - 0.22 * np.clip((density - threshold - 40) / 110, 0, 1)[..., None]
@@ -110,4 +108,4 @@ def paint_distance(canvas: Canvas, camera: Camera, street: Street, light: Light)
             + 0.8 * np.sin(numbers * 1.71)
         )
         height = (4.0 + 8.0 * street.forest) * (1 + 0.22 * wave)
-        ridge(300.0, height, numbers * step, (58, 72, 48), labels.VEGETATION)
+        ridge(300.0, height, (numbers * step).astype(np.float64), (58, 72, 48), labels.VEGETATION)

@@ -193,10 +193,16 @@ class _SectionMaker:
         foliage = self.street.season if self.street.season != "bare" else "conifer"
         self.section.plants.append(
             Plant(
-                sprite, x, y, z - 0.05, height * self.rng.uniform(1.1, 1.9), height,
-                (foliage, self.rng.randrange(4)), self.rng.random() < 0.5,
+                sprite,
+                x,
+                y,
+                z - 0.05,
+                height * self.rng.uniform(1.1, 1.9),
+                height,
+                (foliage, self.rng.randrange(4)),
+                self.rng.random() < 0.5,
             )
-        )  # fmt: skip
+        )
 
     def run(
         self,
@@ -237,7 +243,7 @@ class _SectionMaker:
     def house(
         self, kind: str, s: float, d_front: float, sign: int, room: float, tint: float
     ) -> float | None:
-        """Put a building with its front at ``d_front`` and its near corner at ``s``; its length, if it fits."""
+        """Put a building with its front at ``d_front``, from ``s`` on; its length, if it fits."""
         rng = self.rng
         facade = rng.choice(facades(kind))
         bay = rng.uniform(2.5, 3.3) if kind != "office" else rng.uniform(3.0, 4.0)
@@ -257,10 +263,18 @@ class _SectionMaker:
         pitched = kind == "house" or (kind == "block" and rng.random() < 0.45)
         self.section.houses.append(
             House(
-                x, y, heading if sign > 0 else heading + math.pi, length, depth, height, facade,
-                rng.uniform(1.8, 3.4) if pitched else 0.0, rng.choice(_ROOFS), tint,
+                x,
+                y,
+                heading if sign > 0 else heading + math.pi,
+                length,
+                depth,
+                height,
+                facade,
+                rng.uniform(1.8, 3.4) if pitched else 0.0,
+                rng.choice(_ROOFS),
+                tint,
             )
-        )  # fmt: skip
+        )
         return length
 
     def front_row(self, side: Side, start: float, stop: float) -> None:
@@ -301,9 +315,15 @@ class _SectionMaker:
                 d = side.sign * (side.front + 0.3)
                 if rng.random() < 0.6:
                     self.run(
-                        furniture.brick_wall(rng.choice((1.3, 2.0, 2.0))), s + 0.1, s + gap, d,
-                        palette(rng.choice(((148, 96, 76), (160, 152, 140), (120, 112, 104))), (150, 146, 140)),
-                    )  # fmt: skip
+                        furniture.brick_wall(rng.choice((1.3, 2.0, 2.0))),
+                        s + 0.1,
+                        s + gap,
+                        d,
+                        palette(
+                            rng.choice(((148, 96, 76), (160, 152, 140), (120, 112, 104))),
+                            (150, 146, 140),
+                        ),
+                    )
                 else:
                     self.run(furniture.board_fence(), s + 0.1, s + gap, d, palette((118, 98, 76)))
                 for _ in range(rng.randint(1, 3)):
@@ -442,9 +462,16 @@ class _SectionMaker:
         )
         scale = rng.choices((rng.uniform(0.93, 1.06), rng.uniform(0.6, 0.8)), (9, 1))[0]
         self.solid(
-            mesh, s, d, random_person_palette(rng), turn=rng.uniform(-math.pi, math.pi), keys=(self.key(),),
-            scale=scale, reach=80, z=0.1,
-        )  # fmt: skip
+            mesh,
+            s,
+            d,
+            random_person_palette(rng),
+            turn=rng.uniform(-math.pi, math.pi),
+            keys=(self.key(),),
+            scale=scale,
+            reach=80,
+            z=0.1,
+        )
 
     def bicycle_rack(self, side: Side, s: float) -> None:
         rng = self.rng
@@ -613,9 +640,19 @@ class _SectionMaker:
                     depth = 9.0
                     x, y = place(along + length / 2, left * (junction.half + walk + depth / 2))
                     self.section.houses.append(
-                        House(x, y, axis if left > 0 else axis + math.pi, length, depth, facade.floors * 3.0, facade,
-                              2.2 if rng.random() < 0.5 else 0.0, rng.choice(_ROOFS), rng.uniform(0.85, 1.1))
-                    )  # fmt: skip
+                        House(
+                            x,
+                            y,
+                            axis if left > 0 else axis + math.pi,
+                            length,
+                            depth,
+                            facade.floors * 3.0,
+                            facade,
+                            2.2 if rng.random() < 0.5 else 0.0,
+                            rng.choice(_ROOFS),
+                            rng.uniform(0.85, 1.1),
+                        )
+                    )
                     along += length + (rng.uniform(1, 5) if rng.random() < 0.3 else 0.0)
             if rng.random() < 0.6:
                 facade = rng.choice(facades("block"))

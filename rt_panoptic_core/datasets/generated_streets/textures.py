@@ -1,4 +1,4 @@
-"""The textures of the street: noise, paving, facades, foliage, clouds; made once a process, from a fixed seed."""
+"""The street's textures: noise, paving, facades, foliage, clouds; made once a process from a fixed seed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Texture:
 def _octaves(
     rng: np.random.Generator, size: tuple[int, int], first: int, last: int
 ) -> npt.NDArray[np.float32]:
-    """Tileable noise, mean 0 and deviation 1, summed over grids of ``first`` … ``last`` cells (powers of 2)."""
+    """Tileable noise, mean 0 and deviation 1, from grids of ``first`` … ``last`` cells (powers of 2)."""
     height, width = size
     total = np.zeros(size, dtype=np.float32)
     cells = first
@@ -71,7 +71,7 @@ def _to_gray(noise: npt.NDArray[np.float32], contrast: float) -> Image:
 
 @cache
 def ground_noise() -> dict[str, Image]:
-    """Tileable grey textures about 128, uint8 [512, 512]: ``asphalt``, ``paving``, ``grass``; one spans 8 m."""
+    """Tileable grey textures about 128, uint8 [512, 512]: ``asphalt``, ``paving``, ``grass``."""
     rng = np.random.default_rng([_SEED, 1])
     size = (512, 512)
     fine = rng.standard_normal(size).astype(np.float32)
@@ -162,8 +162,8 @@ def _scaled(color: Rgb, factor: float) -> Rgb:
 
 def _wall(rng: np.random.Generator, shape: tuple[int, int], color: Rgb, bricks: bool) -> Image:
     height, width = shape
-    noise = rng.standard_normal((height // 2 + 1, width // 2 + 1)).astype(np.float32) * 4
-    noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    coarse = rng.standard_normal((height // 2 + 1, width // 2 + 1)).astype(np.float32) * 4
+    noise = np.asarray(cv2.resize(coarse, (width, height)), dtype=np.float32)
     stains = _octaves(rng, (64, 64), 2, 16) * 5
     noise += cv2.resize(stains, (width, height), interpolation=cv2.INTER_LINEAR)
     # Rain-washed walls are darker near the ground and under the eaves.
@@ -333,9 +333,9 @@ def _facade(rng: np.random.Generator, kind: str, floors: int, bays: int) -> Faca
         every = 1 if kind == "office" else int(rng.integers(2, 4))
         for floor in range(floors):
             for bay in range(0, max(4, bays), every):
-                y0 = floor * size + (1 - window_h) * size * 0.5
+                top = floor * size + (1 - window_h) * size * 0.5
                 x = bay * size + (1 - window_w) * size / 2
-                _window(side, rng, x, y0, x + window_w * size, y0 + window_h * size, frame, sash)
+                _window(side, rng, x, top, x + window_w * size, top + window_h * size, frame, sash)
     # Drain pipes.
     if kind != "office":
         x = int(rng.integers(0, bays)) * size + 2
@@ -372,7 +372,7 @@ def _blobs(rng: np.random.Generator, outline: str, size: int, density: float) ->
     """Brightness and mask of a crown: many small leaf clusters, darker below and inside."""
     shade = np.zeros((size, size), dtype=np.uint8)
     mask = np.zeros((size, size), dtype=np.uint8)
-    clusters = []
+    clusters: list[tuple[float, float, float]] = []
     while len(clusters) < int(340 * density):
         x, y = rng.uniform(-1, 1), rng.uniform(-1, 1)
         if outline == "round":

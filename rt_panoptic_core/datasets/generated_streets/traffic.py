@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from rt_panoptic_core.datasets.generated_streets import labels, people, vehicles
+from rt_panoptic_core.datasets.generated_streets import people, vehicles
 from rt_panoptic_core.datasets.generated_streets.layout import Palette, Solid, Street, palette
 from rt_panoptic_core.datasets.generated_streets.mesh import Color, Mesh
 from rt_panoptic_core.datasets.generated_streets.surroundings import (
@@ -75,7 +75,7 @@ class Traffic:
             flows.append(
                 _Flow(f"own{lane}", d, speed, gap * rng.uniform(0.8, 1.4), busy, "vehicle")
             )
-        for lane in range(street.other_lanes):
+        for lane in range(1 if street.tram else 0, street.other_lanes):
             d = -sign * (street.median / 2 + (lane + 0.5) * street.lane)
             flows.append(
                 _Flow(
@@ -93,16 +93,30 @@ class Traffic:
                 if own or street.other_lanes:
                     d = side.sign * (side.carriageway - 0.55)
                     flows.append(
-                        _Flow(f"cycle{side.sign}", d, (1 if own else -1) * rng.uniform(3.5, 5.5), 26.0 if not street.cycle_lane else 14.0,
-                              0.3 + 0.4 * street.cycle_lane, "cyclist", 0.45)
-                    )  # fmt: skip
+                        _Flow(
+                            f"cycle{side.sign}",
+                            d,
+                            (1 if own else -1) * rng.uniform(3.5, 5.5),
+                            26.0 if not street.cycle_lane else 14.0,
+                            0.3 + 0.4 * street.cycle_lane,
+                            "cyclist",
+                            0.45,
+                        )
+                    )
                 room = side.sidewalk - side.verge
                 for index, direction in enumerate((1, -1)):
                     d = side.sign * (side.verge + room * (0.35 + 0.35 * index))
                     flows.append(
-                        _Flow(f"walk{side.sign}{direction}", d, direction * rng.uniform(1.1, 1.5), 7.0,
-                              min(0.75, 0.45 * street.pedestrians), "pedestrian", 0.49)
-                    )  # fmt: skip
+                        _Flow(
+                            f"walk{side.sign}{direction}",
+                            d,
+                            direction * rng.uniform(1.1, 1.5),
+                            7.0,
+                            min(0.75, 0.45 * street.pedestrians),
+                            "pedestrian",
+                            0.49,
+                        )
+                    )
         if street.tram:
             flows.append(
                 _Flow(
@@ -119,7 +133,6 @@ class Traffic:
 
     def between(self, low: float, high: float, time: float) -> list[Solid]:
         """Everything that moves and is in [low, high] m along the road at ``time`` s."""
-        street = self.street
         ego = self.start + self.ego_speed * time
         result: list[Solid] = []
         for flow in self._flows:
@@ -138,11 +151,8 @@ class Traffic:
                     s += 1.5 * math.sin(0.35 * time + member.sway)
                     if -16.0 < s - ego < 9.0:
                         continue
-                if flow.kind == "vehicle" and street.tram and flow.offset * street.drive_sign < 0:
-                    if abs(flow.offset) < street.median / 2 + street.lane:
-                        continue  # the tram's lane
                 result.append(self._place(flow, member, k, s, time))
-        result.extend(self._crossing(ego, low, high, time))
+        result.extend(self._crossing(ego, low, high))
         return result
 
     def _member(self, flow: _Flow, k: int) -> _Member | None:
@@ -162,8 +172,18 @@ class Traffic:
         offset = rng.gauss(0, 0.12)
         if flow.kind == "pedestrian":
             scale = rng.uniform(0.92, 1.06) if rng.random() < 0.9 else rng.uniform(0.6, 0.8)
-            return _Member(None, random_person_palette(rng), rng.gauss(0, 0.35), along, sway, 1, scale,
-                           rng.random() < 0.35, rng.random() < 0.3, 80.0)  # fmt: skip
+            return _Member(
+                None,
+                random_person_palette(rng),
+                rng.gauss(0, 0.35),
+                along,
+                sway,
+                1,
+                scale,
+                rng.random() < 0.35,
+                rng.random() < 0.3,
+                80.0,
+            )
         if flow.kind == "cyclist":
             return _Member(
                 None,
@@ -255,7 +275,7 @@ class Traffic:
         keys = tuple((flow.name, k, part) for part in range(member.parts))
         return Solid(mesh, x, y, yaw, member.colors, keys, z, member.scale, member.reach)
 
-    def _crossing(self, ego: float, low: float, high: float, time: float) -> list[Solid]:
+    def _crossing(self, ego: float, low: float, high: float) -> list[Solid]:
         """People and cars that cross while the camera is still well before their junction."""
         street = self.street
         result: list[Solid] = []
@@ -301,9 +321,3 @@ class Traffic:
                 yaw = heading + direction * math.pi / 2
                 result.append(Solid(mesh, x, y, yaw, colors, (("walker", k, index),), reach=80.0))
         return result
-
-
-def is_vehicle(solid: Solid) -> bool:
-    """Whether a placed mesh is a road vehicle."""
-    first = int(solid.mesh.labels[0]) if len(solid.mesh.labels) else labels.VOID
-    return first in (labels.CAR, labels.TRUCK, labels.BUS, labels.TRAIN)

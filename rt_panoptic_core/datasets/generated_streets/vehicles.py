@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 
 from rt_panoptic_core.datasets.generated_streets import labels
 from rt_panoptic_core.datasets.generated_streets.mesh import (
@@ -79,20 +80,64 @@ CAR_SHAPES: dict[str, CarShape] = {
     "saloon": CarShape(4.55, 1.76, 1.43, 1.25, 2.05, 3.25, 3.92, 0.93, tail=1.00),
     "estate": CarShape(4.60, 1.76, 1.46, 1.20, 1.98, 4.10, 4.50, 0.94, tail=0.96),
     "suv": CarShape(
-        4.50, 1.86, 1.70, 1.15, 1.80, 3.95, 4.38, 1.06, nose=0.92, tail=1.08, clearance=0.26, wheel=0.36
+        4.50,
+        1.86,
+        1.70,
+        1.15,
+        1.80,
+        3.95,
+        4.38,
+        1.06,
+        nose=0.92,
+        tail=1.08,
+        clearance=0.26,
+        wheel=0.36,
     ),
     "coupe": CarShape(4.30, 1.78, 1.32, 1.40, 2.20, 2.95, 3.85, 0.90, nose=0.66, tail=0.96),
     "people_carrier": CarShape(
         4.70, 1.86, 1.76, 0.85, 1.75, 4.25, 4.62, 1.02, nose=0.85, tail=1.02, tumblehome=0.86
     ),
     "van": CarShape(
-        5.10, 1.95, 2.15, 0.70, 1.45, 4.98, 5.06, 1.18, nose=0.98, tail=1.18, side_glass_to=0.40,
-        tumblehome=0.9, wheel=0.34,
+        5.10,
+        1.95,
+        2.15,
+        0.70,
+        1.45,
+        4.98,
+        5.06,
+        1.18,
+        nose=0.98,
+        tail=1.18,
+        side_glass_to=0.40,
+        tumblehome=0.9,
+        wheel=0.34,
     ),
     "pickup": CarShape(
-        5.20, 1.88, 1.78, 1.35, 1.95, 3.10, 3.30, 1.08, nose=0.98, tail=1.06, clearance=0.28, wheel=0.38
+        5.20,
+        1.88,
+        1.78,
+        1.35,
+        1.95,
+        3.10,
+        3.30,
+        1.08,
+        nose=0.98,
+        tail=1.06,
+        clearance=0.28,
+        wheel=0.38,
     ),
-}  # fmt: skip
+}
+
+
+def _side_of_house(
+    shape: CarShape, side: int, belt_y: float, roof_y: float, along: float, up: float
+) -> Point:
+    """Point of the greenhouse's side: ``along`` 0 front … 1 rear, ``up`` 0 belt … 1 roof."""
+    bottom = shape.hood + along * (shape.glass_end - shape.hood)
+    top = shape.roof + along * (shape.roof_end - shape.roof)
+    z = shape.belt + up * (shape.height - 0.05 - shape.belt)
+    y = belt_y + up * (roof_y - belt_y)
+    return (shape.length / 2 - bottom - up * (top - bottom), side * (y + 0.004), z)
 
 
 @cache
@@ -141,7 +186,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         def ordered(points: list[Point], side: int = side) -> list[Point]:
             return points if side == 1 else points[::-1]
 
-        for (f0, z0), (f1, z1) in zip(upper, upper[1:], strict=False):
+        for (f0, z0), (f1, z1) in pairwise(upper):
             x0, x1 = at(f0), at(f1)
             w0, w1 = half_width(f0, waist), half_width(f1, waist)
             l0, l1 = half_width(f0, low), half_width(f1, low)
@@ -228,23 +273,9 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             (shape.roof_end, roof_z - 0.06, inner),
             (shape.glass_end, max(shape.belt, shape.tail), belt_y),
         ]
-        pane_group = group
-        build.face(
-            ordered([(at(f), side * w, z) for f, z, w in house])[::-1], PAINT, group=pane_group
-        )
+        build.face(ordered([(at(f), side * w, z) for f, z, w in house])[::-1], PAINT, group=group)
 
-        def on_house(
-            along: float,
-            up: float,
-            side: int = side,
-            house: list[tuple[float, float, float]] = house,
-        ) -> Point:
-            """Point of the greenhouse's side: ``along`` 0 front … 1 rear, ``up`` 0 belt … 1 roof."""
-            bottom = house[0][0] + along * (house[3][0] - house[0][0])
-            top = house[1][0] + along * (house[2][0] - house[1][0])
-            z = shape.belt + up * (roof_z - 0.05 - shape.belt)
-            w = belt_y + up * (inner - belt_y)
-            return (at(bottom + up * (top - bottom)), side * (w + 0.004), z)
+        place = partial(_side_of_house, shape, side, belt_y, inner)
 
         middle = 0.46
         panes = [(0.05, middle - 0.02), (middle + 0.02, 0.76), (0.79, 0.94)]
@@ -255,10 +286,10 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             panes = [(0.03, shape.side_glass_to - 0.02)]
         for start, stop in panes:
             corners = [
-                on_house(start, 0.08),
-                on_house(start, 0.88),
-                on_house(stop, 0.88),
-                on_house(stop, 0.08),
+                place(start, 0.08),
+                place(start, 0.88),
+                place(stop, 0.88),
+                place(stop, 0.08),
             ]
             build.face(ordered(corners)[::-1], _GLASS, group=group, flags=GLASS)
         # Mirror.
@@ -281,15 +312,15 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
 
     inner = half * shape.tumblehome * 0.96
     top = build.new_group()
-    for (f0, z0), (f1, z1) in zip(upper, upper[1:], strict=False):
-        if f1 <= shape.hood + 1e-6 or f0 >= shape.glass_end - 1e-6:
-            if f0 > 0.0 and f1 < shape.length:
-                build.face(
-                    strip(f0, z0, half_width(f0, z0), f1, z1, half_width(f1, z1)),
-                    PAINT,
-                    group=top,
-                    shade=1.04,
-                )
+    for (f0, z0), (f1, z1) in pairwise(upper):
+        outside = f1 <= shape.hood + 1e-6 or f0 >= shape.glass_end - 1e-6
+        if outside and f0 > 0.0 and f1 < shape.length:
+            build.face(
+                strip(f0, z0, half_width(f0, z0), f1, z1, half_width(f1, z1)),
+                PAINT,
+                group=top,
+                shade=1.04,
+            )
     if kind == "pickup":
         bed = strip(
             3.45, shape.belt + 0.005, half * 0.82, shape.length - 0.15, shape.belt, half * 0.82
@@ -303,20 +334,28 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
     )
     build.face(
         strip(
-            shape.roof + 0.5, shape.height, inner * 0.97,
-            shape.roof_end - 0.4, shape.height, inner * 0.97,
+            shape.roof + 0.5,
+            shape.height,
+            inner * 0.97,
+            shape.roof_end - 0.4,
+            shape.height,
+            inner * 0.97,
         ),
         PAINT,
         group=roof,
-    )  # fmt: skip
+    )
     build.face(
         strip(
-            shape.roof_end - 0.4, shape.height, inner * 0.97,
-            shape.roof_end, shape.height - 0.06, inner,
+            shape.roof_end - 0.4,
+            shape.height,
+            inner * 0.97,
+            shape.roof_end,
+            shape.height - 0.06,
+            inner,
         ),
         PAINT,
         group=roof,
-    )  # fmt: skip
+    )
     belt_y = half_width(shape.hood + 0.6, shape.belt)
 
     def window(f0: float, z0: float, w0: float, f1: float, z1: float, w1: float) -> None:
@@ -375,9 +414,16 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         proud = x + end * 0.006
 
         def patch(
-            y0: float, y1: float, z0: float, z1: float, color: Color, flags: int = 0,
-            end: int = end, proud: float = proud, group: int = group,
-        ) -> None:  # fmt: skip
+            y0: float,
+            y1: float,
+            z0: float,
+            z1: float,
+            color: Color,
+            flags: int = 0,
+            end: int = end,
+            proud: float = proud,
+            group: int = group,
+        ) -> None:
             points: list[Point] = [
                 (proud, y0, z0),
                 (proud, y1, z0),
@@ -492,9 +538,17 @@ def bus(double_decker: bool = False) -> Mesh:
             for k in range(panes):
                 start = x0 + 0.3 + k * width
                 _side_rect(
-                    build, side, start + 0.05, start + width - 0.05, half + 0.006, z0, z1, _GLASS,
-                    group, GLASS,
-                )  # fmt: skip
+                    build,
+                    side,
+                    start + 0.05,
+                    start + width - 0.05,
+                    half + 0.006,
+                    z0,
+                    z1,
+                    _GLASS,
+                    group,
+                    GLASS,
+                )
         if side == -1:
             for start in (x1 - 1.5, x0 + length * 0.45):
                 _side_rect(
@@ -520,9 +574,17 @@ def bus(double_decker: bool = False) -> Mesh:
             width = half * (0.85 if end == 1 else 0.4)
             _end_rect(build, end, proud, -width, width, sign_z, sign_z + 0.36, (18, 18, 18), group)
             _end_rect(
-                build, end, proud + end * 0.002, -width * 0.8, width * 0.55, sign_z + 0.1, sign_z + 0.26,
-                (240, 170, 40), group, LAMP,
-            )  # fmt: skip
+                build,
+                end,
+                proud + end * 0.002,
+                -width * 0.8,
+                width * 0.55,
+                sign_z + 0.1,
+                sign_z + 0.26,
+                (240, 170, 40),
+                group,
+                LAMP,
+            )
         for side in (1, -1):
             y0, y1 = sorted((side * half * 0.62, side * half * 0.92))
             color = _HEADLIGHT if end == 1 else _TAIL
@@ -559,8 +621,18 @@ def truck(kind: str) -> Mesh:
         if kind == "tipper":
             for k in range(6):
                 x = x0 + 0.3 + k * (lx1 - x0 - 0.4) / 5.5
-                _side_rect(build, side, x, x + 0.1, half + 0.006, load[0], load[1], PAINT2, load_group,
-                           shade=0.75)  # fmt: skip
+                _side_rect(
+                    build,
+                    side,
+                    x,
+                    x + 0.1,
+                    half + 0.006,
+                    load[0],
+                    load[1],
+                    PAINT2,
+                    load_group,
+                    shade=0.75,
+                )
         else:
             _side_rect(
                 build,
@@ -574,9 +646,16 @@ def truck(kind: str) -> Mesh:
                 load_group,
             )
             _side_rect(
-                build, side, x0 + (lx1 - x0) * 0.2, x0 + (lx1 - x0) * 0.75, half + 0.006,
-                load[0] + 0.9, load[0] + 1.6, PAINT, load_group,
-            )  # fmt: skip
+                build,
+                side,
+                x0 + (lx1 - x0) * 0.2,
+                x0 + (lx1 - x0) * 0.75,
+                half + 0.006,
+                load[0] + 0.9,
+                load[0] + 1.6,
+                PAINT,
+                load_group,
+            )
     proud = x0 - 0.006
     _end_rect(build, -1, proud, -0.015, 0.015, load[0], load[1], (50, 50, 52), load_group)
     for y in (-half, half - 0.07):
@@ -672,8 +751,18 @@ def tram() -> Mesh:
             for k in range(panes):
                 x = start + 0.2 + k * width
                 low = 0.4 if k in (1, 4) else 1.3
-                _side_rect(build, side, x + 0.06, x + width - 0.06, half + 0.006, low, 2.45, _GLASS, group,
-                           GLASS)  # fmt: skip
+                _side_rect(
+                    build,
+                    side,
+                    x + 0.06,
+                    x + width - 0.06,
+                    half + 0.006,
+                    low,
+                    2.45,
+                    _GLASS,
+                    group,
+                    GLASS,
+                )
         build.face(
             [
                 (start, -half, height),
