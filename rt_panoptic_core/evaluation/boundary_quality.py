@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.errors import ConfigError, TaxonomyError
 from rt_panoptic_core.evaluation.frame import Frame
 from rt_panoptic_core.evaluation.matching import SegmentMatches, match_segments
 from rt_panoptic_core.evaluation.overlaps import Overlaps, overlaps
-from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
+from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality, PanopticQualityResult
 from rt_panoptic_core.panoptic_format import VOID
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -59,6 +59,26 @@ class BoundaryQuality:
             matches = frame.without_things(matches)
         self.quality.add(matches, frame.truth, frame.predicted)
         return matches
+
+    def merge(self, other: BoundaryQuality) -> None:
+        """Add all that ``other`` counted.
+
+        Raises:
+            TaxonomyError: ``other`` has other classes or another ratio.
+        """
+        if self.ratio != other.ratio:
+            raise TaxonomyError(
+                f"boundary PQ at ratio {other.ratio} cannot be merged into {self.ratio}"
+            )
+        self.quality.merge(other.quality)
+
+    def result(self) -> PanopticQualityResult:
+        """Boundary PQ of all that was counted."""
+        return self.quality.result()
+
+    def reset(self) -> None:
+        """Forget everything counted."""
+        self.quality.reset()
 
 
 def boundary_width(height: int, width: int, ratio: float) -> int:

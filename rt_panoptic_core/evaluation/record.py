@@ -43,6 +43,11 @@ class FrameRecord:
         values = [iou / (tp + 0.5 * fp + 0.5 * fn) for tp, fp, fn, iou in self.segments.values()]
         return math.fsum(values) / len(values) if values else math.nan
 
+    def mean_iou(self) -> float:
+        """Mean semantic IoU of this frame alone, over the classes in it; nan where none is."""
+        values = [tp / (tp + fp + fn) for tp, fp, fn in self.pixels.values()]
+        return math.fsum(values) / len(values) if values else math.nan
+
 
 @dataclass(frozen=True)
 class ClassRecord:

@@ -1,0 +1,100 @@
+"""Tables of an evaluation's results for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rt_panoptic_core.evaluation.record import EvaluationRecord
+
+
+def print_classes(record: EvaluationRecord, console: Console | None = None) -> None:
+    """Print a row for every class that occurs, worst PQ first within things and within stuff."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    results = record.results
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    has_ap = "instances" in results
+    headings = ["PQ", "SQ", "RQ", "TP", "FP", "FN", "IoU"] + (["AP", "AP50"] if has_ap else [])
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    rows = list(zip(record.classes, results["panoptic"]["per_class"], range(10**6), strict=False))
+    hidden = 0
+    for things in (True, False):
+        chosen = [row for row in rows if row[0].is_thing == things]
+        for entry, quality, class_id in sorted(chosen, key=lambda row: _order(row[1]["pq"])):
+            iou = results["semantic"]["per_class"][class_id]
+            if not quality["tp"] + quality["fp"] + quality["fn"] and not _known(iou):
+                hidden += 1
+                continue
+            name = Text("■ ", style="#{:02x}{:02x}{:02x}".format(*entry.color)) + Text(entry.name)
+            cells = [_percent(quality[key]) for key in ("pq", "sq", "rq")]
+            cells += [str(quality[key]) for key in ("tp", "fp", "fn")]
+            cells.append(_percent(iou))
+            if has_ap:
+                per_class = results["instances"]
+                cells += [
+                    _percent(per_class[key].get(entry.name)) if things else ""
+                    for key in ("per_class", "per_class_50")
+                ]
+            table.add_row(name, *cells)
+        table.add_section()
+    (console or Console(highlight=False)).print(table)
+    if hidden:
+        (console or Console(highlight=False)).print(
+            f"{hidden} classes occur neither in the truth nor in the predictions", style="dim"
+        )
+
+
+def print_summary(record: EvaluationRecord, console: Console) -> None:
+    """Print the measures over all classes, and the latency where it was taken."""
+    from rich import box
+    from rich.table import Table
+
+    results = record.results
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for heading in ("PQ", "SQ", "RQ", "classes"):
+        table.add_column(heading, justify="right")
+    for title, source, key in (
+        ("all", "panoptic", "all"),
+        ("things", "panoptic", "things"),
+        ("stuff", "panoptic", "stuff"),
+        ("boundary", "boundary", "all"),
+    ):
+        if source in results and results[source][key]["n"]:
+            mean = results[source][key]
+            cells = [_percent(mean[name]) for name in ("pq", "sq", "rq")]
+            table.add_row(title, *cells, str(mean["n"]))
+    console.print(table)
+    semantic = results["semantic"]
+    parts = [f"mIoU {_percent(semantic['mean_iou'])}"]
+    parts.append(f"pixel accuracy {_percent(semantic['pixel_accuracy'])}")
+    if "instances" in results:
+        parts.append(f"AP {_percent(results['instances']['ap'])}")
+        parts.append(f"AP50 {_percent(results['instances']['ap50'])}")
+    console.print("  " + " · ".join(parts))
+    latency = results.get("latency_ms")
+    if latency:
+        console.print(
+            f"  latency median {latency['median']:.1f} ms, 99 % within {latency['p99']:.1f} ms "
+            f"({1000 / latency['mean']:.1f} frames/s) over {latency['frames']} frames"
+        )
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f}" if _known(value) else "–"
+
+
+def _order(value: Any) -> float:
+    return float(value) if _known(value) else 2.0

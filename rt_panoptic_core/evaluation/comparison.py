@@ -1,0 +1,282 @@
+"""Two evaluations of the same frames: what changed, and whether chance alone could have done it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.evaluation.record import EvaluationRecord, FrameRecord
+
+Float: TypeAlias = npt.NDArray[np.float64]
+
+_SHOWN = 5
+_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure in both evaluations, in [0, 1]; nan where it does not exist.
+
+    Attributes:
+        name: of the measure, or of the class.
+        before: value in the first evaluation.
+        after: value in the second.
+        low: lower end of the 95 % interval of ``after - before``.
+        high: its upper end.
+        p: probability of a difference at least so far from zero if there were none; for classes
+            corrected for their number (Holm).
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def difference(self) -> float:
+        """``after - before``."""
+        return self.after - self.before
+
+    @property
+    def is_real(self) -> bool:
+        """Whether chance alone would make so large a difference less than once in twenty times."""
+        return self.p < 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one evaluation to another.
+
+    Attributes:
+        frames: frames that both have.
+        samples: resamples that intervals and probabilities come from.
+        block: consecutive frames that were drawn together.
+        overall: PQ, SQ, RQ over all classes, PQ of things and stuff, mIoU where both measured it.
+        pq: PQ by class, classes that occur only.
+        iou: semantic IoU by class, likewise; empty where it was not measured.
+    """
+
+    frames: int
+    samples: int
+    block: int
+    overall: tuple[Change, ...]
+    pq: tuple[Change, ...]
+    iou: tuple[Change, ...]
+
+
+def compare(
+    before: EvaluationRecord,
+    after: EvaluationRecord,
+    *,
+    samples: int = 2000,
+    block: int = 1,
+    seed: int = 0,
+    common_frames: bool = False,
+) -> Comparison:
+    """Changes from ``before`` to ``after`` with a paired bootstrap over frames.
+
+    Frames are drawn with replacement, the same ones for both evaluations, and the measures are taken
+    anew from their summed counts; the spread of the differences gives interval and probability. Frames
+    of a film resemble their neighbours: draw them in blocks of some seconds, or chance looks smaller
+    than it is.
+
+    Args:
+        before: the first evaluation.
+        after: the second, of the same frames and classes.
+        samples: resamples to draw, at least 100.
+        block: consecutive frames to draw together, at least 1.
+        seed: of the drawing; the same seed gives the same comparison.
+        common_frames: compare the frames that both have instead of refusing if they differ.
+
+    Raises:
+        ConfigError: ``samples`` or ``block`` is out of range.
+        DatasetError: other classes, other frames, a frame named twice, or none in common.
+    """
+    if samples < 100:
+        raise ConfigError(f"{samples} resamples: take 100 or more")
+    if block < 1:
+        raise ConfigError(f"blocks of {block} frames: take 1 or more")
+    if [c.name for c in before.classes] != [c.name for c in after.classes]:
+        raise DatasetError(
+            "the two evaluations have different classes: "
+            f"{_names([c.name for c in before.classes])} and "
+            f"{_names([c.name for c in after.classes])}"
+        )
+    pairs = _pairs(before, after, common_frames)
+    if block > len(pairs):
+        raise ConfigError(f"blocks of {block} frames, but there are {len(pairs)} frames")
+    is_thing = np.array([c.is_thing for c in before.classes])
+    counts = [_segment_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
+    pixels = [_pixel_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
+    has_pixels = all(side.any() for side in pixels)
+    observed = [
+        _measures(s.sum(axis=0), p.sum(axis=0), is_thing)
+        for s, p in zip(counts, pixels, strict=True)
+    ]
+    random = np.random.default_rng(seed)
+    drawn: list[tuple[Float, Float, Float]] = []
+    for start in range(0, samples, _BATCH):
+        weights = _draw(random, min(_BATCH, samples - start), len(pairs), block)
+        first, second = (
+            _measures(_weighted(weights, s), _weighted(weights, p), is_thing)
+            for s, p in zip(counts, pixels, strict=True)
+        )
+        drawn.append((second[0] - first[0], second[1] - first[1], second[2] - first[2]))
+    overall, pq, iou = (np.concatenate([part[i] for part in drawn]) for i in range(3))
+    titles = ["PQ", "SQ", "RQ", "PQ things", "PQ stuff", "mIoU"]
+    class_names = [c.name for c in before.classes]
+    return Comparison(
+        frames=len(pairs),
+        samples=samples,
+        block=block,
+        overall=tuple(
+            change
+            for change in _changes(titles, observed[0][0], observed[1][0], overall)
+            if has_pixels or change.name != "mIoU"
+        ),
+        pq=_holm(_changes(class_names, observed[0][1], observed[1][1], pq)),
+        iou=_holm(_changes(class_names, observed[0][2], observed[1][2], iou)) if has_pixels else (),
+    )
+
+
+def _pairs(
+    before: EvaluationRecord, after: EvaluationRecord, common_frames: bool
+) -> list[tuple[FrameRecord, FrameRecord]]:
+    sides = []
+    for title, record in (("first", before), ("second", after)):
+        by_name = {frame.name: frame for frame in record.frames}
+        if len(by_name) != len(record.frames):
+            raise DatasetError(f"the {title} evaluation names a frame twice; they cannot be paired")
+        sides.append(by_name)
+    first, second = sides
+    only_first = [name for name in first if name not in second]
+    only_second = [name for name in second if name not in first]
+    if (only_first or only_second) and not common_frames:
+        raise DatasetError(
+            "the two evaluations are not of the same frames: "
+            f"{len(only_first)} only in the first ({_names(only_first)}), "
+            f"{len(only_second)} only in the second ({_names(only_second)}); "
+            "evaluate on the same frames, or compare those in common (--common-frames)"
+        )
+    pairs = [(frame, second[name]) for name, frame in first.items() if name in second]
+    if not pairs:
+        raise DatasetError("the two evaluations have no frame in common")
+    return pairs
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) or "none"
+    return shown + (", …" if len(names) > _SHOWN else "")
+
+
+def _segment_counts(frames: Sequence[FrameRecord], classes: int) -> Float:
+    """float64 [F, C, 4]: tp, fp, fn, sum of IoU."""
+    table = np.zeros((len(frames), classes, 4))
+    for row, frame in enumerate(frames):
+        for class_id, values in frame.segments.items():
+            table[row, class_id] = values
+    return table
+
+
+def _pixel_counts(frames: Sequence[FrameRecord], classes: int) -> Float:
+    """float64 [F, C, 3]: tp, fp, fn in pixels."""
+    table = np.zeros((len(frames), classes, 3))
+    for row, frame in enumerate(frames):
+        for class_id, values in frame.pixels.items():
+            table[row, class_id] = values
+    return table
+
+
+def _draw(random: np.random.Generator, samples: int, frames: int, block: int) -> Float:
+    """float64 [samples, frames]: how often each frame was drawn, blocks wrapping round at the end."""
+    blocks = -(-frames // block)
+    starts = random.integers(frames, size=(samples, blocks))
+    drawn = (starts[:, :, None] + np.arange(block)) % frames
+    drawn = drawn.reshape(samples, -1)[:, :frames]
+    weights = np.zeros((samples, frames))
+    np.add.at(weights, (np.arange(samples)[:, None], drawn), 1.0)
+    return weights
+
+
+def _weighted(weights: Float, counts: Float) -> Float:
+    """float64 [samples, C, k]: counts summed over the frames as often as each was drawn."""
+    flat = counts.reshape(len(counts), -1)
+    return (weights @ flat).reshape(len(weights), *counts.shape[1:])
+
+
+def _measures(
+    segments: Float, pixels: Float, is_thing: npt.NDArray[np.bool_]
+) -> tuple[Float, Float, Float]:
+    """Overall measures [..., 6], PQ [..., C] and IoU [..., C] from counts [..., C, 4] and [..., C, 3]."""
+    tp, fp, fn, iou = (segments[..., i] for i in range(4))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = tp + 0.5 * fp + 0.5 * fn
+        present = total > 0
+        pq = np.where(present, iou / total, np.nan)
+        sq = np.where(present, np.where(tp > 0, iou / tp, 0.0), np.nan)
+        rq = np.where(present, tp / total, np.nan)
+        union = pixels.sum(axis=-1)
+        semantic = np.where(union > 0, pixels[..., 0] / union, np.nan)
+    overall = np.stack(
+        [
+            _mean(pq),
+            _mean(sq),
+            _mean(rq),
+            _mean(pq[..., is_thing]),
+            _mean(pq[..., ~is_thing]),
+            _mean(semantic),
+        ],
+        axis=-1,
+    )
+    return overall, pq, semantic
+
+
+def _mean(values: Float) -> Float:
+    """Mean over the last axis without nan; nan where nothing else is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    mean: Float = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
+def _changes(names: Sequence[str], before: Float, after: Float, drawn: Float) -> tuple[Change, ...]:
+    """Changes of the measures that exist on either side; ``drawn`` [samples, len(names)]."""
+    changes = []
+    for column, name in enumerate(names):
+        first, second = float(before[column]), float(after[column])
+        if np.isnan(first) and np.isnan(second):
+            continue
+        differences = drawn[:, column]
+        differences = differences[~np.isnan(differences)]
+        low = high = float("nan")
+        p = 1.0
+        if differences.size:
+            low, high = (float(v) for v in np.percentile(differences, [2.5, 97.5]))
+            # One is added to both counts: a resample that was not drawn is no proof of never.
+            below = (1 + np.count_nonzero(differences <= 0)) / (1 + differences.size)
+            above = (1 + np.count_nonzero(differences >= 0)) / (1 + differences.size)
+            p = float(min(1.0, 2 * min(below, above)))
+        changes.append(Change(name, first, second, low, high, p))
+    return tuple(changes)
+
+
+def _holm(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The changes with their probabilities corrected for how many there are."""
+    order = sorted(range(len(changes)), key=lambda i: changes[i].p)
+    corrected = [0.0] * len(changes)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, changes[index].p * (len(changes) - rank)))
+        corrected[index] = largest
+    return tuple(
+        Change(c.name, c.before, c.after, c.low, c.high, p)
+        for c, p in zip(changes, corrected, strict=True)
+    )
