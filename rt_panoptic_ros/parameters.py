@@ -82,11 +82,9 @@ class ParameterSpec:
             near = difflib.get_close_matches(str(value), self.choices, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             return f"{self.name}: {value!r} is not one of {', '.join(self.choices)}{hint}"
-        if self.minimum is not None and self.maximum is not None:
-            if not self.minimum <= value <= self.maximum:
-                return (
-                    f"{self.name}: {_number(value)} is out of range; it must be {self.range_text}"
-                )
+        low, high = self.minimum, self.maximum
+        if low is not None and high is not None and not low <= value <= high:
+            return f"{self.name}: {_number(value)} is out of range; it must be {self.range_text}"
         if self.check is not None:
             try:
                 self.check(value)
@@ -492,7 +490,8 @@ def documentation() -> str:
         "Set them in a file (`config/*.yaml`), with `--ros-args -p NAME:=VALUE`, or while the node runs",
         "with `ros2 param set /rt_panoptic NAME VALUE`. A value out of range is refused with the reason, and",
         "the old one stays. The QoS of each topic can be overridden at the start:",
-        "`qos_overrides.TOPIC.subscription.reliability` (`.history`, `.depth`; `.publisher.` for the results).",
+        "`qos_overrides.TOPIC.subscription.reliability` (also `.history`, `.depth`, and `.publisher.` for",
+        "the results).",
         "",
     ]
     for group, specs in itertools.groupby(PARAMETERS, key=_group):

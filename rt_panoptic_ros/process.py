@@ -13,6 +13,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from rt_panoptic_core.errors import PanopticError
+from rt_panoptic_ros.allocator import keep_freed_memory
 from rt_panoptic_ros.fastdds import use_profile
 
 _SECONDS_TO_STOP = 1.0
@@ -32,6 +33,7 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
     stopped = True
     try:
         use_profile()
+        keep_freed_memory()
         rclpy.init(args=list(arguments) if arguments is not None else None)
         node = make_node()
         executor = SingleThreadedExecutor()

@@ -1,0 +1,234 @@
+"""What the launch files share: arguments with their explanations, and the nodes that they start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchContext
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_ros.fastdds import profile_environment
+
+PACKAGE = "rt_panoptic_ros"
+UNSET = ""
+"""An argument of this value leaves what the parameter file, or else the node, says."""
+
+_YES_NO = ("true", "false")
+
+
+def config_folder() -> Path:
+    """Folder of the package's configuration files, in the source tree or installed."""
+    beside = Path(__file__).resolve().parent.parent / "config"
+    if beside.is_dir():
+        return beside
+    from ament_index_python.packages import get_package_share_directory
+
+    return Path(get_package_share_directory(PACKAGE)) / "config"
+
+
+def argument(
+    name: str, default: str, description: str, choices: tuple[str, ...] | None = None
+) -> DeclareLaunchArgument:
+    """A launch argument with its explanation."""
+    return DeclareLaunchArgument(
+        name, default_value=default, description=description, choices=choices
+    )
+
+
+def flag(name: str, default: bool, description: str) -> DeclareLaunchArgument:
+    """An argument that is true or false."""
+    return argument(name, "true" if default else "false", description, _YES_NO)
+
+
+def model_arguments() -> list[DeclareLaunchArgument]:
+    """What runs, on what, in which precision, with which parameter file."""
+    return [
+        argument(
+            "model",
+            UNSET,
+            "Checkpoint: a path, or the name of a shipped model. Empty: the parameter file's, else the "
+            "default model.",
+        ),
+        argument(
+            "engine",
+            UNSET,
+            "What runs the network. Empty: the parameter file's, else auto.",
+            (UNSET, "auto", *ENGINES),
+        ),
+        argument(
+            "precision",
+            UNSET,
+            "Precision of the network. Empty: the parameter file's, else auto.",
+            (UNSET, "auto", *PRECISIONS),
+        ),
+        argument("device", UNSET, "auto, cpu, cuda or cuda:N. Empty: the parameter file's."),
+        argument(
+            "params_file",
+            "default_model",
+            "Parameter file: a path, or the name of one of the package's config/*.yaml.",
+        ),
+    ]
+
+
+def process_arguments() -> list[DeclareLaunchArgument]:
+    """How the processes run."""
+    return [
+        flag(
+            "autostart", True, "Configure and activate the node. false: a lifecycle manager will."
+        ),
+        flag("use_sim_time", False, "Take the time from /clock: for bags and simulation."),
+        flag("respawn", False, "Start the node again when its process ends."),
+        argument("log_level", "info", "Least severity that is logged."),
+        flag(
+            "fastdds_profile",
+            True,
+            "Use config/fastdds/large_images.xml where no profile is set: without it Fast DDS cannot "
+            "carry 1920x1080 images. The camera's own process needs it too.",
+        ),
+    ]
+
+
+def source_arguments() -> list[DeclareLaunchArgument]:
+    """The image_source node beside the panoptic node."""
+    return [
+        argument(
+            "source",
+            UNSET,
+            "Also start image_source: generated (a street), a device (0, /dev/video0), a video file or a "
+            "folder of images. Empty: the images come from elsewhere.",
+        ),
+        argument("source_rate", "0.0", "Images a second of the source; 0: its own."),
+        argument("source_size", UNSET, "HEIGHTxWIDTH of the source's images; empty: its own."),
+    ]
+
+
+def rviz_argument() -> DeclareLaunchArgument:
+    """Whether RViz is started."""
+    return flag("rviz", False, "Start RViz with overlay, labels, labelled cloud and markers.")
+
+
+def fastdds_actions(context: LaunchContext) -> list[Action]:
+    """The environment of all that is started after it."""
+    if not is_true(context, "fastdds_profile"):
+        return []
+    return [SetEnvironmentVariable(name, value) for name, value in profile_environment().items()]
+
+
+def is_true(context: LaunchContext, name: str) -> bool:
+    """Value of a flag."""
+    return text(context, name) == "true"
+
+
+def text(context: LaunchContext, name: str) -> str:
+    """Value of an argument."""
+    return str(LaunchConfiguration(name).perform(context))
+
+
+def parameter_file(name: str) -> Path:
+    """The file that ``params_file`` names: a path, or a file of config/ with or without suffix.
+
+    Raises:
+        ConfigError: there is none; those that there are are named.
+    """
+    folder = config_folder()
+    for candidate in (Path(name), folder / name, folder / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise ConfigError(f"params_file {name!r}: no such file, nor one of {known}")
+
+
+def panoptic_node(
+    context: LaunchContext,
+    *,
+    namespace: str,
+    remappings: dict[str, str],
+    parameters: dict[str, Any] | None = None,
+) -> Node:
+    """The panoptic node with the common arguments' values.
+
+    Args:
+        context: of the launch.
+        namespace: of the node.
+        remappings: of its input topics.
+        parameters: values that go before the parameter file's.
+    """
+    values: dict[str, Any] = {
+        name: text(context, name)
+        for name in ("model", "engine", "precision", "device")
+        if text(context, name) != UNSET
+    }
+    values["autostart"] = is_true(context, "autostart")
+    values["use_sim_time"] = is_true(context, "use_sim_time")
+    return Node(
+        package=PACKAGE,
+        executable="panoptic_node",
+        name="rt_panoptic",
+        namespace=namespace,
+        parameters=[str(parameter_file(text(context, "params_file"))), values | (parameters or {})],
+        remappings=list(remappings.items()),
+        arguments=["--ros-args", "--log-level", text(context, "log_level")],
+        output="screen",
+        emulate_tty=True,
+        respawn=is_true(context, "respawn"),
+        respawn_delay=2.0,
+    )
+
+
+def source_node(
+    context: LaunchContext,
+    *,
+    namespace: str,
+    remappings: dict[str, str],
+    compressed: bool = False,
+    seed: int = 0,
+) -> list[Node]:
+    """The image_source node if the argument ``source`` asks for it."""
+    source = text(context, "source")
+    if source == UNSET:
+        return []
+    return [
+        Node(
+            package=PACKAGE,
+            executable="image_source",
+            name="image_source",
+            namespace=namespace,
+            parameters=[
+                {
+                    "source": source,
+                    "rate": float(text(context, "source_rate")),
+                    "size": text(context, "source_size"),
+                    "compressed": compressed,
+                    "seed": seed,
+                    "use_sim_time": is_true(context, "use_sim_time"),
+                }
+            ],
+            remappings=list(remappings.items()),
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
+def rviz_node(context: LaunchContext, *, namespace: str) -> list[Node]:
+    """RViz with the package's view, if the argument ``rviz`` asks for it."""
+    if not is_true(context, "rviz"):
+        return []
+    node = f"/{namespace.strip('/')}/rt_panoptic" if namespace.strip("/") else "/rt_panoptic"
+    topics = ("overlay", "semantic", "instance", "points", "markers")
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            arguments=["-d", str(config_folder() / "panoptic.rviz")],
+            remappings=[(f"/rt_panoptic/{topic}", f"{node}/{topic}") for topic in topics],
+            parameters=[{"use_sim_time": is_true(context, "use_sim_time")}],
+            output="log",
+        )
+    ]
