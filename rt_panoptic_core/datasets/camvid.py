@@ -81,6 +81,12 @@ class CamVid:
             if name in taxonomy.names:
                 self._classes[category.source_id] = taxonomy.class_id(name)
 
+    @property
+    def counts_as(self) -> npt.NDArray[np.uint8]:
+        """uint8 [256]: class id that a predicted one is compared as: CamVid calls a truck a car."""
+        table = prediction_table(self.taxonomy)
+        return np.where(table == UNLABELLED, UNLABELLED, self._classes[table]).astype(np.uint8)
+
     def __len__(self) -> int:
         return len(self._files)
 

@@ -19,7 +19,7 @@ _KINDS: dict[str, tuple[str, str]] = {
     "coco": ("coco_panoptic", "open_coco"),
     "coco_panoptic": ("coco_panoptic", "open_coco_panoptic"),
     "camvid": ("camvid", "open_camvid"),
-    "generated_streets": ("generated_streets", "open_generated_streets"),
+    "generated_streets": ("generated_streets.dataset", "open_generated_streets"),
 }
 
 DATASET_KINDS = tuple(_KINDS)

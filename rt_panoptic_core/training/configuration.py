@@ -36,6 +36,7 @@ class SourceConfig:
         split: ``train``, ``val``, …
         weight: share of the draws relative to the other sources.
         limit: only the first so many samples; 0 for all.
+        cached: its samples are slow to make: keep them in ``data.cache``.
         options: more arguments of the kind.
     """
 
@@ -45,6 +46,7 @@ class SourceConfig:
     split: str = "train"
     weight: float = 1.0
     limit: int = 0
+    cached: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,6 +66,7 @@ class DataConfig:
             on the command line they stand directly under ``data``.
         workers: processes that prepare batches; 0 prepares them in the training process.
         prefetch: batches ahead of each worker.
+        cache: folder where samples of sources with ``cached`` are kept; empty for none.
     """
 
     train: tuple[SourceConfig, ...] = ()
@@ -71,6 +74,7 @@ class DataConfig:
     roots: dict[str, str] = field(default_factory=dict)
     workers: int = 1
     prefetch: int = 2
+    cache: str = ""
 
     def root_of(self, source: SourceConfig) -> str | None:
         """Folder of a source, its ``$KEY`` replaced.

@@ -17,6 +17,7 @@ from rt_panoptic_core.datasets.batch import (
     collate,
     encode_sample,
 )
+from rt_panoptic_core.datasets.cache import CachedDataset
 from rt_panoptic_core.datasets.registry import open_dataset
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError
@@ -101,6 +102,10 @@ def open_sources(
             continue
         if len(dataset) == 0:
             problems.append(f"{source.label}: no samples in {root or 'it'} ({source.split})")
+        if data.cache and source.cached:
+            identity: dict[str, Any] = {"kind": source.kind, "root": root, "split": source.split}
+            identity |= {"taxonomy": taxonomy.to_dict(), "options": source.options}
+            dataset = CachedDataset(dataset, data.cache, identity)
         opened.append(dataset)
     if problems:
         raise DatasetError("\n".join(problems))
@@ -116,9 +121,9 @@ class PanopticDataModule(L.LightningDataModule):
         self.taxonomy = taxonomy
         # Opened here and not in setup(): whatever is wrong with the files is told before anything starts.
         self._train = open_sources(config.data, config.data.train, taxonomy)
-        self._validation = open_sources(config.data, config.data.validation, taxonomy)
+        self.validation_sets = open_sources(config.data, config.data.validation, taxonomy)
         self.train_lengths = _lengths(self._train, config.data.train)
-        self.validation_lengths = _lengths(self._validation, config.data.validation)
+        self.validation_lengths = _lengths(self.validation_sets, config.data.validation)
 
     def train_dataloader(self) -> DataLoader[EncodedSample]:
         """Batches from the first one that is not done yet to the run's last."""
@@ -155,7 +160,7 @@ class PanopticDataModule(L.LightningDataModule):
         """One loader a validation set; over all processes each sample comes exactly once."""
         trainer = self.trainer
         loaders = []
-        for source, dataset in zip(self.config.data.validation, self._validation, strict=True):
+        for source, dataset in zip(self.config.data.validation, self.validation_sets, strict=True):
             samples = EvaluationSamples(dataset, source.limit)
             sampler = EvaluationSampler(
                 len(samples),

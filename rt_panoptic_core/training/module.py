@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import Tensor
@@ -22,16 +23,24 @@ from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.segmenter import Segmenter
+from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import TrainingConfig
 from rt_panoptic_core.training.criterion import panoptic_losses
-from rt_panoptic_core.training.schedule import learning_rate_factor, make_optimizer
+from rt_panoptic_core.training.schedule import frozen_parts, learning_rate_factor, make_optimizer
 
 
 class Measures:
     """Panoptic quality and semantic IoU of one validation set, as it comes in."""
 
-    def __init__(self, network: PanopticNetwork) -> None:
-        self.taxonomy = network.taxonomy
+    def __init__(self, taxonomy: Taxonomy, counts_as: npt.NDArray[np.uint8] | None = None) -> None:
+        """Start with nothing counted.
+
+        Args:
+            counts_as: uint8 [256], class that a predicted one is compared as in the semantic IoU, for
+                labels that are coarser than the taxonomy.
+        """
+        self.taxonomy = taxonomy
+        self.counts_as = counts_as
         self.quality = PanopticQuality.for_taxonomy(self.taxonomy)
         self.semantics = SemanticIoU.for_taxonomy(self.taxonomy)
         self.has_instances = False
@@ -40,7 +49,10 @@ class Measures:
         """Count one sample."""
         frame = Frame.of(sample, result, self.taxonomy)
         self.quality.add(frame.matches, frame.truth, frame.predicted)
-        self.semantics.update(sample.semantic, result.semantic)
+        predicted = result.semantic
+        if self.counts_as is not None:
+            predicted = self.counts_as[predicted]
+        self.semantics.update(sample.semantic, predicted)
         self.has_instances |= sample.has_instances
 
     def merge(self, other: Measures) -> None:
@@ -82,6 +94,13 @@ class PanopticModule(L.LightningModule):
         self._segmenter: Segmenter | None = None
         self.last_result: PanopticResult | None = None
         self._batch_names: tuple[str, ...] = ()
+
+    def train(self, mode: bool = True) -> PanopticModule:
+        """As always, but what is frozen keeps its batch statistics too."""
+        super().train(mode)
+        for part in frozen_parts(self.network, self.config.optimization.frozen_stages):
+            part.eval()
+        return self
 
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """The total loss of ``batch``.
@@ -147,7 +166,11 @@ class PanopticModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting, with the weights of this moment in the very path that users run."""
-        self._measures = [Measures(self.network) for _ in self.config.data.validation]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._measures = [
+            Measures(self.network.taxonomy, getattr(dataset, "counts_as", None))
+            for dataset in data.validation_sets
+        ]
         self._segmenter = self.segmenter()
 
     def validation_step(self, sample: PanopticSample, _index: int, dataloader_idx: int = 0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -64,13 +63,15 @@ def make_optimizer(network: PanopticNetwork, config: OptimizationConfig) -> torc
 
 def freeze_stages(network: PanopticNetwork, stages: int) -> None:
     """Keep the first stages of the backbone as they are: 1 the stem, 2 the first residual stage, …"""
-    for parameter in _stage_parameters(network.backbone, stages):
-        parameter.requires_grad_(False)
+    for part in frozen_parts(network, stages):
+        part.requires_grad_(False)
 
 
-def _stage_parameters(backbone: nn.Module, stages: int) -> Iterable[nn.Parameter]:
+def frozen_parts(network: PanopticNetwork, stages: int) -> list[nn.Module]:
+    """The first ``stages`` stages of the backbone."""
+    backbone = network.backbone
     if stages == 0:
-        return
+        return []
     if hasattr(backbone, "layer1"):
         parts: list[nn.Module] = [backbone.get_submodule("conv1"), backbone.get_submodule("bn1")]
         for stage in range(1, stages):
@@ -80,5 +81,4 @@ def _stage_parameters(backbone: nn.Module, stages: int) -> Iterable[nn.Parameter
         ends = (2, 4, 7, 14, 18)
         features = backbone.get_submodule("features")
         parts = list(features.children())[: ends[stages - 1]]
-    for part in parts:
-        yield from part.parameters()
+    return parts
