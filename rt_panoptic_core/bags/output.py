@@ -35,6 +35,10 @@ class OutputFolder:
         self.frames_csv = path / "frames.csv"
         self.timing_json = path / "timing.json"
         self.timing_js = path / "timing.js"
+        self.replies = path / "replies"
+        self.replies_json = path / "replies.json"
+        self.node_log = path / "node.log"
+        self.replay_log = path / "replay.log"
 
     def video(self, topic: str, topics: list[str]) -> Path:
         """The overlay video of a topic: ``overlay.mp4``, with several ``overlay_NAME.mp4``."""
@@ -102,6 +106,7 @@ class OutputFolder:
     def finish(self) -> None:
         """Remove what only an interrupted run needs."""
         shutil.rmtree(self.previous, ignore_errors=True)
+        shutil.rmtree(self.replies, ignore_errors=True)
 
     def _set_aside(self, topics: Mapping[str, ResultTopics]) -> None:
         """Keep as ``previous`` the longer one of what the last runs left."""
@@ -125,9 +130,11 @@ class OutputFolder:
     def _clear(self) -> None:
         """Remove outputs by their names: never anything else that lies in the folder."""
         partial = self.annotated.with_name(self.annotated.name + PARTIAL_SUFFIX)
-        for folder in (self.annotated, partial, self.previous):
+        unfinished = self.replies.with_name(self.replies.name + PARTIAL_SUFFIX)
+        for folder in (self.annotated, partial, self.previous, self.replies, unfinished):
             shutil.rmtree(folder, ignore_errors=True)
         files = [self.run, self.report_json, self.report_html, self.frames_csv]
+        files += [self.replies_json, self.node_log, self.replay_log]
         files += [self.timing_json, self.timing_js, *self.path.glob("overlay*.mp4")]
         for file in files:
             file.unlink(missing_ok=True)
