@@ -1,0 +1,113 @@
+"""A recording played into the node, with its clock.
+
+ros2 launch rt_panoptic_ros bag.launch.py bag:=drive rate:=0.5 rviz:=true
+"""
+
+import shutil
+import sys
+from importlib.util import find_spec
+
+from launch.action import Action
+from launch.actions import ExecuteProcess, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription
+from rt_panoptic_core.bags.frames import find_image_topics
+from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
+from rt_panoptic_core.bags.reader import BagReader
+from rt_panoptic_core.errors import BagError
+from rt_panoptic_ros import launch_support as support
+
+PLAYERS = ("auto", "ros2", "own")
+
+
+def start(context: LaunchContext) -> list[Action]:
+    path = support.text(context, "bag")
+    if not path:
+        raise BagError("bag:= is not given; it names a bag's folder, an .mcap or a .db3 file")
+    wanted = support.text(context, "image")
+    with BagReader(path) as bag:
+        topic = find_image_topics(bag, [wanted] if wanted else [])[0]
+    compressed = topic.message_type == COMPRESSED_IMAGE
+    parameters = {"input.transport": "compressed"} if compressed else {}
+    namespace = support.text(context, "namespace")
+    return [
+        *support.fastdds_actions(context),
+        support.panoptic_node(
+            context,
+            namespace=namespace,
+            remappings={"image/compressed" if compressed else "image": topic.name},
+            parameters=parameters,
+        ),
+        *support.rviz_node(context, namespace=namespace),
+        *_player(context, path, topic.name),
+    ]
+
+
+def _player(context: LaunchContext, path: str, image_topic: str) -> list[Action]:
+    """Play once the node has subscribed: until its engine is built, the frames would be lost."""
+    rate = float(support.text(context, "rate"))
+    loop = support.is_true(context, "loop")
+    clock = support.is_true(context, "clock")
+    chosen = support.text(context, "player")
+    installed = shutil.which("ros2") is not None and find_spec("ros2bag") is not None
+    end = [Shutdown(reason="the bag has ended")] if support.is_true(context, "exit_at_end") else []
+    if chosen == "own" or (chosen == "auto" and not installed):
+        player = Node(
+            package=support.PACKAGE,
+            executable="bag_player",
+            name="bag_player",
+            parameters=[
+                {
+                    "bag": path,
+                    "rate": rate,
+                    "loop": loop,
+                    "clock_rate": 100.0 if clock else 0.0,
+                    "wait_for": image_topic,
+                }
+            ],
+            output="screen",
+            emulate_tty=True,
+            on_exit=end,
+        )
+        return [player]
+    if not installed:
+        raise BagError("player:=ros2: `ros2 bag` is not installed; take player:=own")
+    command = ["ros2", "bag", "play", path, "--rate", str(rate), "--disable-keyboard-controls"]
+    command += ["--loop"] if loop else []
+    command += ["--clock", "100"] if clock else []
+    play = ExecuteProcess(cmd=command, output="screen", on_exit=end)
+    waiter = ExecuteProcess(
+        cmd=[sys.executable, "-m", "rt_panoptic_ros.wait_for_subscriber", image_topic],
+        output="screen",
+    )
+    started = RegisterEventHandler(OnProcessExit(target_action=waiter, on_exit=[play]))
+    return [started, waiter]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            support.argument("bag", "", "The bag: a folder, an .mcap or a .db3 file."),
+            support.argument(
+                "image", "", "Image topic of the bag. Empty: the only one that is a camera's."
+            ),
+            support.argument("rate", "1.0", "2 plays twice as fast."),
+            support.flag("loop", False, "Begin again at the end."),
+            support.flag("clock", True, "Publish /clock, the bag's time."),
+            support.argument(
+                "player",
+                "auto",
+                "ros2: `ros2 bag play`. own: bag_player, which needs no rosbag2. auto: the first that "
+                "is installed.",
+                PLAYERS,
+            ),
+            support.flag("exit_at_end", True, "End the launch when the bag has ended."),
+            support.argument("namespace", "", "Namespace of the node and of its results."),
+            *support.model_arguments(),
+            support.rviz_argument(),
+            *support.process_arguments(use_sim_time=True),
+            OpaqueFunction(function=start),
+        ]
+    )
