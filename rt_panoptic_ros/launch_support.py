@@ -76,13 +76,13 @@ def model_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def process_arguments() -> list[DeclareLaunchArgument]:
+def process_arguments(*, use_sim_time: bool = False) -> list[DeclareLaunchArgument]:
     """How the processes run."""
     return [
         flag(
             "autostart", True, "Configure and activate the node. false: a lifecycle manager will."
         ),
-        flag("use_sim_time", False, "Take the time from /clock: for bags and simulation."),
+        flag("use_sim_time", use_sim_time, "Take the time from /clock: for bags and simulation."),
         flag("respawn", False, "Start the node again when its process ends."),
         argument("log_level", "info", "Least severity that is logged."),
         flag(
