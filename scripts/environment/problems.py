@@ -1,0 +1,131 @@
+"""What can go wrong in a set-up: each found as early as possible and told in one line with the way out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+GIGABYTE = 10**9
+# Installed size on disk with what pip unpacks on the way, measured and rounded up.
+NEEDED_CPU, NEEDED_CUDA = 4 * GIGABYTE, 12 * GIGABYTE
+
+
+class SetUpError(Exception):
+    """One line for the person at the terminal."""
+
+
+def check_path(root: Path) -> None:
+    """Refuse folders that shells, CMake or PATH-like variables take apart."""
+    bad = re.search(r"[\s:;,$'\"`\\&|<>()*?\[\]#]", str(root))
+    if bad:
+        kind = "a space" if bad.group().isspace() else f"the character {bad.group()!r}"
+        raise SetUpError(
+            f"the path '{root}' has {kind} in it, which CMake and search paths cannot hold: "
+            "move the clone to a path without"
+        )
+
+
+def check_platform(ros_distribution: str | None) -> None:
+    if sys.platform != "linux":
+        raise SetUpError(
+            f"runs on Linux, this is {platform.system()}: use a Linux machine or container"
+        )
+    if ros_distribution is None and platform.machine() != "x86_64":
+        raise SetUpError(
+            f"ROS 2 comes as wheels for x86_64 only, this machine is {platform.machine()}: install "
+            "ROS 2, source its setup.bash and try again"
+        )
+
+
+def check_compiler() -> None:
+    compiler = os.environ.get("CXX")
+    if compiler and not shutil.which(compiler.split()[0]):
+        raise SetUpError(f"CXX names '{compiler}', which is not there: correct or unset CXX")
+    if not compiler and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise SetUpError(
+            "no C++ compiler found, and the ROS messages have to be compiled: install one "
+            "(Debian, Ubuntu: sudo apt install g++)"
+        )
+
+
+def check_python() -> None:
+    """What distributions split off from Python and is needed."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        raise SetUpError(
+            f"Python {version}'s headers are missing, and the ROS messages are compiled against "
+            f"them: install them (Debian, Ubuntu: sudo apt install python{version}-dev)"
+        )
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        raise SetUpError(
+            f"Python {version} ({sys.executable}) cannot make virtual environments: install that "
+            f"part of it (Debian, Ubuntu: sudo apt install python{version}-venv)"
+        ) from None
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SetUpError(
+            f"{free / GIGABYTE:.1f} GB are free under {folder}, the environment takes about "
+            f"{needed / GIGABYTE:.0f} GB: make room, or clone to a larger disk"
+        )
+    if not os.access(folder, os.W_OK):
+        raise SetUpError(f"{folder} cannot be written: clone to a folder of your own")
+
+
+_NO_NETWORK = (
+    r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|ProxyError"
+    r"|Network is unreachable|Connection refused|ConnectTimeoutError|Read timed out|SSLError"
+    r"|Connection reset|ConnectionError|IncompleteRead"
+)
+# Found in the output of pip or colcon -> what is wrong and the way out. The first match counts.
+_EXPLANATIONS = [
+    (r"No space left on device", "the disk is full: make room and run it again"),
+    (r"Disk quota exceeded", "your disk quota is used up: make room and run it again"),
+    (
+        _NO_NETWORK,
+        "the package index cannot be reached: check network and proxy (pip's own settings apply) "
+        "and run it again; what is there already is kept",
+    ),
+    (
+        r"ReadTimeoutError",
+        "the package index is too slow: run it again, or set PIP_DEFAULT_TIMEOUT",
+    ),
+    (
+        r"No matching distribution found for (?P<what>\S+)",
+        "the package index has no {what} for this Python: try another (PANOPTIC_PYTHON=python3.12)",
+    ),
+    (
+        r"fatal error: Python\.h",
+        "Python's headers are missing: install them (Debian, Ubuntu: sudo apt install python3-dev)",
+    ),
+    (
+        r"CMAKE_CXX_COMPILER|is not able to compile a simple test program",
+        "the C++ compiler does not work: install a complete one (Debian, Ubuntu: "
+        "sudo apt install g++)",
+    ),
+    (
+        r"(?:Killed|ENOMEM|Cannot allocate memory)",
+        "memory ran out: close other programs and run it again",
+    ),
+]
+
+
+def explain(output: str) -> str | None:
+    """One line about a failed pip or colcon run, from its output; None if nothing known is in it."""
+    for pattern, words in _EXPLANATIONS:
+        match = re.search(pattern, output)
+        if match:
+            return words.format(**match.groupdict())
+    return None

@@ -1,0 +1,59 @@
+"""What all tests share: skips with their reason, and ROS nodes that meet nobody else's."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+# Before NumPy, OpenCV or PyTorch are imported: the workers of a parallel run share the cores, and
+# each taking all of them makes every one slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nodes of a test must meet neither a robot on the network nor those of another worker.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["ROS_DOMAIN_ID"] = str(10 + (os.getppid() * 7 + _WORKER) % 90)
+
+_TESTS = Path(__file__).parent
+_LAUNCH_PACKAGES = ("launch", "launch_ros", "launch_testing", "launch_pytest")
+
+
+@cache
+def _missing(*packages: str) -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+@cache
+def _gpu_is_there() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave test/ros out, with a line that says so, where ROS 2 is not on the path."""
+    if collection_path == _TESTS / "ros" and _missing("rclpy"):
+        return True
+    return None
+
+
+def pytest_report_header() -> list[str]:
+    missing = _missing("rclpy")
+    return ["test/ros is left out: rclpy is not installed (scripts/test sets it up)"] * bool(
+        missing
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _TESTS / "ros" in item.path.parents:
+            # Nodes at work in parallel would only measure each other.
+            item.add_marker(pytest.mark.xdist_group("ros"))
+        if item.get_closest_marker("launch") and (missing := _missing(*_LAUNCH_PACKAGES)):
+            reason = f"{', '.join(missing)}: not installed; a ROS 2 installation has them"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("gpu") and not _gpu_is_there():
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU that PyTorch sees"))
