@@ -254,8 +254,8 @@ class Ground:
         """The crossing street with its sidewalks."""
         street = self.street
         course = street.course
-        heading = float(course.heading(junction.at))
-        origin = course.position(junction.at)
+        heading = course.heading(junction.at)
+        origin = np.array(course.point(junction.at))
         across, ahead = (
             np.array([-math.sin(heading), math.cos(heading)]),
             np.array([math.cos(heading), math.sin(heading)]),
@@ -544,6 +544,7 @@ class Ground:
                 mask = (kinds[upper:bottom] == number).view(np.uint8)
                 if not mask.any():
                     continue
+                left, _, wide, _ = cv2.boundingRect(mask)
                 texture = _ground_textures()[name]
                 shrink = texture.levels[0].shape[0] / _TILE * middle / k.fx * 1.6
                 image = texture.level(shrink)
@@ -555,17 +556,16 @@ class Ground:
                         -camera.rotation @ position,
                     ]
                 )
-                shifted = np.linalg.inv(matrix) @ np.array(
-                    [[1.0, 0, 0], [0, 1.0, top + upper], [0, 0, 1.0]]
-                )
+                offset = np.array([[1.0, 0, left], [0, 1.0, top + upper], [0, 0, 1.0]])
                 patch = cv2.warpPerspective(
                     image,
-                    shifted,
-                    (width, bottom - upper),
+                    np.linalg.inv(matrix) @ offset,
+                    (wide, bottom - upper),
                     flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                     borderMode=cv2.BORDER_WRAP,
                 )
-                cv2.copyTo(patch, mask, result[upper:bottom])
+                area = slice(left, left + wide)
+                cv2.copyTo(patch, mask[:, area], result[upper:bottom, area])
         return np.asarray(cv2.merge([result, result, result]), dtype=np.uint8)
 
     def haze(self, top: int, horizon: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,19 @@ def palette(*colors: Color) -> Palette:
     return (filled[0], filled[1], filled[2], filled[3])
 
 
+class Footprint(NamedTuple):
+    """The ground a thing stands on: an oriented rectangle, and how far it can be seen. Metres, radians."""
+
+    x: float
+    y: float
+    yaw: float
+    half_length: float
+    half_width: float
+    spread: float  # radius of all of it, seen from above
+    top: float
+    reach: float  # distance at which it is no longer drawn
+
+
 @dataclass
 class Solid:
     """A mesh placed in the world; ``keys`` name its instances by part, none for stuff."""
@@ -39,6 +53,20 @@ class Solid:
     scale: float = 1.0
     reach: float = 250.0  # metres at which it is no longer drawn
 
+    def __post_init__(self) -> None:
+        (length, width, height), (cx, cy) = self.mesh.size, self.mesh.center
+        cos, sin, scale = math.cos(self.yaw), math.sin(self.yaw), self.scale
+        self.footprint = Footprint(
+            self.x + scale * (cos * cx - sin * cy),
+            self.y + scale * (sin * cx + cos * cy),
+            self.yaw,
+            length / 2 * scale,
+            width / 2 * scale,
+            math.hypot(length, width) / 2 * scale,
+            self.z + height * scale,
+            self.reach,
+        )
+
 
 @dataclass
 class Plant:
@@ -52,6 +80,11 @@ class Plant:
     height: float
     table: tuple[str, int]
     mirrored: bool
+
+    def __post_init__(self) -> None:
+        self.footprint = Footprint(
+            self.x, self.y, 0.0, 0.12, 0.12, self.width / 2, self.z + self.height, 260.0
+        )
 
 
 @dataclass
@@ -68,6 +101,18 @@ class House:
     roof: float  # height of a pitched roof above the walls; 0 for a flat one
     roof_color: Color
     tint: float
+
+    def __post_init__(self) -> None:
+        self.footprint = Footprint(
+            self.x,
+            self.y,
+            self.yaw,
+            self.length / 2,
+            self.depth / 2,
+            math.hypot(self.length, self.depth) / 2 + 0.4,
+            self.height + self.roof,
+            330.0,
+        )
 
 
 @dataclass
@@ -106,44 +151,63 @@ class Course:
 
     def __init__(self, rng: random.Random, bend: float) -> None:
         """Draw a course whose curvature stays below ``bend`` [1/m]."""
-        self._waves = [
-            (bend * rng.uniform(0.2, 0.6), rng.uniform(70, 400), rng.uniform(0, 2 * math.pi))
-            for _ in range(2)
-        ]
-        self._step = 1.0
-        self._x = np.zeros(1)
-        self._y = np.zeros(1)
+        # Heading as sine waves: amplitude [rad], rate [1/m], phase.
+        self._waves = []
+        for _ in range(2):
+            curvature, length = bend * rng.uniform(0.2, 0.6), rng.uniform(70, 400)
+            rate = 2 * math.pi / length
+            self._waves.append((curvature / rate, rate, rng.uniform(0, 2 * math.pi)))
+        # The centre line, a point every metre.
         self._start = -200.0
+        self._x, self._y = np.zeros(1), np.zeros(1)
+        self._x_list, self._y_list = [0.0], [0.0]
 
-    def heading(self, s: npt.NDArray[np.floating] | float) -> Float:
+    def heading(self, s: float) -> float:
         """Heading [rad] at ``s`` metres along the road."""
-        at = np.asarray(s, dtype=np.float64)
-        total = np.zeros_like(at)
-        for curvature, length, phase in self._waves:
-            total += curvature * length / (2 * math.pi) * np.sin(2 * math.pi * at / length + phase)
-        return total
+        return sum(size * math.sin(rate * s + phase) for size, rate, phase in self._waves)
 
-    def position(self, s: Float | float, d: Float | float = 0.0) -> Float:
-        """World (x, y) [..., 2] at ``s`` along and ``d`` to the left of the centre line."""
-        at = np.asarray(s, dtype=np.float64)
-        furthest = float(at.max()) if at.size else 0.0
-        if furthest > self._start + self._step * (len(self._x) - 2):
+    def point(self, s: float, d: float = 0.0) -> tuple[float, float]:
+        """World (x, y) at ``s`` along and ``d`` to the left of the centre line."""
+        place = s - self._start
+        if place > len(self._x) - 2:
+            self._extend(s)
+        index = int(place)
+        share = place - index
+        heading = self.heading(s)
+        x, y = self._x_list, self._y_list
+        return (
+            x[index] + share * (x[index + 1] - x[index]) - math.sin(heading) * d,
+            y[index] + share * (y[index + 1] - y[index]) + math.cos(heading) * d,
+        )
+
+    def position(self, s: Float, d: Float | float = 0.0) -> Float:
+        """World (x, y) [..., 2] at ``s`` along and ``d`` to the left; ``s`` from 200 m before 0."""
+        furthest = float(s.max())
+        if furthest - self._start > len(self._x) - 2:
             self._extend(furthest)
-        place = (at - self._start) / self._step
-        index = np.arange(len(self._x))
-        heading = self.heading(at)
-        x = np.interp(place, index, self._x) - np.sin(heading) * d
-        y = np.interp(place, index, self._y) + np.cos(heading) * d
-        return np.stack([x, y], axis=-1)
+        place = s - self._start
+        index = place.astype(np.int64)
+        share = place - index
+        heading = np.zeros_like(s)
+        for size, rate, phase in self._waves:
+            heading += size * np.sin(rate * s + phase)
+        result = np.empty((*s.shape, 2))
+        x, y = self._x[index], self._y[index]
+        result[..., 0] = x + share * (self._x[index + 1] - x) - np.sin(heading) * d
+        result[..., 1] = y + share * (self._y[index + 1] - y) + np.cos(heading) * d
+        return result
 
     def _extend(self, furthest: float) -> None:
         count = 1024
-        while self._start + self._step * (count - 2) < furthest:
+        while self._start + count - 3 < furthest:
             count *= 2
-        middle = self._start + self._step * (np.arange(count - 1) + 0.5)
-        heading = self.heading(middle)
-        self._x = np.concatenate([[0.0], np.cumsum(np.cos(heading) * self._step)])
-        self._y = np.concatenate([[0.0], np.cumsum(np.sin(heading) * self._step)])
+        middle = self._start + np.arange(count - 1) + 0.5
+        heading = np.zeros_like(middle)
+        for size, rate, phase in self._waves:
+            heading += size * np.sin(rate * middle + phase)
+        self._x = np.concatenate([[0.0], np.cumsum(np.cos(heading))])
+        self._y = np.concatenate([[0.0], np.cumsum(np.sin(heading))])
+        self._x_list, self._y_list = self._x.tolist(), self._y.tolist()
 
 
 _KINDS = ("canyon", "shops", "suburb", "park", "country", "highway")
@@ -186,7 +250,7 @@ class Street:
             self.other_lanes = 0  # one way
             self.own_lanes = rng.randint(1, 2)
         self.sides = tuple(self._side(rng, sign) for sign in (-1, 1))
-        self.spacing = rng.uniform(70, 150) if self.urban else rng.uniform(180, 400)
+        self.spacing = rng.uniform(70, 150) if self.urban else rng.uniform(90, 160)
         self.phase = rng.uniform(0, 1)
         self.tree_lined = rng.random() < {
             "canyon": 0.25,
@@ -219,6 +283,7 @@ class Street:
         self.marking_wear = rng.uniform(0.6, 1.0)
         self.forest = rng.random() if self.kind in ("country", "highway", "park") else 0.3
         self.hills = rng.uniform(0.0, 1.0) if not self.urban or rng.random() < 0.3 else 0.0
+        self._junctions: dict[int, Junction] = {}
         self.rail_kind = rng.choice(("rail", "rail", "none", "noise", "wire"))
 
     @staticmethod
@@ -262,6 +327,11 @@ class Street:
 
     def junction(self, k: int) -> Junction:
         """The ``k``-th junction; without crossing streets one of width 0."""
+        if k not in self._junctions:
+            self._junctions[k] = self._make_junction(k)
+        return self._junctions[k]
+
+    def _make_junction(self, k: int) -> Junction:
         rng = random.Random(f"{self.seed}/junction/{k}")
         at = (k + self.phase + rng.uniform(-0.18, 0.18)) * self.spacing
         return Junction(at, rng.uniform(3.0, 4.6) if self.has_junctions else 0.0)

@@ -26,6 +26,13 @@ from rt_panoptic_core.datasets.generated_streets.mesh import (
 from rt_panoptic_core.datasets.generated_streets.ordering import painting_order
 from rt_panoptic_core.datasets.generated_streets.sky import paint_distance, paint_sky
 from rt_panoptic_core.datasets.generated_streets.textures import Texture, foliage_table
+from rt_panoptic_core.datasets.generated_streets.visibility import (
+    WALL_NORMALS,
+    Occlusion,
+    as_rows,
+    in_view,
+    wall_ends,
+)
 
 _SMALLEST = 0.45  # pixels: faces that are smaller in both directions are left out
 
@@ -70,99 +77,46 @@ def paint(scene: Scene) -> Painted:
     canvas = Canvas(k.width, k.height)
     paint_sky(canvas, camera, light)
     paint_distance(canvas, camera, scene.street, light)
-    solids = _in_view(scene.solids, camera)
-    plants = [p for p in scene.plants if _plant_in_view(p, camera)]
-    houses = [h for h in scene.houses if _house_in_view(h, camera)]
+    things: list[Solid | Plant | House] = [*scene.solids, *scene.plants, *scene.houses]
+    rows = as_rows([thing.footprint for thing in things])
+    keep = np.flatnonzero(in_view(rows, camera))
+    things, rows = [things[i] for i in keep.tolist()], rows[keep]
+    occlusion = Occlusion([t for t in things if isinstance(t, House)], camera)
     ground = Ground(canvas, camera, scene.street, light, scene.along)
     ground.paint()
-    ground.finish(_shadows(scene, solids), _dapples(scene))
+    ground.finish(_shadows(scene, [t for t in things if isinstance(t, Solid)]), _dapples(scene))
 
-    things: list[Solid | Plant | House] = [*solids, *plants, *houses]
-    order = _order(things, camera)
+    keep = np.flatnonzero(~occlusion.hidden(rows))
+    walls = dict(zip((id(t) for t in things if isinstance(t, House)), occlusion.walls, strict=True))
+    things, rows = [things[i] for i in keep.tolist()], rows[keep]
+    solids = [t for t in things if isinstance(t, Solid)]
     keys: list[Key | None] = [None]
     key_classes = [labels.VOID]
     in_shadow = _in_shadow(solids, scene.houses, light)
     faces = _faces(canvas, camera, light, solids, in_shadow, keys, key_classes)
-    for index in order.tolist():
+    # Solids come first in the list, so their place there is their number among the faces.
+    for index in _order(things, rows, camera).tolist():
         thing = things[index]
         if isinstance(thing, Solid):
             _paint_faces(canvas, faces, index)
         elif isinstance(thing, Plant):
             _paint_plant(canvas, camera, light, thing)
         else:
-            _paint_house(canvas, camera, light, thing)
+            _paint_house(canvas, camera, light, thing, walls[id(thing)])
     return Painted(canvas, keys, key_classes)
 
 
-# -- what is in view ---------------------------------------------------------------------------------
-
-
-def _in_view(solids: list[Solid], camera: Camera) -> list[Solid]:
-    if not solids:
-        return []
-    k = camera.intrinsics
-    position = np.array([(s.x, s.y, s.z) for s in solids])
-    radius = np.array([math.hypot(s.mesh.size[0], s.mesh.size[1]) * s.scale for s in solids])
-    reach = np.array([s.reach for s in solids])
-    inside = camera.to_camera(position)
-    # Beyond half the reach of its side view, a thing is left of or right of the picture.
-    widest = max(k.cx, k.width - k.cx) / k.fx
-    slack = radius * math.hypot(1.0, widest)
-    keep = (
-        (inside[:, 2] > -radius)
-        & (inside[:, 2] < reach)
-        & (np.abs(inside[:, 0]) < np.maximum(inside[:, 2], 0) * widest + slack + 0.5)
-    )
-    return [solid for solid, seen in zip(solids, keep.tolist(), strict=True) if seen]
-
-
-def _plant_in_view(plant: Plant, camera: Camera) -> bool:
-    x, _, z = camera.rotation @ (np.array([plant.x, plant.y, plant.z]) - camera.position)
-    k = camera.intrinsics
-    return bool(
-        1.5 < z < 260 and abs(x) - plant.width / 2 < z * max(k.cx, k.width - k.cx) / k.fx + 0.5
-    )
-
-
-def _house_in_view(house: House, camera: Camera) -> bool:
-    x, _, z = camera.rotation @ (np.array([house.x, house.y, 0.0]) - camera.position)
-    k = camera.intrinsics
-    radius = math.hypot(house.length, house.depth) / 2
-    widest = max(k.cx, k.width - k.cx) / k.fx
-    return bool(
-        z > -radius and z < 330 and abs(x) < max(z, 0.0) * widest + radius * math.hypot(1, widest)
-    )
-
-
-def _order(things: list[Solid | Plant | House], camera: Camera) -> npt.NDArray[np.int64]:
-    centers = np.zeros((len(things), 2))
-    yaws = np.zeros(len(things))
-    half = np.zeros((len(things), 2))
-    for index, thing in enumerate(things):
-        if isinstance(thing, Solid):
-            cx, cy = thing.mesh.center
-            cos, sin = math.cos(thing.yaw), math.sin(thing.yaw)
-            centers[index] = (
-                thing.x + thing.scale * (cos * cx - sin * cy),
-                thing.y + thing.scale * (sin * cx + cos * cy),
-            )
-            yaws[index] = thing.yaw
-            half[index] = thing.mesh.size[0] / 2 * thing.scale, thing.mesh.size[1] / 2 * thing.scale
-        elif isinstance(thing, Plant):
-            # A hair nearer than its trunk.
-            away = np.array([thing.x, thing.y]) - camera.position[:2]
-            centers[index] = np.array([thing.x, thing.y]) - 0.02 * away / max(
-                float(np.hypot(*away)), 0.1
-            )
-            half[index] = 0.12, 0.12
-        else:
-            centers[index] = thing.x, thing.y
-            yaws[index] = thing.yaw
-            half[index] = thing.length / 2, thing.depth / 2
+def _order(
+    things: list[Solid | Plant | House], rows: Float, camera: Camera
+) -> npt.NDArray[np.int64]:
+    """From back to front; a crown comes right after its trunk."""
+    centers = rows[:, :2].copy()
+    crowns = np.array([isinstance(thing, Plant) for thing in things], dtype=bool)
+    away = centers[crowns] - camera.position[:2]
+    centers[crowns] -= 0.02 * away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 0.1)
     forward = camera.rotation[2, :2]
-    return painting_order(
-        centers, yaws, half, camera.position[:2], forward / max(float(np.hypot(*forward)), 1e-6)
-    )
+    forward = forward / max(float(np.hypot(*forward)), 1e-6)
+    return painting_order(centers, rows[:, 2], rows[:, 3:5], camera.position[:2], forward)
 
 
 # -- shadows -----------------------------------------------------------------------------------------
@@ -228,22 +182,29 @@ def _dapples(scene: Scene) -> Iterator[npt.NDArray[np.int32]]:
     camera, light = scene.camera, scene.light
     if not light.has_shadows:
         return
+    if not scene.plants:
+        return
     cast = -light.sun[:2] / max(float(light.sun[2]), 0.12)
-    angle = np.linspace(0, 2 * math.pi, 22, endpoint=False)
-    for plant in scene.plants:
-        middle = plant.z + plant.height * 0.45
-        ragged = 1.0 + 0.3 * np.sin(angle * 5 + plant.x * 7) * np.cos(angle * 3 + plant.y * 5)
-        stretch = math.hypot(
-            1.0, float(np.hypot(*cast)) * plant.height / max(plant.width, 0.1) * 0.6
-        )
-        heading = math.atan2(cast[1], cast[0])
-        u = plant.width * 0.42 * ragged * np.cos(angle) * stretch
-        v = plant.width * 0.42 * ragged * np.sin(angle)
-        x = plant.x + cast[0] * middle + math.cos(heading) * u - math.sin(heading) * v
-        y = plant.y + cast[1] * middle + math.sin(heading) * u + math.cos(heading) * v
-        points = camera.to_camera(np.stack([x, y, np.zeros_like(x)], axis=1))
-        if points[:, 2].max() < NEAR or points[:, 2].min() > 120:
-            continue
+    angle = np.linspace(0, 2 * math.pi, 20, endpoint=False)
+    place = np.array([(p.x, p.y, p.z + p.height * 0.45, p.width, p.height) for p in scene.plants])
+    middle = place[:, :2] + cast * place[:, 2:3]
+    ahead = (middle - camera.position[:2]) @ camera.rotation[2, :2]
+    near = (ahead > -6) & (ahead < 90)
+    place, middle = place[near], middle[near]
+    x, y, width, height = (place[:, i : i + 1] for i in (0, 1, 3, 4))
+    ragged = 1.0 + 0.3 * np.sin(angle * 5 + x * 7) * np.cos(angle * 3 + y * 5)
+    stretch = np.hypot(1.0, float(np.hypot(*cast)) * height / np.maximum(width, 0.1) * 0.6)
+    heading = math.atan2(cast[1], cast[0])
+    u = width * 0.42 * ragged * np.cos(angle) * stretch
+    v = width * 0.42 * ragged * np.sin(angle)
+    ground = np.zeros((*u.shape, 3))
+    ground[..., 0] = middle[:, 0:1] + math.cos(heading) * u - math.sin(heading) * v
+    ground[..., 1] = middle[:, 1:2] + math.sin(heading) * u + math.cos(heading) * v
+    inside = camera.to_camera(ground.reshape(-1, 3)).reshape(ground.shape)
+    lowest, highest = inside[..., 2].min(axis=1), inside[..., 2].max(axis=1)
+    for points in inside[lowest > NEAR]:
+        yield fixed_point(camera.pixels(points))
+    for points in inside[(lowest <= NEAR) & (highest > NEAR)]:
         clipped = clip_near(points)
         if len(clipped) >= 3:
             yield fixed_point(camera.pixels(clipped))
@@ -546,8 +507,10 @@ def _paint_plant(canvas: Canvas, camera: Camera, light: Light, plant: Plant) -> 
 # -- buildings ---------------------------------------------------------------------------------------
 
 
-def _paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> None:
-    """Paint the walls that face the camera with their windows, then the roof."""
+def _paint_house(
+    canvas: Canvas, camera: Camera, light: Light, house: House, walls: list[int]
+) -> None:
+    """Paint ``walls``, those in view, with their windows, then the roof."""
     cos, sin = math.cos(house.yaw), math.sin(house.yaw)
     turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
     to_camera = camera.rotation @ turn
@@ -568,16 +531,11 @@ def _paint_house(canvas: Canvas, camera: Camera, light: Light, house: House) -> 
         )
         return lit
 
-    walls = (
-        ((0.0, -1.0, 0.0), (-half_l, -half_d), (half_l, -half_d), house.facade.texture),
-        ((0.0, 1.0, 0.0), (half_l, half_d), (-half_l, half_d), house.facade.side),
-        ((1.0, 0.0, 0.0), (half_l, -half_d), (half_l, half_d), house.facade.side),
-        ((-1.0, 0.0, 0.0), (-half_l, half_d), (-half_l, -half_d), house.facade.side),
-    )
     pitched = house.roof > 0
-    for normal, left, right, texture in walls:
-        if (eye[0] - left[0]) * normal[0] + (eye[1] - left[1]) * normal[1] <= 0.02:
-            continue
+    for wall in walls:
+        left, right = wall_ends(house, wall)
+        normal = (*WALL_NORMALS[wall], 0.0)
+        texture = house.facade.texture if wall == 0 else house.facade.side
         points = view([(*left, h), (*right, h), (*right, 0.0), (*left, 0.0)])
         if pitched and normal[0] != 0.0:
             gable = view(

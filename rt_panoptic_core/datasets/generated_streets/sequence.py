@@ -150,13 +150,13 @@ class StreetSequence:
             + mount.lane_offset
         )
         d += 0.12 * math.sin(0.23 * time * min(self.speed, 8.0) / 8.0)
-        x, y = (float(v) for v in street.course.position(s, d))
+        x, y = street.course.point(s, d)
         # The body nods and sways a little while it drives.
         moving = min(self.speed / 8.0, 1.0)
         nod = moving * (0.0018 * math.sin(7.1 * time) + 0.0011 * math.sin(11.3 * time + 1.0))
         sway = moving * 0.0014 * math.sin(4.3 * time + 0.5)
         heave = moving * 0.012 * math.sin(7.1 * time + 0.8)
-        yaw = float(street.course.heading(s + 3.0)) + mount.yaw
+        yaw = street.course.heading(s + 3.0) + mount.yaw
         camera = Camera.looking(
             self.intrinsics.scaled(self.supersampling),
             np.array([x, y, mount.height + heave]),

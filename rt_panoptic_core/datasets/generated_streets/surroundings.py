@@ -70,13 +70,18 @@ class Surroundings:
 
     def between(self, start: float, stop: float) -> list[Section]:
         """Sections that reach into [start, stop] metres along the road."""
-        numbers = self.street.junction_range(start, stop)
-        wanted = range(numbers.start - 1, numbers.stop)
-        for k in [k for k in self._sections if k < wanted.start]:
+        street = self.street
+        numbers = street.junction_range(start, stop)
+        wanted = [
+            k
+            for k in range(numbers.start - 1, numbers.stop)
+            if street.junction(k + 1).at + 5 > start and street.junction(k).at - 5 < stop
+        ]
+        for k in [k for k in self._sections if k < wanted[0]]:
             del self._sections[k]
         for k in wanted:
             if k not in self._sections:
-                self._sections[k] = _SectionMaker(self.street, k, self.lamps).make()
+                self._sections[k] = _SectionMaker(street, k, self.lamps).make()
         return [self._sections[k] for k in wanted]
 
 
@@ -130,13 +135,13 @@ class _SectionMaker:
         z: float = 0.0,
     ) -> None:
         course = self.street.course
-        x, y = course.position(s, d)
+        x, y = course.point(s, d)
         self.section.solids.append(
             Solid(
                 mesh,
-                float(x),
-                float(y),
-                float(course.heading(s)) + turn,
+                x,
+                y,
+                course.heading(s) + turn,
                 colors,
                 keys,
                 z,
@@ -161,7 +166,7 @@ class _SectionMaker:
         clear = {"round": 0.24, "tall": 0.12, "cone": 0.06, "bare": 0.22}[kind] * size
         height = size - clear
         width = min(height * sprite.aspect * rng.uniform(0.85, 1.15), size * 1.1)
-        x, y = (float(v) for v in self.street.course.position(s, d))
+        x, y = self.street.course.point(s, d)
         bark = rng.choice(_BARK)
         self.section.solids.append(
             Solid(
@@ -189,7 +194,7 @@ class _SectionMaker:
 
     def bush(self, s: float, d: float, height: float, z: float = 0.0) -> None:
         sprite = self.rng.choice(plants("bush"))
-        x, y = (float(v) for v in self.street.course.position(s, d))
+        x, y = self.street.course.point(s, d)
         foliage = self.street.season if self.street.season != "bare" else "conifer"
         self.section.plants.append(
             Plant(
@@ -258,8 +263,8 @@ class _SectionMaker:
         course = self.street.course
         middle = s + length / 2
         # On a bend the corners of a straight front reach nearer to the road than its middle.
-        x, y = (float(v) for v in course.position(middle, sign * (d_front + depth / 2)))
-        heading = float(course.heading(middle))
+        x, y = course.point(middle, sign * (d_front + depth / 2))
+        heading = course.heading(middle)
         pitched = kind == "house" or (kind == "block" and rng.random() < 0.45)
         self.section.houses.append(
             House(
@@ -617,8 +622,8 @@ class _SectionMaker:
         """Buildings, trees and vehicles along the crossing street."""
         street, rng = self.street, self.rng
         for side in street.sides:
-            axis = float(street.course.heading(junction.at)) + side.sign * math.pi / 2
-            ox, oy = (float(v) for v in street.course.position(junction.at))
+            axis = street.course.heading(junction.at) + side.sign * math.pi / 2
+            ox, oy = street.course.point(junction.at)
             cos, sin = math.cos(axis), math.sin(axis)
 
             def place(

@@ -261,8 +261,8 @@ class Traffic:
     def _place(self, flow: _Flow, member: _Member, k: int, s: float, time: float) -> Solid:
         street = self.street
         d = flow.offset + member.offset
-        x, y = (float(v) for v in street.course.position(s, d))
-        yaw = float(street.course.heading(s)) + (0.0 if flow.speed >= 0 else math.pi)
+        x, y = street.course.point(s, d)
+        yaw = street.course.heading(s) + (0.0 if flow.speed >= 0 else math.pi)
         mesh, z = member.mesh, 0.0
         if flow.kind == "pedestrian":
             steps = time * abs(flow.speed) / 1.45 + member.sway
@@ -286,7 +286,7 @@ class Traffic:
             if not low <= junction.at <= high:
                 continue
             rng = random.Random(f"{self._rng_seed}/crossing/{k}")
-            heading = float(street.course.heading(junction.at))
+            heading = street.course.heading(junction.at)
             for index in range(rng.choices((0, 1, 2), (5, 3, 1))[0]):
                 meet = rng.uniform(26, 80)
                 direction = rng.choice((1, -1))
@@ -296,7 +296,7 @@ class Traffic:
                 if abs(d) > 70 or junction.at - ego < 14:
                     continue
                 s = junction.at + street.drive_sign * -direction * junction.half * 0.45
-                x, y = (float(v) for v in street.course.position(s, d))
+                x, y = street.course.point(s, d)
                 yaw = heading + direction * math.pi / 2
                 result.append(
                     Solid(mesh, x, y, yaw, colors, (("crossing", k, index),), reach=150.0)
@@ -313,7 +313,7 @@ class Traffic:
                 widest = max(side.sidewalk for side in street.sides)
                 if abs(d) > widest or s - ego < 6.0:
                     continue
-                x, y = (float(v) for v in street.course.position(s, d))
+                x, y = street.course.point(s, d)
                 phase = (
                     int((progress * speed / 1.45 + sway) * people.WALK_PHASES) % people.WALK_PHASES
                 )
