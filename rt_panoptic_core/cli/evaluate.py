@@ -1,0 +1,280 @@
+"""``rt-panoptic evaluate``: run a model over a data set and report its quality."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from rt_panoptic_core.cli.progress import progress_bar
+from rt_panoptic_core.datasets.registry import DATASET_KINDS, open_dataset
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
+from rt_panoptic_core.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.datasets.sample import PanopticDataset
+    from rt_panoptic_core.segmenter import Segmenter
+
+_KIND_ALIASES = {"generated": "generated_streets", "coco-panoptic-folder": "coco_panoptic"}
+_GENERATED_LENGTH = 100
+_SHOWN_PROBLEMS = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rt-panoptic evaluate``."""
+    parser.epilog = (
+        "Writes OUTPUT/results.json (also for rt-panoptic compare) and OUTPUT/report.html, both only "
+        "when all frames are done."
+    )
+    parser.add_argument("--model", metavar="M", help="checkpoint, or a shipped model's name")
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--dataset",
+        required=True,
+        choices=(*DATASET_KINDS, *_KIND_ALIASES),
+        metavar="KIND",
+        help=f"one of {', '.join((*DATASET_KINDS, *_KIND_ALIASES))}",
+    )
+    data.add_argument("--root", metavar="DIR", help="its folder; generated streets have none")
+    data.add_argument("--split", default="val", help="part of it (default: %(default)s)")
+    data.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the data set, for example length=50 or size=[256,512]; may be repeated",
+    )
+    data.add_argument(
+        "--limit", type=int, metavar="N", help="take N frames, evenly spaced over the data set"
+    )
+    data.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="report on the rest where samples cannot be read",
+    )
+    engine = parser.add_argument_group("engine")
+    engine.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
+    engine.add_argument(
+        "--device", metavar="D", help="cpu or cuda:N; the best there is if left out"
+    )
+    engine.add_argument("--precision", choices=PRECISIONS, help="fastest native one if left out")
+    engine.add_argument(
+        "--size", type=_size, metavar="HxW", help="work at this size; results keep the input's"
+    )
+    engine.add_argument("--score", type=float, metavar="S", help="score threshold")
+    engine.add_argument("--mask", type=float, metavar="P", help="mask threshold sigma")
+    measures = parser.add_argument_group("measures")
+    measures.add_argument(
+        "--boundary",
+        type=float,
+        metavar="RATIO",
+        help="boundary width as a share of the diagonal (default: 0.005 for cityscapes, else 0.02)",
+    )
+    measures.add_argument(
+        "--detections",
+        action="store_true",
+        help="AP from whole, overlapping masks by the slow reference path, "
+        "not from the visible ones of the panoptic result",
+    )
+    output = parser.add_argument_group("results")
+    output.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="DIR",
+        help="folder for results.json and report.html (default: %(default)s)",
+    )
+    output.add_argument(
+        "--pictures", type=int, default=4, metavar="N", help="worst and best frames in the report"
+    )
+    output.add_argument("--no-report", action="store_true", help="no report.html")
+    output.add_argument(
+        "--save-predictions",
+        type=Path,
+        metavar="DIR",
+        help="write the results as COCO panoptic files",
+    )
+    output.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the tables, write JSON and report."""
+    from rich.console import Console
+
+    from rt_panoptic_core.evaluation.boundary_quality import (
+        BOUNDARY_RATIO,
+        CITYSCAPES_BOUNDARY_RATIO,
+    )
+    from rt_panoptic_core.evaluation.evaluation import Evaluation
+    from rt_panoptic_core.evaluation.report.evaluation_page import evaluation_page
+    from rt_panoptic_core.evaluation.report.pictures import FrameGallery
+    from rt_panoptic_core.evaluation.runner import EvaluatedFrame, evaluate
+    from rt_panoptic_core.panoptic_format import PanopticWriter
+    from rt_panoptic_core.segmenter import Segmenter
+
+    errors = Console(stderr=True, highlight=False)
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f"--limit {args.limit}: it must be 1 or more")
+    if args.pictures < 0:
+        raise ConfigError(f"--pictures {args.pictures}: it must be 0 or more")
+    kind = _KIND_ALIASES.get(args.dataset, args.dataset)
+    segmenter = Segmenter.from_checkpoint(
+        args.model,
+        args.engine,
+        args.size,
+        args.device,
+        precision=args.precision,
+        progress=lambda step, _: errors.print(f"[dim]{step}[/]"),
+    )
+    changes = {"score": args.score, "mask": args.mask}
+    segmenter.thresholds = replace(
+        segmenter.thresholds, **{key: v for key, v in changes.items() if v is not None}
+    )
+    options = _options(args.option)
+    if kind == "generated_streets":
+        options = {"length": args.limit or _GENERATED_LENGTH, "depth": True, **options}
+    dataset = open_dataset(kind, args.root, args.split, segmenter.taxonomy, **options)
+    indices = _spread(len(dataset), args.limit)
+    default_ratio = CITYSCAPES_BOUNDARY_RATIO if kind == "cityscapes" else BOUNDARY_RATIO
+    ratio = default_ratio if args.boundary is None else args.boundary
+    evaluation = Evaluation(segmenter.taxonomy, boundary_ratio=ratio)
+    gallery = FrameGallery(0 if args.no_report else args.pictures)
+    with ExitStack() as stack:
+        writer = None
+        if args.save_predictions is not None:
+            writer = stack.enter_context(PanopticWriter(args.save_predictions, segmenter.taxonomy))
+        advance = stack.enter_context(
+            progress_bar("evaluating", len(indices), "frames", quiet=args.quiet)
+        )
+
+        def on_frame(evaluated: EvaluatedFrame) -> None:
+            gallery.add(evaluated)
+            if writer is not None:
+                writer.add(evaluated.record.name, evaluated.frame.result)
+            advance(1)
+
+        problems = evaluate(
+            segmenter,
+            dataset,
+            evaluation,
+            indices=indices,
+            detect=segmenter.detect if args.detections else None,
+            overlap=_runs_on_gpu(segmenter, dataset, indices),
+            on_frame=on_frame,
+        )
+        _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
+    record = evaluation.record(_subject(args, segmenter, kind, options, len(problems)))
+    _print(record, Console(highlight=False))
+    record.write(args.output / "results.json")
+    errors.print(f"written: {args.output / 'results.json'}", markup=False)
+    if not args.no_report:
+        page = evaluation_page(record, gallery.worst(), gallery.best())
+        page.write(args.output / "report.html")
+        errors.print(f"written: {args.output / 'report.html'}", markup=False)
+    return 0
+
+
+def _print(record: Any, console: Any) -> None:
+    from rt_panoptic_core.cli.quality_tables import print_classes, print_summary
+
+    print_classes(record, console)
+    print_summary(record, console)
+
+
+def _runs_on_gpu(segmenter: Segmenter, dataset: PanopticDataset, indices: list[int]) -> bool:
+    """Whether the engine for the first image runs on a GPU; builds that engine.
+
+    On a sample that cannot be read the answer is no: the run itself reports it.
+    """
+    try:
+        image = dataset[indices[0]].image
+    except (DatasetError, ValueError):
+        return False
+    height, width = image.shape[:2]
+    return not segmenter.prepare((height, width)).spec.device.startswith("cpu")
+
+
+def _report_problems(problems: list[str], skip: bool, any_frame: bool) -> None:
+    """Raise what was wrong with samples, unless they are to be skipped and others are left."""
+    if not problems:
+        return
+    shown = problems[:_SHOWN_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append(f"… and {len(problems) - len(shown)} more")
+    text = "\n  ".join(shown)
+    if not skip or not any_frame:
+        way_out = "; --skip-unreadable reports on the rest" if any_frame else ""
+        raise DatasetError(
+            f"{len(problems)} samples cannot be used, nothing written{way_out}:\n  {text}"
+        )
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(
+        f"left out {len(problems)} samples:\n  {text}", markup=False, style="yellow"
+    )
+
+
+def _subject(
+    args: argparse.Namespace,
+    segmenter: Segmenter,
+    kind: str,
+    options: dict[str, Any],
+    skipped: int,
+) -> dict[str, Any]:
+    from rt_panoptic_core import __version__
+
+    checkpoint = segmenter.checkpoint
+    subject: dict[str, Any] = {
+        "model": checkpoint.path.stem,
+        "dataset": f"{kind} {args.split}",
+        "checkpoint_sha256": checkpoint.digest,
+    }
+    if args.root:
+        subject["root"] = Path(args.root).name
+    if options:
+        subject["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
+    if segmenter.engine is not None:
+        spec = segmenter.engine.spec
+        subject["engine"] = f"{segmenter.engine.library}, {spec.precision}, {spec.device}"
+        subject["engine_size"] = "x".join(str(side) for side in spec.image_size)
+    score, mask, overlap, stuff_area = segmenter.thresholds.as_tuple()
+    subject["thresholds"] = (
+        f"score {score:g}, mask {mask:g}, overlap {overlap:g}, stuff area {stuff_area:g}"
+    )
+    if args.detections:
+        subject["instance_masks"] = "whole, from the reference path"
+    if skipped:
+        subject["samples_left_out"] = skipped
+    subject["version"] = __version__
+    return subject
+
+
+def _options(texts: list[str]) -> dict[str, Any]:
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option {text}: it must be KEY=VALUE")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--option {text}: the value is not readable: {error}") from error
+    return options
+
+
+def _spread(length: int, limit: int | None) -> list[int]:
+    """``limit`` indices evenly spaced in [0, length), or all."""
+    if limit is None or limit >= length:
+        return list(range(length))
+    return [index * length // limit for index in range(limit)]
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        return parse_size(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
