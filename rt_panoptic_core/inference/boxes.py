@@ -6,6 +6,8 @@ overflows it at 256 × 256, and bfloat16 counts in whole pixels from 256 on.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -35,17 +37,26 @@ def box_area(boxes: Tensor) -> Tensor:
     return (x2 - x1) * (y2 - y1)
 
 
-def _split(a: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Coordinates of ``a`` as columns [N, 1] and of ``b`` as rows [1, M]."""
-    return a.unsqueeze(1).unbind(-1), b.unsqueeze(0).unbind(-1)
+class _Pairs(NamedTuple):
+    """Coordinates of boxes ``a`` as columns [N, 1] and of ``b`` as rows [1, M]."""
+
+    a: tuple[Tensor, ...]
+    b: tuple[Tensor, ...]
 
 
-def _intersection_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _split(a, b)
+def _pairs(a: Tensor, b: Tensor) -> _Pairs:
+    # Coordinate by coordinate in memory: engines then compute all that follows in one pass.
+    columns = a.t().unsqueeze(2).contiguous().unbind(0)
+    rows = b.t().unsqueeze(1).contiguous().unbind(0)
+    return _Pairs(tuple(columns), tuple(rows))
+
+
+def _intersection_union(pairs: _Pairs) -> tuple[Tensor, Tensor]:
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = pairs
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
     height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
     intersection = width * height
-    union = box_area(a).unsqueeze(1) + box_area(b).unsqueeze(0) - intersection
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
     return intersection, union
 
 
@@ -54,7 +65,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
     Two boxes without area have 0.
     """
-    intersection, union = _intersection_union(a, b)
+    intersection, union = _intersection_union(_pairs(a, b))
     return intersection / union.clamp(min=1e-7)
 
 
@@ -64,8 +75,9 @@ def guarded_giou(a: Tensor, b: Tensor) -> Tensor:
     ``(I + 1) / (U + 1) - (C - U) / C``: C is the area of the smallest box around both, plus 1e-7. One
     square pixel added to I and U keeps tiny boxes stable.
     """
-    intersection, union = _intersection_union(a, b)
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _split(a, b)
+    pairs = _pairs(a, b)
+    intersection, union = _intersection_union(pairs)
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = pairs
     width = torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)
     height = torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
     enclosing = width * height + 1e-7

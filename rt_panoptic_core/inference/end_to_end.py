@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rt_panoptic_core.errors import ConfigError
@@ -23,6 +22,7 @@ from rt_panoptic_core.inference.fusion import (
 from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
 from rt_panoptic_core.inference.preprocessing import padded_size, prepare
 from rt_panoptic_core.inference.query_selection import select_candidates, select_queries
+from rt_panoptic_core.inference.upsampling import upsample
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 
@@ -130,7 +130,7 @@ class EndToEnd(nn.Module):
             config,
         )
         queries = select_queries(candidates, config)
-        classes = self.thing_ids[queries.things]
+        classes = self.thing_ids.index_select(0, queries.things)
 
         dense = dense_boxes(output.box_offsets, output.levelness, self.grid)[0]
         probability = semantic_probability(output.semantics, self.grid)[0].flatten(1)
@@ -170,9 +170,7 @@ class EndToEnd(nn.Module):
         )
 
     def _confidence(self, semantic: Tensor, mask: Tensor, taken: Tensor) -> Tensor:
-        probability = torch.where(taken, mask.clamp(0, 1), semantic).reshape(1, 1, *self.grid)
-        full = F.interpolate(
-            probability, size=self.padded_size, mode="bilinear", align_corners=False
-        )
+        probability = torch.where(taken, mask.clamp(0, 1), semantic).reshape(1, *self.grid)
         height, width = self.image_size
-        return (full[0, :, :height, :width] * 255 + 0.5).to(torch.uint8)
+        full = upsample(probability, LEVELNESS_STRIDE)[:, :height, :width]
+        return (full * 255 + 0.5).to(torch.uint8)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rt_panoptic_core.inference.upsampling import upsample, upsampled_argmax
 from rt_panoptic_core.taxonomy import UNLABELLED
 
 
@@ -30,10 +31,8 @@ class Assignment(NamedTuple):
     areas: Tensor
 
 
-def _claims(probability: Tensor, sigma: Tensor, order: str) -> Tensor:
-    """float32 [Q, P]: the higher the claim, the stronger; not positive where a mask does not reach."""
-    if order == "probability":
-        return probability
+def _claims(probability: Tensor, sigma: Tensor) -> Tensor:
+    """float32 [Q, P]: the higher, the better the score of the query; 0 where its mask does not reach."""
     # Queries come by falling score, so the first row whose mask holds the location has the best score.
     count = probability.shape[0]
     rank = torch.arange(count, 0, -1, dtype=torch.float32, device=probability.device)
@@ -60,11 +59,13 @@ def assign_instances(
     rows = torch.arange(probability.shape[0], device=probability.device).unsqueeze(1)
 
     def winners(candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        winner = _claims(candidates, sigma, order).argmax(dim=0)
-        best = candidates.gather(0, winner.unsqueeze(0)).squeeze(0)
-        taken = best > sigma
-        areas = ((winner.unsqueeze(0) == rows) & taken.unsqueeze(0)).float().sum(dim=1)
-        return winner, best, areas
+        if order == "probability":
+            best, winner = candidates.max(dim=0)
+        else:
+            winner = _claims(candidates, sigma).argmax(dim=0)
+            best = candidates.gather(0, winner.unsqueeze(0)).squeeze(0)
+        holder = torch.where(best > sigma, winner, torch.full_like(winner, -1))
+        return winner, best, (holder.unsqueeze(0) == rows).float().sum(dim=1)
 
     _, _, areas = winners(probability)
     kept = ((areas >= overlap * whole) & (areas > 0)).float()
@@ -89,6 +90,26 @@ def stuff_to_drop(
     return is_stuff & (areas < limit), areas
 
 
+def holders(assignment: Assignment, queries: int, grid: tuple[int, int]) -> Tensor:
+    """int64 [2h, 2w]: whose mask reaches into each quarter of a location, if any does.
+
+    The winner where the location is taken. Elsewhere masks of neighbours reach in by interpolation, while
+    the query whose probability is highest, but too low, has nothing to do with it. What is interpolated
+    in a quarter comes from four locations, its own and the three that it touches: of those that are taken
+    the one with the best score counts. If none is, no pixel of the quarter exceeds the threshold.
+    """
+    height, width = grid
+    free = torch.zeros_like(assignment.winner)
+    rank = torch.where(assignment.taken, queries - assignment.winner, free).float()
+    rank = rank.reshape(1, 1, height, width)
+    # Corners of the grid, each with the four locations around it; then the corner of each quarter.
+    corners = F.max_pool2d(F.pad(rank, (1, 1, 1, 1)), 2, 1)
+    quarters = F.interpolate(corners, scale_factor=2.0)[..., 1:-1, 1:-1]
+    own = F.interpolate(rank, scale_factor=2.0)
+    best = torch.where(own > 0, own, quarters)
+    return (queries - best).clamp(max=queries - 1).long().reshape(2 * height, 2 * width)
+
+
 def full_size_labels(
     logits: Tensor,
     assignment: Assignment,
@@ -111,19 +132,18 @@ def full_size_labels(
         grid, padded, image: (h, w) of the stride-4 grid, of the padded input and of the image.
     """
     height, width = image
-    resized = F.interpolate(logits.float(), size=padded, mode="bilinear", align_corners=False)
-    semantic = resized[0, :, :height, :width].argmax(dim=0)
-    best = F.interpolate(
-        assignment.probability.reshape(1, 1, *grid),
-        size=padded,
-        mode="bilinear",
-        align_corners=False,
-    )[0, 0, :height, :width]
-    winner = F.interpolate(assignment.winner.float().reshape(1, 1, *grid), size=padded)
-    rows = winner[0, 0, :height, :width].long()
-    inside = best > sigma
-    names = torch.arange(len(dropped), device=logits.device)
+    classes = upsampled_argmax(logits[0], padded[0] // logits.shape[-2])[:height, :width]
+    best = upsample(assignment.probability.reshape(1, *grid), padded[0] // grid[0])
+    inside = best[0, :height, :width] > sigma
+    # Row and class of the winner are looked up on the grid, where there are few of them.
+    winner = holders(assignment, len(query_classes), grid)
+    things = query_classes.index_select(0, winner.flatten()).reshape(winner.shape)
+    winners = torch.stack((winner + 1, things))
+    nearest = F.interpolate(winners.float().unsqueeze(1), size=padded)
+    rows, things = nearest[:, 0, :height, :width].unbind(0)
+    names = torch.arange(len(dropped), dtype=torch.float32, device=logits.device)
     names = torch.where(dropped, torch.full_like(names, UNLABELLED), names)
-    semantic = torch.where(inside, query_classes[rows], names[semantic])
-    instance = torch.where(inside, rows + 1, torch.zeros_like(rows))
+    stuff = names.index_select(0, classes.flatten()).reshape(height, width)
+    semantic = torch.where(inside, things, stuff)
+    instance = torch.where(inside, rows, torch.zeros_like(rows))
     return semantic.to(torch.uint8), instance.to(torch.uint8)

@@ -7,12 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rt_panoptic_core.inference.boxes import box_correlation
+from rt_panoptic_core.inference.upsampling import upsample
 
 
 def semantic_probability(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """P_sem float32 [N, C, *size]: softmax over all classes of the logits resized to the grid (eq. 2)."""
     logits = logits.float()
-    if logits.shape[-2:] != size:
+    height, width = logits.shape[-2:]
+    if size == (2 * height, 2 * width):
+        logits = upsample(logits.flatten(0, 1), 2).reshape(*logits.shape[:2], *size)
+    elif size != (height, width):
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     return logits.softmax(dim=1)
 
@@ -37,4 +41,4 @@ def mask_probability(
         probability: [C, P], P_sem.
         correlation: ``iou`` or ``giou``.
     """
-    return location_probability(queries, dense, correlation) * probability[classes]
+    return location_probability(queries, dense, correlation) * probability.index_select(0, classes)

@@ -54,8 +54,8 @@ def level_candidates(
     scores, index = score.flatten().topk(count, sorted=False)
     place = index % (height * width)
     locations = grid_locations(height, width, stride, box_logits.device).reshape(-1, 2)
-    offsets = box_offsets.float().flatten(1).t()
-    boxes = decode(locations[place], offsets[place])
+    offsets = box_offsets.float().flatten(1).index_select(1, place).t()
+    boxes = decode(locations.index_select(0, place), offsets)
     return Detected(boxes, torch.div(index, height * width, rounding_mode="floor"), scores)
 
 
@@ -84,7 +84,11 @@ def select_candidates(
     scores, order = torch.cat([level.scores for level in levels]).topk(
         min(config.candidates, len(boxes))
     )
-    return Detected(clip_to_image(boxes[order], *image_size), things[order], scores)
+    return Detected(
+        clip_to_image(boxes.index_select(0, order), *image_size),
+        things.index_select(0, order),
+        scores,
+    )
 
 
 def fixed_suppression(overlaps: Tensor, alive: Tensor, rounds: int) -> Tensor:
@@ -127,7 +131,7 @@ def select_queries(candidates: Detected, config: InferenceConfig) -> Detected:
     keep = fixed_suppression((iou > config.nms_threshold) & same, scores > 0, rounds)
     keep = fixed_suppression(iou > config.global_nms_threshold, keep, rounds)
     kept_scores, order = (scores * keep).topk(min(config.max_instances, len(scores)))
-    boxes, things = boxes[order], things[order]
+    boxes, things = boxes.index_select(0, order), things.index_select(0, order)
     missing = config.max_instances - len(kept_scores)
     if missing > 0:
         boxes = torch.cat((boxes, boxes.new_zeros(missing, 4)))
