@@ -245,16 +245,13 @@ def confusion_matrix(
         most: with more classes that occur, only so many with the most pixels are shown.
     """
     truth, predicted = confusion.sum(axis=1), confusion[:, :-1].sum(axis=0)
-    present = np.flatnonzero(truth + predicted)
-    if not len(present):
+    by_pixels = np.argsort(-(truth + predicted), kind="stable")[:most]
+    present = sorted(int(i) for i in by_pixels if truth[i] + predicted[i])
+    if not present:
         return ""
-    if len(present) > most:
-        present = np.sort(present[np.argsort(-(truth + predicted)[present])[:most]])
-    columns = [*present.tolist(), len(names)]
-    head = "".join(
-        f"<th><span>{escape(name)}</span></th>"
-        for name in [names[i] for i in present] + ["unlabelled"]
-    )
+    columns = [*present, len(names)]
+    shown = [*(names[i] for i in present), "unlabelled"]
+    head = "".join(f"<th><span>{escape(name)}</span></th>" for name in shown)
     rows = []
     for row in present:
         cells = []
@@ -264,7 +261,7 @@ def confusion_matrix(
             own = ' class="own"' if row == column else ""
             target = "unlabelled" if column == len(names) else names[column]
             cells.append(
-                f'<td{own} style="background:rgba(var(--heat),{0.85 * share:.3f})" '
+                f'<td{own} style="background:rgba(var(--heat),{0.85 * share**0.6:.3f})" '
                 f'title="{escape(names[row])} as {escape(target)}: {100 * share:.2f} %">{text}</td>'
             )
         rows.append(f"<tr><th>{escape(names[row])} {swatch(colors[row])}</th>{''.join(cells)}</tr>")
