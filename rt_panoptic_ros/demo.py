@@ -1,0 +1,334 @@
+"""The whole thing at work: camera, panoptic node and recorder as processes that talk over DDS.
+
+scripts/demo sets up what is missing and starts this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SIZE = "384x768"  # of the generated street: what the shipped models were trained for
+_FPS = 10.0  # drawing the street takes half a core at this rate
+_PATIENCE = 600.0  # seconds for the engine: TensorRT builds for minutes, once
+_NO_IMAGE = 20.0  # seconds for the first result after the source started
+_STOP = 5.0
+_IMAGE = "/camera/image"
+
+
+class DemoError(Exception):
+    """One line for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How the images come.
+
+    Attributes:
+        command: arguments of Python for the process that publishes them.
+        node_arguments: ROS arguments of the panoptic node that fit it.
+        sim_time: whether the stamps are of /clock.
+        description: in a word or two.
+    """
+
+    command: list[str]
+    node_arguments: list[str]
+    sim_time: bool
+    description: str
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Run the panoptic node on a stream of camera images and record what it sees.",
+    )
+    parser.add_argument(
+        "--source",
+        default="generated",
+        help="a folder of images, a video, a camera device (0, /dev/video0), a rosbag; "
+        "default: a drive through a generated street",
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="to record (20)")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="(demo_output)")
+    parser.add_argument(
+        "--model", default="", help="a checkpoint, or a name of `rt-panoptic models`"
+    )
+    parser.add_argument("--engine", default="", help="auto, openvino, tensorrt, pytorch (auto)")
+    parser.add_argument("--size", default="", help="resize the images first: HEIGHTxWIDTH")
+    parser.add_argument("--fps", type=float, default=0.0, help="images a second (the source's own)")
+    parser.add_argument("--seed", type=int, default=0, help="of the generated street (0)")
+    parsed = parser.parse_args(arguments)
+    if parsed.seconds <= 0:
+        parser.error(f"--seconds {parsed.seconds:g}: it must be above 0")
+    if not 0 <= parsed.fps <= 1000:
+        parser.error(f"--fps {parsed.fps:g}: it must be 0 to 1000")
+    return parsed
+
+
+def camera(options: argparse.Namespace) -> Camera:
+    """The process that plays ``options.source``.
+
+    Raises:
+        DemoError: there is no such source.
+        BagError: the bag has no images, or several topics of them.
+    """
+    source = str(options.source)
+    path = Path(source)
+    if _is_bag(path):
+        return _bag(path, options)
+    if source != "generated" and not source.isdigit() and not path.exists():
+        raise DemoError(
+            f"--source {source}: there is no such file or device; it takes a folder of images, a "
+            "video, a camera device or a rosbag"
+        )
+    parameters: dict[str, Any] = {"source": source if source == "generated" else str(path)}
+    size = options.size or (_SIZE if source == "generated" else "")
+    parameters |= {"size": size} if size else {}
+    fps = options.fps or (_FPS if source == "generated" else 0.0)
+    parameters |= {"rate": float(fps)} if fps else {}
+    parameters["seed"] = options.seed
+    command = ["-m", "rt_panoptic_ros.image_source", "--ros-args", "-r", f"image:={_IMAGE}"]
+    name = "a generated street" if source == "generated" else source
+    return Camera(command + _parameters(parameters), ["-r", f"image:={_IMAGE}"], False, name)
+
+
+def _is_bag(path: Path) -> bool:
+    return (
+        path.suffix in (".mcap", ".db3")
+        or (path / "metadata.yaml").is_file()
+        or (path.is_dir() and any(file.suffix in (".mcap", ".db3") for file in path.iterdir()))
+    )
+
+
+def _bag(path: Path, options: argparse.Namespace) -> Camera:
+    from rt_panoptic_core.bags.frames import find_image_topics
+    from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
+    from rt_panoptic_core.bags.reader import BagReader
+
+    if options.size or options.fps:
+        raise DemoError(
+            "--size and --fps do not apply to a rosbag: it is played as it was recorded"
+        )
+    with BagReader(path) as bag:
+        topic = find_image_topics(bag)[0]
+    compressed = topic.message_type == COMPRESSED_IMAGE
+    parameters = {"bag": str(path), "loop": True, "wait_for": topic.name}
+    command = ["-m", "rt_panoptic_ros.bag_player", "--ros-args", *_parameters(parameters)]
+    arguments = ["-r", f"{'image/compressed' if compressed else 'image'}:={topic.name}"]
+    arguments += _parameters({"use_sim_time": True})
+    arguments += _parameters({"input.transport": "compressed"}) if compressed else []
+    return Camera(command, arguments, True, str(path))
+
+
+def _parameters(values: dict[str, Any]) -> list[str]:
+    """ROS arguments that set parameters; texts are quoted, so that a camera "0" stays a text."""
+    words: list[str] = []
+    for name, value in values.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, str):
+            text = "'" + value.replace("'", "''") + "'"
+        words += ["-p", f"{name}:={text}"]
+    return words
+
+
+class Process:
+    """A child with its output in a log file; ended at the latest when the block is left."""
+
+    def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+        self.name = name
+        self._log = log
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C is for the recorder, which then ends the others in their order.
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone already."""
+        return self._process.poll() is not None
+
+    def check(self) -> None:
+        """Raise DemoError with its last words if it is gone."""
+        if self.ended:
+            raise DemoError(f"the {self.name} ended: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last error that it logged, else its last line."""
+        lines = [
+            line for line in self._log.read_text(errors="replace").splitlines() if line.strip()
+        ]
+        errors = [line for line in lines if "ERROR" in line or "error:" in line]
+        last = (errors or lines or ["it said nothing"])[-1].strip()
+        return f"{last} (log: {self._log})"
+
+
+def run(options: argparse.Namespace) -> str:
+    """The summary of a recording.
+
+    Raises:
+        DemoError: something did not start, with its own words.
+        PanopticError: the source is not usable.
+    """
+    images = camera(options)
+    output = options.output
+    logs = output / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    video = output / "overlay.mp4"
+    # This process and its children meet nobody else's: neither a robot nor a second demo.
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    if os.environ.get("ROS_DISTRO") == "humble":
+        os.environ["ROS_LOCALHOST_ONLY"] = "1"
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+    from rt_panoptic_ros.fastdds import use_profile
+
+    use_profile()
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+
+    from rt_panoptic_ros.recorder import Recorder
+
+    parameters = {"diagnostics.period": 0.5, "overlay.legend": True, "overlay.fps": True}
+    parameters |= {"model": options.model} if options.model else {}
+    parameters |= {"engine": options.engine} if options.engine else {}
+    node_command = ["-m", "rt_panoptic_ros.panoptic_node", "--ros-args", *images.node_arguments]
+    rclpy.init(args=[])
+    with ExitStack() as stack:
+        stack.callback(rclpy.try_shutdown)
+        node = stack.enter_context(
+            Process("node", node_command + _parameters(parameters), logs / "node.log")
+        )
+        recorder = Recorder(
+            parameter_overrides=[
+                Parameter("output", value=str(video)),
+                Parameter("seconds", value=options.seconds),
+                Parameter("fps", value=30.0),
+                Parameter("use_sim_time", value=images.sim_time),
+            ]
+        )
+        stack.callback(recorder.destroy_node)
+        executor = SingleThreadedExecutor()
+        stack.callback(executor.shutdown)
+        executor.add_node(recorder)
+        status = stack.enter_context(_Status())
+
+        def spin_until(condition: Any, patience: float, tell: Any, late: Any) -> None:
+            end = time.monotonic() + patience
+            while not condition():
+                executor.spin_once(timeout_sec=0.05)
+                status.show(tell())
+                for process in processes:
+                    process.check()
+                if recorder.report.failed:
+                    raise DemoError(f"the node failed: {recorder.report.progress}")
+                if time.monotonic() > end:
+                    raise DemoError(late())
+
+        processes = [node]
+        report = recorder.report
+        spin_until(
+            lambda: report.state == "active",
+            _PATIENCE,
+            lambda: f"loading the model: {report.progress or 'starting the node'}",
+            lambda: f"the node is not ready after {_PATIENCE:.0f} s: {node.last_words()}",
+        )
+        source = stack.enter_context(Process("source", images.command, logs / "source.log"))
+        processes.append(source)
+        spin_until(
+            lambda: recorder.frames > 0,
+            _PATIENCE if report.progress else _NO_IMAGE,
+            lambda: f"waiting for the first image of {images.description}",
+            lambda: f"no result came: {source.last_words()}",
+        )
+        try:
+            spin_until(
+                recorder.finished.is_set,
+                options.seconds + 2 * _NO_IMAGE,
+                lambda: (
+                    f"recording {recorder.seconds:.0f} of {options.seconds:g} s, "
+                    f"{recorder.frames} frames"
+                ),
+                lambda: f"the images stopped: {source.last_words()}",
+            )
+        except KeyboardInterrupt:
+            status.show("interrupted; finishing the video")
+        # The node's counts come twice a second: these are the last ones of the recording.
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.05)
+        summary = recorder.finish()
+    return f"{images.description}: {summary}; {video} {video.with_suffix('.png')}"
+
+
+class _Status:
+    """A line that says what is going on, on a terminal; new lines only where the words change elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = ""
+
+    def __enter__(self) -> _Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def show(self, words: str) -> None:
+        if words == self._last:
+            return
+        # Elsewhere than on a terminal the counts are left out.
+        changed = words.split(":")[0].split(" of ")[0].rstrip(" 0123456789")
+        if self._terminal:
+            print(f"\r\033[K{words[:100]}", end="", file=sys.stderr, flush=True)
+        elif changed != self._last.split(":")[0].split(" of ")[0].rstrip(" 0123456789"):
+            print(f"demo: {words}", file=sys.stderr, flush=True)
+        self._last = words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo: 0, or 1 with one line about what went wrong."""
+    options = parse(arguments)
+    # Being told to end must end the children too: as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    from rt_panoptic_core.errors import PanopticError
+
+    try:
+        print(run(options))
+    except (DemoError, PanopticError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
