@@ -19,6 +19,7 @@ _KINDS: dict[str, tuple[str, str]] = {
     "coco": ("coco_panoptic", "open_coco"),
     "coco_panoptic": ("coco_panoptic", "open_coco_panoptic"),
     "camvid": ("camvid", "open_camvid"),
+    "camvid_pasted": ("paste", "open_camvid_pasted"),
     "generated_streets": ("generated_streets.dataset", "open_generated_streets"),
 }
 
