@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rt_panoptic_core.taxonomy import UNLABELLED
 
 _LONGER_SIDE = 480
+_SHORTEST_SIDE = 48
 _LARGEST_CHANGE = 24
 
 
@@ -55,8 +56,11 @@ class TemporalConsistency:
         """
         height, width = semantic.shape
         scale = min(1.0, _LONGER_SIDE / max(height, width))
-        # DIS needs a few pixels of pyramid; tiny pictures are compared as they are.
-        size = (max(16, round(width * scale)), max(16, round(height * scale)))
+        # DIS in OpenCV crashes the process where a side has fewer than 32 pixels.
+        size = (
+            max(_SHORTEST_SIDE, round(width * scale)),
+            max(_SHORTEST_SIDE, round(height * scale)),
+        )
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         labels = np.asarray(cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST), np.uint8)

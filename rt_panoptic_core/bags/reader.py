@@ -114,8 +114,12 @@ class BagReader:
         self, source: _Source, files: list[Path], topics: Collection[str] | None
     ) -> Iterator[BagMessage]:
         given: set[tuple[str, int]] = set()
+        wanted = _wanted(source, topics)
+        if not wanted:
+            # To rosbags, no connections mean all.
+            return
         try:
-            for connection, time, data in source.messages(_wanted(source, topics)):
+            for connection, time, data in source.messages(wanted):
                 given.add((connection.topic, time))
                 yield BagMessage(connection.topic, connection.msgtype, time, _plain(data))
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from mcap.exceptions import EndOfFile, RecordLengthLimitExceeded
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from rosbags.interfaces import (
@@ -75,7 +76,8 @@ class RecoveredMcap:
                     except Exception as error:  # noqa: BLE001
                         self._note(f"{self.path}: a chunk cannot be read: {error}")
             except Exception as error:  # noqa: BLE001 - as above
-                reason = str(error) or "the file ends in the middle of a record"
+                short = isinstance(error, (EndOfFile, RecordLengthLimitExceeded))
+                reason = "the file ends in the middle of a record" if short else str(error)
                 self._note(f"{self.path}: cut off after {file.tell()} of {size} bytes: {reason}")
 
     def _note(self, sentence: str) -> None:

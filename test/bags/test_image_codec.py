@@ -141,7 +141,9 @@ def test_every_encoding_refuses_too_little(encoding):
         decode_image(encoding, 0, 4, 64, False, bytes(400))
 
 
-@pytest.mark.parametrize(("encoding", "size"), [("uyvy", (2, 3)), ("nv12", (3, 4)), ("nv21", (2, 3))])
+@pytest.mark.parametrize(
+    ("encoding", "size"), [("uyvy", (2, 3)), ("nv12", (3, 4)), ("nv21", (2, 3))]
+)
 def test_shared_chroma_refuses_odd_sizes(encoding, size):
     with pytest.raises(ImageError, match="even size"):
         decode_image(encoding, *size, 16, False, bytes(400))
