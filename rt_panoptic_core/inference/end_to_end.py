@@ -165,8 +165,12 @@ class EndToEnd(nn.Module):
             dim=1,
         )
         confidence = self._confidence(highest, assignment.probability, assignment.taken)
+        # The casts come last: TensorRT has uint8 for inputs and outputs, and for nothing in between.
         return EndToEndOutput(
-            semantic.unsqueeze(0), instance.unsqueeze(0), segments.unsqueeze(0), confidence
+            semantic.unsqueeze(0).to(torch.uint8),
+            instance.unsqueeze(0).to(torch.uint8),
+            segments.unsqueeze(0),
+            confidence,
         )
 
     def _confidence(self, semantic: Tensor, mask: Tensor, taken: Tensor) -> Tensor:

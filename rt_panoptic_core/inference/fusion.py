@@ -120,7 +120,7 @@ def full_size_labels(
     padded: tuple[int, int],
     image: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """(semantic, instance) uint8 [H, W] at full size.
+    """(semantic, instance) at full size: whole numbers as float32 [H, W], for the caller to cast last.
 
     Semantics are the argmax of the logits resized bilinearly. The mask's edge is where its probability,
     resized bilinearly, crosses σ; between two instances that touch, the border follows the grid.
@@ -146,4 +146,4 @@ def full_size_labels(
     stuff = names.index_select(0, classes.flatten()).reshape(height, width)
     semantic = torch.where(inside, things, stuff)
     instance = torch.where(inside, rows, torch.zeros_like(rows))
-    return semantic.to(torch.uint8), instance.to(torch.uint8)
+    return semantic, instance

@@ -111,8 +111,8 @@ def labels(winner, probability, *, classes, logits=None, sigma=0.3, dropped=(), 
         padded,
         image or padded,
     )
-    assert semantic.dtype == instance.dtype == torch.uint8
-    return semantic, instance
+    assert torch.equal(semantic, semantic.round())
+    return semantic.to(torch.uint8), instance.to(torch.uint8)
 
 
 def test_an_instance_has_its_row_plus_one_and_its_class():
