@@ -15,7 +15,7 @@ import torch
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.engines.base import Engine, EngineOutput, Progress, no_progress
 from rt_panoptic_core.engines.select import open_engine
-from rt_panoptic_core.errors import ConfigError, ImageError
+from rt_panoptic_core.errors import CheckpointError, ConfigError, ImageError
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.detection import detect
 from rt_panoptic_core.inference.end_to_end import MAX_PIXELS
@@ -58,6 +58,7 @@ class Segmenter:
 
         Raises:
             ConfigError: ``size`` is not positive or too large.
+            CheckpointError: the checkpoint's header says nonsense about its size.
         """
         if size is not None and (min(size) < 1 or size[0] * size[1] > MAX_PIXELS):
             raise ConfigError(
@@ -74,6 +75,12 @@ class Segmenter:
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
         mean = checkpoint.config.image_mean
+        pixels = checkpoint.metadata.get("pixels", "0")
+        if not pixels.isdecimal():
+            raise CheckpointError(
+                f"{checkpoint.path}: 'pixels' in its header is {pixels!r}; it must be a whole number"
+            )
+        self._pixels = int(pixels)
         self._fill = tuple(round(c) for c in (mean[::-1] if checkpoint.config.bgr else mean))
 
     @classmethod
@@ -118,7 +125,7 @@ class Segmenter:
         if self._size is not None:
             return self._size
         height, width = image_size
-        preferred = int(self.checkpoint.metadata.get("pixels", "0"))
+        preferred = self._pixels
         if preferred <= 0 or 0.8 <= height * width / preferred <= 1.25:
             return image_size
         scale = math.sqrt(preferred / (height * width))
@@ -178,13 +185,15 @@ class Segmenter:
             self.checkpoint.inference,
             torch.from_numpy(np.ascontiguousarray(fitted)).unsqueeze(0),
         )
-        scale = placement.scale((height, width))
+        scale = np.asarray(placement.scale((height, width)), dtype=np.float32)
+        # Beside a picture that does not fill the engine's input there is more room than it has.
+        limit = np.asarray((width, height, width, height), dtype=np.float32)
         stacked = np.zeros((len(queries.scores), height, width), dtype=bool)
         for row, mask in enumerate(masks):
             stacked[row] = _unfit(mask.numpy().view(np.uint8), placement, (height, width))
         thing_ids = np.asarray(self.taxonomy.thing_ids)
         return Detections(
-            queries.boxes.numpy() * np.asarray(scale, dtype=np.float32),
+            np.clip(queries.boxes.numpy() * scale, 0, limit),
             thing_ids[queries.things.numpy()],
             queries.scores.numpy(),
             stacked,

@@ -1,0 +1,247 @@
+import numpy as np
+import pytest
+import torch
+
+from rt_panoptic_core import Segmenter
+from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rt_panoptic_core.errors import CheckpointError, ConfigError, ImageError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.taxonomy import Taxonomy
+
+CITYSCAPES = Taxonomy.load("cityscapes")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(1)
+    config = NetworkConfig.preset(
+        "paper",
+        backbone="resnet18",
+        pyramid_channels=8,
+        semantic_tower_channels=8,
+        box_tower_channels=8,
+        tower_depth=1,
+    )
+    network = PanopticNetwork(config, CITYSCAPES)
+    head = network.head
+    with torch.no_grad():
+        head.semantics.weight.normal_(std=0.3)
+        head.semantics.bias[13] = 2.0
+        head.box_logits.weight.normal_(std=0.5)
+        head.box_logits.bias[2] = 0.0
+        head.box_offsets.weight.normal_(std=0.08)
+    path = tmp_path_factory.mktemp("segmenter") / "small.safetensors"
+    settings = InferenceConfig.preset(
+        "paper",
+        score_threshold=0.1,
+        mask_threshold=0.05,
+        overlap_threshold=0.0,
+        stuff_area_limit=0,
+    )
+    save_checkpoint(path, network, inference=settings)
+    return load_checkpoint(path)
+
+
+def open_segmenter(checkpoint, **options):
+    return Segmenter(checkpoint, engine="pytorch", precision="fp32", device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint):
+    return open_segmenter(checkpoint)
+
+
+def picture(height, width, seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (-(-height // 16), -(-width // 16), 3))
+    return np.kron(values, np.ones((16, 16, 1)))[:height, :width].astype(np.uint8)
+
+
+def check(result: PanopticResult, size):
+    """A result is consistent in itself."""
+    assert result.semantic.shape == result.instance.shape == size
+    assert result.semantic.dtype == np.uint8
+    assert result.instance.dtype == np.uint16
+    assert ((result.semantic < 19) | (result.semantic == 255)).all()
+    instances = result.instances
+    assert [s.id for s in instances] == list(range(1, len(instances) + 1))
+    assert set(np.unique(result.instance)) - {0} == {s.id for s in instances}
+    assert [s.score for s in instances] == sorted((s.score for s in instances), reverse=True)
+    for segment in result.segments:
+        mask = (
+            result.instance == segment.id
+            if segment.is_thing
+            else result.semantic == segment.class_id
+        )
+        assert mask.sum() == segment.area > 0
+        assert (result.semantic[mask] == segment.class_id).all()
+        assert CITYSCAPES[segment.class_id].is_thing == segment.is_thing
+        if segment.box is None:
+            assert not segment.is_thing
+            assert segment.id == 0
+        else:
+            x1, y1, x2, y2 = segment.box
+            assert 0 <= x1 <= x2 <= size[1]
+            assert 0 <= y1 <= y2 <= size[0]
+    assert not result.instance[~CITYSCAPES.is_thing[result.semantic]].any()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (1, 1), (2, 300), (200, 3), (100, 100)])
+def test_every_size_gives_a_result_of_that_size(segmenter, size):
+    check(segmenter.segment(picture(*size)), size)
+
+
+def test_instances_are_found(segmenter):
+    result = segmenter.segment(picture(128, 192))
+    assert len(result.instances) >= 2
+    check(result, (128, 192))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (130, 70), (300, 500), (33, 1)])
+def test_with_a_fixed_size_results_are_still_the_inputs(checkpoint, size):
+    segmenter = open_segmenter(checkpoint, size=(64, 128))
+    assert segmenter.engine_size(size) == (64, 128)
+    check(segmenter.segment(picture(*size)), size)
+
+
+def test_resizing_moves_boxes_with_the_picture(checkpoint):
+    """Twice the picture through an engine of its size gives twice the boxes, and the same classes."""
+    small = open_segmenter(checkpoint, size=(128, 192))
+    image = picture(128, 192)
+    double = np.kron(image, np.ones((2, 2, 1), np.uint8))
+    first, second = small.segment(image), small.segment(double)
+    assert len(first.instances) >= 1
+    check(second, (256, 384))
+    sampled = second.semantic[::2, ::2]
+    assert (sampled == first.semantic).mean() > 0.9
+    best = max(first.instances, key=lambda s: s.score)
+    nearest = min(
+        (s for s in second.instances if s.class_id == best.class_id),
+        key=lambda s: sum(abs(2 * a - b) for a, b in zip(best.box, s.box, strict=True)),
+    )
+    assert nearest.box == pytest.approx([2 * c for c in best.box], abs=8)
+
+
+def test_a_trained_size_is_aimed_at(checkpoint):
+    aimed = Checkpoint(
+        checkpoint.network,
+        checkpoint.inference,
+        {"pixels": str(64 * 96)},
+        checkpoint.path,
+        checkpoint.digest,
+    )
+    segmenter = open_segmenter(aimed)
+    assert segmenter.engine_size((64, 96)) == (64, 96)
+    # A little more or less is taken as it is.
+    assert segmenter.engine_size((70, 96)) == (70, 96)
+    assert segmenter.engine_size((640, 960)) == (64, 96)
+    assert segmenter.engine_size((960, 640)) == (96, 64)
+    check(segmenter.segment(picture(200, 300)), (200, 300))
+
+
+def test_a_header_with_a_senseless_size_is_explained(checkpoint):
+    odd = Checkpoint(
+        checkpoint.network,
+        checkpoint.inference,
+        {"pixels": "many"},
+        checkpoint.path,
+        checkpoint.digest,
+    )
+    with pytest.raises(CheckpointError, match="'pixels' in its header is 'many'"):
+        open_segmenter(odd)
+
+
+def test_detections_have_whole_masks_in_the_inputs_pixels(checkpoint):
+    segmenter = open_segmenter(checkpoint, size=(128, 192))
+    for size in ((128, 192), (256, 384), (140, 400)):
+        found = segmenter.detect(picture(*size))
+        assert len(found) > 0
+        assert found.boxes.shape == (len(found), 4)
+        assert found.boxes.dtype == found.scores.dtype == np.float32
+        assert found.class_ids.dtype == np.int64
+        assert found.masks.shape == (len(found), *size)
+        assert found.masks.dtype == np.bool_
+        assert found.masks.any() or size == (140, 400)
+        assert set(found.class_ids.tolist()) <= set(CITYSCAPES.thing_ids)
+        assert (np.diff(found.scores) <= 0).all()
+        assert found.boxes[:, 2].max() <= size[1]
+        assert found.boxes[:, 3].max() <= size[0]
+
+
+def test_thresholds_can_be_set(checkpoint):
+    from rt_panoptic_core.inference.config import Thresholds
+
+    segmenter = open_segmenter(checkpoint)
+    image = picture(128, 192)
+    assert segmenter.segment(image).instances
+    segmenter.thresholds = Thresholds(1.0, 0.05, 0.5, 0.0)
+    assert not segmenter.segment(image).instances
+
+
+def test_results_outlive_the_next_image(segmenter):
+    first = segmenter.segment(picture(64, 96, 0))
+    kept = first.semantic.copy(), first.instance.copy()
+    segmenter.segment(picture(64, 96, 1))
+    assert np.array_equal(first.semantic, kept[0])
+    assert np.array_equal(first.instance, kept[1])
+
+
+def test_views_and_read_only_arrays_are_taken(segmenter):
+    wide = picture(64, 192)
+    view = wide[:, ::2, ::-1]
+    expected = segmenter.segment(view.copy())
+    view.flags.writeable = False
+    assert np.array_equal(segmenter.segment(view).semantic, expected.semantic)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((64, 96), np.uint8), "uint8 [64, 96]"),
+        (np.zeros((64, 96, 4), np.uint8), "uint8 [64, 96, 4]"),
+        (np.zeros((1, 64, 96, 3), np.uint8), "uint8 [1, 64, 96, 3]"),
+        (np.zeros((64, 96, 3), np.float32), "float32 [64, 96, 3]"),
+        (np.zeros((64, 96, 3), np.uint16), "uint16"),
+        (np.zeros((0, 96, 3), np.uint8), "0x96"),
+        (np.zeros((64, 0, 3), np.uint8), "64x0"),
+        (np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (20_000, 20_000, 3)), "20000x20000"),
+        ([[0, 0, 0]], "list"),
+        (None, "NoneType"),
+    ],
+)
+def test_a_wrong_image_is_named_and_nothing_breaks(segmenter, image, words):
+    for method in (segmenter.segment, segmenter.detect):
+        with pytest.raises(ImageError) as caught:
+            method(image)
+        assert words in str(caught.value)
+        assert "must" in str(caught.value)
+    check(segmenter.segment(picture(64, 96)), (64, 96))
+
+
+@pytest.mark.parametrize("size", [(0, 64), (64, -1), (20_000, 20_000)])
+def test_a_wrong_engine_size_is_explained(checkpoint, size):
+    with pytest.raises(ConfigError, match=f"{size[0]}x{size[1]}"):
+        open_segmenter(checkpoint, size=size)
+
+
+def test_a_model_that_is_not_there_is_explained():
+    with pytest.raises(CheckpointError, match="nowhere"):
+        Segmenter.from_checkpoint("nowhere")
+
+
+def test_closing_frees_and_the_next_image_opens_again(checkpoint):
+    segmenter = open_segmenter(checkpoint)
+    segmenter.segment(picture(64, 96))
+    assert segmenter.engine is not None
+    segmenter.close()
+    assert segmenter.engine is None
+    check(segmenter.segment(picture(64, 96)), (64, 96))
+
+
+def test_only_a_few_engines_stay_open(checkpoint):
+    segmenter = open_segmenter(checkpoint)
+    for width in range(32, 32 * 8, 32):
+        segmenter.segment(picture(32, width))
+    assert len(segmenter._engines) == 4
