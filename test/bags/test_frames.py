@@ -73,7 +73,7 @@ def test_the_error_of_a_reading_thread_reaches_the_reader():
         def __init__(self):
             self.topics = {}
 
-        def messages(self, topics=None):
+        def messages(self, _topics=None):
             raise BagError("the disk was pulled out")
             yield
 
@@ -127,9 +127,10 @@ def test_several_cameras_have_to_be_chosen_from(tmp_path):
 
 
 def test_no_camera_at_all_lists_what_there_is(tmp_path):
-    with BagReader(write_topics(tmp_path / "bag", depth=DEPTH, info=INFO)) as reader:
-        with pytest.raises(BagError, match=r"no camera's image topic; it has /depth"):
-            find_image_topics(reader)
+    path = write_topics(tmp_path / "bag", depth=DEPTH, info=INFO)
+    said = pytest.raises(BagError, match=r"no camera's image topic; it has /depth")
+    with BagReader(path) as reader, said:
+        find_image_topics(reader)
 
 
 def test_the_survey_tells_size_and_pace_despite_a_bad_first_message(tmp_path):
@@ -147,5 +148,5 @@ def test_the_survey_tells_size_and_pace_despite_a_bad_first_message(tmp_path):
     with BagReader(tmp_path / "bag") as reader:
         (look,) = survey(reader, ["/camera"])
         assert (look.size, look.fps) == ((20, 30), pytest.approx(25))
-        with pytest.raises(BagError, match="no picture of /broken can be read: .*cut off"):
+        with pytest.raises(BagError, match=r"no picture of /broken can be read: .*cut off"):
             survey(reader, ["/broken"])

@@ -143,7 +143,7 @@ def test_files_named_by_stamp(tmp_path, street):
     assert (found.semantic[0, 0], found.instance[0, 0]) == (street.car, 700)
     assert truth.find(12 * 10**8) is None
     (tmp_path / "1000000000_instance.png").unlink()
-    with pytest.raises(ImageError, match="no _instance.png"):
+    with pytest.raises(ImageError, match=r"no _instance\.png"):
         FolderGroundTruth(tmp_path, street.taxonomy, 0).find(10**9)
     (tmp_path / "1_500000000_semantic.png").write_bytes(b"damaged")
     with pytest.raises(ImageError, match=r"1_500000000_semantic.png: no picture; .* 8 bits"):
@@ -151,7 +151,7 @@ def test_files_named_by_stamp(tmp_path, street):
 
 
 def test_a_folder_without_labels(tmp_path, street):
-    with pytest.raises(BagError, match="STAMP_semantic.png"):
+    with pytest.raises(BagError, match=r"STAMP_semantic\.png"):
         FolderGroundTruth(tmp_path, street.taxonomy, 0)
     with pytest.raises(BagError, match="does not exist"):
         FolderGroundTruth(tmp_path / "nowhere", street.taxonomy, 0)

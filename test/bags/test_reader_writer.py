@@ -242,12 +242,12 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_CHUNK_BYTES", 30_000)
     monkeypatch.setattr(SmallDisk, "size", 150_000)
     written = 0
-    with pytest.raises(BagError, match="the disk is full; what was written so far is readable"):
-        with BagWriter(tmp_path / "bag", compression="none") as bag:
-            bag.add_topic("/camera", IMAGE)
-            for number in range(1000):
-                written = number + 1
-                bag.write("/camera", number * 10**9, message(number))
+    full = pytest.raises(BagError, match="the disk is full; what was written so far is readable")
+    with full, BagWriter(tmp_path / "bag", compression="none") as bag:
+        bag.add_topic("/camera", IMAGE)
+        for number in range(1000):
+            written = number + 1
+            bag.write("/camera", number * 10**9, message(number))
     assert 6 < written < 20
     partial = tmp_path / "bag.partial"
     with BagReader(partial) as reader:

@@ -1,0 +1,386 @@
+"""A pass over a bag: what is measured, what is written, and that it can be interrupted."""
+
+import csv
+import json
+
+import cv2
+import mcap.reader
+import numpy as np
+import pytest
+import rosbags.rosbag2
+
+from rt_panoptic_core.bags.annotate import ResultTopics, result_topics
+from rt_panoptic_core.bags.answers import EngineAnswers, ReplayAnswers
+from rt_panoptic_core.bags.conclude import conclude, timing_summary
+from rt_panoptic_core.bags.messages import IMAGE, header, image_message
+from rt_panoptic_core.bags.output import OutputFolder
+from rt_panoptic_core.bags.reader import BagReader
+from rt_panoptic_core.bags.records import Pace
+from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
+from rt_panoptic_core.bags.survey import survey
+from rt_panoptic_core.bags.truths import open_truths
+from rt_panoptic_core.bags.writer import BagWriter
+from rt_panoptic_core.errors import BagError, EngineError, ImageError
+
+START, STEP = 1_000 * 10**9, 10**8
+ABOUT = {"bag": {"name": "drive"}, "model": {"name": "by heart"}, "mode": "offline"}
+
+
+def evaluate(path, folder, street, *, topics=("/camera/image",), answers=None, plan=None, **begin):
+    """The report of an offline evaluation with the stand-in segmenter."""
+    topics = list(topics)
+    output = OutputFolder(folder)
+    with BagReader(path) as reader:
+        truths, _ = open_truths(reader, topics, street.taxonomy)
+        output.begin({"bag": path.name}, result_topics(topics), **begin)
+        if answers is None:
+            done = output.interrupted(result_topics(topics), street.taxonomy)
+            answers = EngineAnswers(street, done=done)
+        looks = survey(reader, topics)
+        run = EvaluationRun(
+            reader, looks, answers, street.taxonomy, truths, output, plan or EvaluationPlan()
+        )
+        run.run()
+        report = conclude(
+            output,
+            list(run.analyses.values()),
+            street.taxonomy,
+            ABOUT,
+            fps={look.topic: look.fps for look in looks},
+            damage=reader.damage,
+            timing=getattr(answers, "timing", None),
+        )
+        output.finish()
+        for truth in truths.values():
+            truth.close()
+    return report
+
+
+def written(folder):
+    """Bytes of everything that has to be the same each time."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith("timing")
+    }
+
+
+def test_a_perfect_model_scores_everything(make_flat_bag, street, tmp_path):
+    (topic,) = evaluate(make_flat_bag(frames=range(20)), tmp_path / "out", street)["topics"]
+    quality = topic["quality"]
+    assert quality["frames"] == 20
+    assert quality["panoptic"]["all"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "classes": 3}
+    assert (quality["mean_iou"], quality["ap"], quality["video"]["vpq"]) == (1.0, 1.0, 1.0)
+    assert {key: part["all"] for key, part in quality["video"]["windows"].items()} == {
+        "1": 1.0,
+        "5": 1.0,
+        "10": 1.0,
+        "15": 1.0,
+    }
+    assert topic["instances_per_frame"] == 2.0
+    assert topic["statuses"] == {"answered": 20}
+    assert topic["consistency"]["flicker"] < 0.02
+    shares = topic["shares"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["car"] == pytest.approx(280 / (48 * 64))
+    assert (topic["duration"], topic["median_step"]) == (pytest.approx(1.9), pytest.approx(0.1))
+    assert topic["problems"] == {}
+
+
+def test_ids_that_change_are_seen_by_the_windows_only(make_flat_bag, street, tmp_path):
+    class Swapping:
+        """Numbers the two cars anew in each frame, as a model without tracking does."""
+
+        taxonomy = street.taxonomy
+
+        def segment(self, image):
+            result = street.segment(image)
+            if image[0, 0, 0] % 2 == 0:
+                return result
+            first, second, *stuff = result.segments
+            swap = np.array([0, 2, 1], dtype=np.uint16)
+            kwargs = {"is_thing": True, "class_id": street.car}
+            swapped = [
+                type(first)(id=1, score=second.score, area=second.area, box=second.box, **kwargs),
+                type(first)(id=2, score=first.score, area=first.area, box=first.box, **kwargs),
+            ]
+            return type(result)(result.semantic, swap[result.instance], [*swapped, *stuff])
+
+    path = make_flat_bag(frames=range(20))
+    reports = {
+        track: evaluate(
+            path, tmp_path / str(track), street, answers=EngineAnswers(Swapping(), track=track)
+        )
+        for track in (True, False)
+    }
+    for track, report in reports.items():
+        video = report["topics"][0]["quality"]["video"]["windows"]
+        assert video["1"]["things"] == 1.0
+        assert (video["5"]["things"] == 1.0) is track
+    assert reports[False]["topics"][0]["quality"]["video"]["windows"]["5"]["things"] < 0.5
+
+
+def test_the_annotated_bag_reads_back_with_both_libraries(make_flat_bag, street, tmp_path):
+    path = make_flat_bag()
+    evaluate(path, tmp_path / "out", street)
+    annotated = tmp_path / "out" / "annotated"
+    names = ResultTopics.below("/rt_panoptic")
+    with rosbags.rosbag2.Reader(annotated) as reader:
+        counts = {c.topic: c.msgcount for c in reader.connections}
+    assert counts == {
+        "/camera/image": 8,
+        "/ground_truth/semantic": 8,
+        "/ground_truth/instance": 8,
+        "/ground_truth/label_info": 1,
+        names.semantic: 8,
+        names.instance: 8,
+        names.instances: 8,
+        names.overlay: 8,
+        names.label_info: 1,
+    }
+    with (annotated / "annotated_0.mcap").open("rb") as file:
+        reader = mcap.reader.make_reader(file, validate_crcs=True)
+        schemas = {c.topic: s.name for s, c, _ in reader.iter_messages()}
+    assert schemas[names.instances] == "rt_panoptic_ros/msg/PanopticInstanceArray"
+    assert schemas[names.overlay] == "sensor_msgs/msg/CompressedImage"
+    from rt_panoptic_core.bags.annotate import RecordedResults
+    from rt_panoptic_core.bags.frames import read_frames
+
+    results = RecordedResults(annotated, result_topics(["/camera/image"]), street.taxonomy)
+    with BagReader(path) as original:
+        for frame in read_frames(original, ["/camera/image"]):
+            scene = street.scene(frame.number)
+            result = results.take(frame)
+            np.testing.assert_array_equal(result.semantic, scene.semantic)
+            np.testing.assert_array_equal(result.instance, scene.instance)
+            assert [segment.score for segment in result.instances] == [0.875, 0.75]
+    results.close()
+    # Recorded bytes go over as they are.
+    with BagReader(path) as before, BagReader(annotated) as after:
+        topics = list(before.topics)
+        assert list(before.messages(topics)) == list(after.messages(topics))
+
+
+def test_the_files_beside_it(make_flat_bag, street, tmp_path):
+    folder = tmp_path / "out"
+    evaluate(make_flat_bag(), folder, street)
+    rows = list(csv.DictReader((folder / "frames.csv").open(encoding="utf-8")))
+    assert [row["number"] for row in rows] == [str(number) for number in range(8)]
+    assert rows[3]["stamp"] == str(START + 3 * STEP)
+    assert (rows[3]["pq"], rows[3]["status"], rows[3]["instances"]) == ("1", "answered", "2")
+    assert float(rows[3]["share car"]) == pytest.approx(280 / (48 * 64), rel=1e-4)
+    video = cv2.VideoCapture(str(folder / "overlay.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 8
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    video.release()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http-equiv", "")
+    assert '"/camera/image"' in page
+    timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
+    assert timing["frames_computed"] == 8
+    assert len(timing["inference_by_frame"]["/camera/image"]) == 8
+
+
+def test_the_same_bag_and_model_give_the_same_bytes(make_flat_bag, street, tmp_path):
+    path = make_flat_bag()
+    for name in ("a", "b"):
+        evaluate(path, tmp_path / name, street)
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 15])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    make_flat_bag, street, tmp_path, monkeypatch, stop_at
+):
+    # Small chunks, so that the partial bag holds frames as that of a long run does.
+    monkeypatch.setattr("rt_panoptic_core.bags.storage._CHUNK_BYTES", 10_000)
+    path = make_flat_bag(frames=range(16))
+    evaluate(path, tmp_path / "whole", street)
+
+    class Failing:
+        taxonomy = street.taxonomy
+
+        def segment(self, image):
+            if image[0, 0, 0] == stop_at:
+                raise EngineError("out of memory")
+            return street.segment(image)
+
+    folder = tmp_path / "broken"
+    with pytest.raises(EngineError, match="out of memory"):
+        evaluate(path, folder, street, answers=EngineAnswers(Failing()))
+    partial = folder / "annotated.partial"
+    assert partial.exists()
+    assert not (folder / "report.json").exists()
+    # As a kill leaves it: the index is missing.
+    file = partial / "annotated_0.mcap"
+    file.write_bytes(file.read_bytes()[:-600])
+    (partial / "metadata.yaml").unlink()
+    street.answered = 0
+    evaluate(path, folder, street)
+    assert street.answered <= 16 - stop_at + 2
+    assert written(folder) == written(tmp_path / "whole")
+
+
+def test_a_complete_run_is_not_made_again_and_another_is_refused(make_flat_bag, street, tmp_path):
+    path = make_flat_bag()
+    folder = tmp_path / "out"
+    evaluate(path, folder, street)
+    names = result_topics(["/camera/image"])
+    output = OutputFolder(folder)
+    assert output.begin({"bag": "drive"}, names) is True
+    with pytest.raises(BagError, match="a run with another bag, model; choose"):
+        output.begin({"bag": "other", "model": "x"}, names)
+    assert output.begin({"bag": "other"}, names, overwrite=True) is False
+    assert sorted(p.name for p in folder.iterdir()) == ["run.json"]
+    stranger = tmp_path / "thesis"
+    stranger.mkdir()
+    (stranger / "thesis.tex").touch()
+    with pytest.raises(BagError, match="holds other files"):
+        OutputFolder(stranger).begin({}, names)
+    OutputFolder(stranger).begin({}, names, overwrite=True)
+    assert (stranger / "thesis.tex").exists()
+
+
+def test_several_cameras_have_their_own_results(street, make_flat_bag, tmp_path):
+    with BagWriter(tmp_path / "two") as bag:
+        make_flat_bag.fill(bag, range(4), "/left", truth=False)
+        make_flat_bag.fill(bag, range(10, 13), "/right", truth=False, compressed=True)
+    report = evaluate(tmp_path / "two", tmp_path / "out", street, topics=["/left", "/right"])
+    assert [(t["topic"], t["frames"]) for t in report["topics"]] == [("/left", 4), ("/right", 3)]
+    assert report["topics"][0]["quality"] is None
+    assert (tmp_path / "out" / "overlay_left.mp4").exists()
+    with BagReader(tmp_path / "out" / "annotated") as reader:
+        assert reader.topics["/rt_panoptic/left/instances"].count == 4
+        assert reader.topics["/rt_panoptic/right/semantic"].count == 3
+
+
+def test_gaps_repeats_and_stamps_that_go_back_are_counted(make_flat_bag, street, tmp_path):
+    steps = [0, 1, 2, 3, 7, 8, 8, 6, 9]
+    stamps = [START + step * STEP for step in steps]
+    path = make_flat_bag(frames=range(9), stamps=stamps)
+    report = evaluate(path, tmp_path / "out", street)
+    (topic,) = report["topics"]
+    assert topic["notes"] == {"gap": 2, "back": 1, "repeat": 1}
+    assert topic["problems"] == {"gaps in the stamps": 2, "stamps that do not rise": 2}
+    assert topic["statuses"] == {"answered": 9}
+
+
+def test_a_gap_is_judged_by_the_usual_step():
+    pace = Pace()
+    notes = [pace.note(stamp) for stamp in (0, 10, 20, 31, 50, 90, 100, 95, 95, 105)]
+    assert notes == ["", "", "", "", "", "gap", "", "back", "repeat", ""]
+
+
+def test_unreadable_frames_are_counted_named_and_skipped(make_flat_bag, street, tmp_path):
+    path = tmp_path / "bag"
+    with BagWriter(path) as bag:
+        bag.add_topic("/camera/image", IMAGE)
+        for number in range(6):
+            time = START + number * STEP
+            picture = image_message(street.scene(number).image, header(time, "camera"))
+            if number == 2:
+                picture.encoding = "mystery"
+            if number == 4:
+                bag.write_bytes("/camera/image", IMAGE, time, b"\x00\x01\x00\x00junk")
+                continue
+            bag.write("/camera/image", time, picture)
+    report = evaluate(path, tmp_path / "out", street)
+    (topic,) = report["topics"]
+    assert topic["statuses"] == {"answered": 4, "unreadable": 2}
+    problems = " ".join(topic["problems"])
+    assert "'mystery' is not supported" in problems
+    assert "do not hold a sensor_msgs/msg/Image" in problems
+    with BagReader(tmp_path / "out" / "annotated") as reader:
+        assert reader.topics["/rt_panoptic/instances"].count == 4
+        assert reader.topics["/camera/image"].count == 6
+    video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    video.release()
+
+
+def test_a_picture_that_the_model_refuses_is_a_failed_frame(make_flat_bag, street, tmp_path):
+    class Choosy:
+        taxonomy = street.taxonomy
+
+        def segment(self, image):
+            if image[0, 0, 0] == 3:
+                raise ImageError("too dark")
+            return street.segment(image)
+
+    path = make_flat_bag()
+    report = evaluate(path, tmp_path / "out", street, answers=EngineAnswers(Choosy()))
+    assert report["topics"][0]["statuses"] == {"answered": 7, "failed": 1}
+    rows = list(csv.DictReader((tmp_path / "out" / "frames.csv").open(encoding="utf-8")))
+    assert rows[3]["error"] == "too dark"
+
+
+def test_results_of_a_replay_with_drops(make_flat_bag, street, tmp_path):
+    path = make_flat_bag(truth=True)
+    evaluate(path, tmp_path / "first", street)
+    names = result_topics(["/camera/image"])
+
+    class Dropping:
+        """The recording, without frames 2 and 3."""
+
+        def __init__(self, results):
+            self._results = results
+            self.close = results.close
+
+        def take(self, frame):
+            result = self._results.take(frame)
+            return None if frame.number in (2, 3) else result
+
+    from rt_panoptic_core.bags.annotate import RecordedResults
+
+    results = RecordedResults(tmp_path / "first" / "annotated", names, street.taxonomy)
+    latencies = {("/camera/image", number): 0.01 * number for number in range(8)}
+    report = evaluate(
+        path,
+        tmp_path / "second",
+        street,
+        answers=ReplayAnswers(Dropping(results), latencies),
+    )
+    (topic,) = report["topics"]
+    assert topic["statuses"] == {"answered": 6, "dropped": 2}
+    assert topic["quality"]["frames"] == 6
+    # No window of five reaches over the hole: frames 4 to 7 are four, 0 and 1 are two.
+    assert topic["quality"]["video"]["windows"]["5"]["all"] is None
+    rows = list(csv.DictReader((tmp_path / "second" / "frames.csv").open(encoding="utf-8")))
+    assert [row["latency"] for row in rows] == ["0", "0.01", "", "", "0.04", "0.05", "0.06", "0.07"]
+
+
+def test_what_is_copied_can_be_chosen(make_flat_bag, street, tmp_path):
+    path = make_flat_bag()
+    expected = {
+        "all": {"/camera/image", "/ground_truth/semantic"},
+        "images": {"/camera/image"},
+        "none": set(),
+    }
+    for copy, topics in expected.items():
+        plan = EvaluationPlan(copy=copy, video=False, overlay=False)
+        evaluate(path, tmp_path / copy, street, plan=plan)
+        with BagReader(tmp_path / copy / "annotated") as reader:
+            found = {"/camera/image", "/ground_truth/semantic"} & set(reader.topics)
+            assert found == topics
+            assert "/rt_panoptic/overlay/compressed" not in reader.topics
+        assert not (tmp_path / copy / "overlay.mp4").exists()
+
+
+def test_a_bag_that_was_recorded_with_the_node_keeps_only_the_new_results(
+    make_flat_bag, street, tmp_path
+):
+    evaluate(make_flat_bag(), tmp_path / "first", street)
+    again = tmp_path / "first" / "annotated"
+    evaluate(again, tmp_path / "second", street)
+    with BagReader(tmp_path / "second" / "annotated") as reader:
+        assert reader.topics["/rt_panoptic/instances"].count == 8
+
+
+def test_the_timing_tells_what_comes_on_top_of_inference():
+    from rt_panoptic_core.bags.answers import Timing
+
+    timing = Timing(elapsed=2.2, inference={"/a": [0.5, None, 0.5], "/b": [1.0]}, resumed=1)
+    summary = timing_summary(timing)
+    assert summary["inference"] == 2.0
+    assert summary["on_top_of_inference"] == pytest.approx(0.1)
+    assert (summary["frames_computed"], summary["frames_resumed"]) == (3, 1)
