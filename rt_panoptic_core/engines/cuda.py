@@ -1,0 +1,162 @@
+"""The few CUDA calls that an engine needs: memory, pinned memory, a stream, one captured graph.
+
+Made with cuda.bindings (NVIDIA's cuda-python), so that TensorRT runs beside a PyTorch without CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.errors import EngineError
+
+
+class CudaRuntime:
+    """Device memory, pinned host memory and one stream of a CUDA device; freed together by :meth:`close`.
+
+    Nothing here is for use by two threads at once.
+    """
+
+    def __init__(self, device: int, api: ModuleType | Any | None = None) -> None:
+        """Take ``device``.
+
+        Args:
+            device: its index.
+            api: stands for ``cuda.bindings.runtime``.
+
+        Raises:
+            EngineError: there is no such device, no driver, or cuda.bindings is not installed.
+        """
+        self._api = _runtime() if api is None else api
+        self._device = device
+        self._freed: list[Callable[[], Any]] = []
+        self._activate()
+        self._stream = self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)
+        self._freed.append(lambda: self._api.cudaStreamDestroy(self._stream))
+
+    @staticmethod
+    def device_names() -> tuple[str, ...]:
+        """Names of the CUDA devices by index.
+
+        Raises:
+            EngineError: no driver, or cuda.bindings is not installed.
+        """
+        api = _runtime()
+        count = int(_checked(api, "cudaGetDeviceCount", api.cudaGetDeviceCount()))
+        properties = [
+            _checked(api, "cudaGetDeviceProperties", api.cudaGetDeviceProperties(index))
+            for index in range(count)
+        ]
+        return tuple(bytes(p.name).split(b"\0")[0].decode() for p in properties)
+
+    @property
+    def stream(self) -> int:
+        """Handle of the stream."""
+        return int(self._stream)
+
+    def device_memory(self, size: int) -> int:
+        """Address of ``size`` new bytes on the device.
+
+        Raises:
+            EngineError: the device's memory does not suffice.
+        """
+        address = int(self._call("cudaMalloc", max(size, 1)))
+        self._freed.append(lambda: self._api.cudaFree(address))
+        return address
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """New array in page-locked host memory, which the device copies from and to by itself.
+
+        Raises:
+            EngineError: the host's memory does not suffice.
+        """
+        size = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
+        address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault))
+        self._freed.append(lambda: self._api.cudaFreeHost(address))
+        buffer = (ctypes.c_ubyte * size).from_address(address)
+        return np.frombuffer(buffer, dtype=dtype, count=int(np.prod(shape))).reshape(shape)
+
+    def upload(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Queue a copy of a pinned array to the device."""
+        self._copy(address, array.ctypes.data, array.nbytes, "cudaMemcpyHostToDevice")
+
+    def download(self, array: npt.NDArray[Any], address: int) -> None:
+        """Queue a copy from the device to a pinned array."""
+        self._copy(array.ctypes.data, address, array.nbytes, "cudaMemcpyDeviceToHost")
+
+    def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        """What ``queue`` queues on the stream, recorded as one graph; the result queues the graph.
+
+        Raises:
+            EngineError: something in it cannot be captured.
+        """
+        mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self._stream, mode)
+        try:
+            queue()
+        except BaseException:
+            # The capture has to end, or the stream stays unusable; what it caught is of no use.
+            self._api.cudaStreamEndCapture(self._stream)
+            raise
+        graph = self._call("cudaStreamEndCapture", self._stream)
+        executable = self._call("cudaGraphInstantiate", graph, 0)
+        self._api.cudaGraphDestroy(graph)
+        self._freed.append(lambda: self._api.cudaGraphExecDestroy(executable))
+        return lambda: self._call("cudaGraphLaunch", executable, self._stream)
+
+    def synchronize(self) -> None:
+        """Wait for all that was queued.
+
+        Raises:
+            EngineError: some of it failed on the device.
+        """
+        self._call("cudaStreamSynchronize", self._stream)
+
+    def activate(self) -> None:
+        """Make this device the calling thread's: engines of several devices may live in one process."""
+        self._activate()
+
+    def close(self) -> None:
+        """Free everything. Errors are passed over: after a failed kernel every call reports it again."""
+        while self._freed:
+            self._freed.pop()()
+
+    def _activate(self) -> None:
+        self._call("cudaSetDevice", self._device)
+
+    def _copy(self, target: int, source: int, size: int, kind: str) -> None:
+        direction = getattr(self._api.cudaMemcpyKind, kind)
+        self._call("cudaMemcpyAsync", target, source, size, direction, self._stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        return _checked(self._api, name, getattr(self._api, name)(*arguments))
+
+
+def _runtime() -> ModuleType:
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise EngineError(
+            "the module cuda.bindings is not installed (pip install cuda-bindings)"
+        ) from error
+    module: ModuleType = runtime
+    return module
+
+
+def _checked(api: Any, name: str, result: tuple[Any, ...]) -> Any:
+    """Value of a CUDA call's ``(status, *values)``.
+
+    Raises:
+        EngineError: the status is not success; CUDA's words for it are given.
+    """
+    status, *values = result
+    if int(status) != 0:
+        _, text = api.cudaGetErrorString(status)
+        words = text.decode() if isinstance(text, bytes) else str(text)
+        raise EngineError(f"{name}: {words}")
+    return values[0] if values else None
