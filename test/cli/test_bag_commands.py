@@ -1,0 +1,150 @@
+"""``make-bag`` and ``evaluate-bag`` from the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from rt_panoptic_core.bags.reader import BagReader
+from rt_panoptic_core.checkpoint import save_checkpoint
+from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.taxonomy import Taxonomy
+
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    config = NetworkConfig.preset(
+        "paper",
+        backbone="mobilenet_v2",
+        tower_depth=1,
+        pyramid_channels=16,
+        semantic_tower_channels=16,
+        box_tower_channels=16,
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
+    save_checkpoint(path, network, inference=InferenceConfig.preset("paper"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "street"
+    words = ["make-bag", "--frames", "5", "--size", "64x96", "--output", str(path)]
+    assert main(words) == 0
+    return path
+
+
+def evaluate_words(bag, model, output, *more):
+    words = ["evaluate-bag", str(bag), "--model", str(model), "--engine", "pytorch"]
+    return [*words, "--precision", "fp32", "--threads", "1", "--output", str(output), *more]
+
+
+def test_make_then_evaluate(bag, model, tmp_path, capfd):
+    assert main(evaluate_words(bag, model, tmp_path / "out")) == 0
+    out, err = capfd.readouterr()
+    assert out.strip() == str(tmp_path / "out" / "report.html")
+    for words in ("/camera/image", "PQ", "mIoU", "video PQ", "everything else adds"):
+        assert words in " ".join(err.split())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["topics"][0]["quality"]["frames"] == 5
+    assert report["ground_truth"] == ["/ground_truth/semantic, /ground_truth/instance"]
+    assert report["engine"].startswith("PyTorch")
+    # Again: nothing to do, and another model is refused.
+    assert main(evaluate_words(bag, model, tmp_path / "out")) == 0
+    assert "complete already" in capfd.readouterr().out
+    assert main(evaluate_words(bag, model, tmp_path / "out", "--no-track")) == 1
+    assert "a run with another plan, tracking" in capfd.readouterr().err
+
+
+def test_two_runs_give_the_same_bytes(bag, model, tmp_path):
+    for name in ("a", "b"):
+        assert main(evaluate_words(bag, model, tmp_path / name)) == 0
+    files = ["annotated/annotated_0.mcap", "annotated/metadata.yaml", "frames.csv"]
+    for file in [*files, "report.json", "report.html", "overlay.mp4"]:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_a_killed_run_is_gone_on_with(bag, model, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(evaluate_words(bag, model, whole)) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rt_panoptic_core", *evaluate_words(bag, model, killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    deadline = time.monotonic() + SECONDS
+    # From the moment on that the bag is being written there is something to go on from.
+    partial = killed / "annotated.partial" / "annotated_0.mcap"
+    while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert main(evaluate_words(bag, model, killed)) == 0
+    for file in ("annotated/annotated_0.mcap", "frames.csv", "report.json"):
+        assert (killed / file).read_bytes() == (whole / file).read_bytes()
+    assert not (killed / "previous").exists()
+    assert not (killed / "annotated.partial").exists()
+
+
+def test_a_recording_cut_short_is_evaluated_as_far_as_it_goes(model, tmp_path, capfd):
+    words = ["make-bag", "--frames", "30", "--size", "96x128", "--output", str(tmp_path / "bag")]
+    assert main([*words, "--compression", "none"]) == 0
+    content = (tmp_path / "bag" / "bag_0.mcap").read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(content[: len(content) * 3 // 4])
+    assert main(evaluate_words(cut, model, tmp_path / "out", "--no-video")) == 0
+    assert "cut off after" in " ".join(capfd.readouterr().err.split())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert 0 < report["topics"][0]["frames"] < 30
+    assert any("cut off" in note for note in report["damage"])
+
+
+def test_compressed_pictures_in_an_sqlite_bag(model, tmp_path):
+    bag = tmp_path / "bag"
+    words = ["make-bag", "--frames", "2", "--size", "64x96", "--output", str(bag)]
+    words += ["--compressed", "png", "--storage", "sqlite3", "--compression", "message"]
+    assert main([*words, "--no-depth", "--no-ground-truth", "--fps", "20"]) == 0
+    with BagReader(bag) as reader:
+        assert sorted(reader.topics) == ["/camera/camera_info", "/camera/image/compressed"]
+    assert main(evaluate_words(bag, model, tmp_path / "out")) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["topics"][0]["quality"] is None
+    assert report["topics"][0]["median_step"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--image-topic", "/cam"], "no topic '/cam'; it has /camera/depth"),
+        (["--ground-truth-topic", "/truth"], "no topic '/truth'"),
+        (["--rate", "2"], "--rate is for --real-time"),
+        (["--tolerance", "-1"], "tolerance -1"),
+        (["--windows", "0"], "each must be 1 frame"),
+        (["--ground-truth-folder", "/nowhere"], "does not exist"),
+    ],
+)
+def test_what_cannot_be_evaluated_says_why(bag, model, tmp_path, capfd, words, said):
+    assert main(evaluate_words(bag, model, tmp_path / "out", *words)) == 1
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_bags_that_are_there_are_not_overwritten_unasked(bag, capfd):
+    words = ["make-bag", "--frames", "1", "--size", "64x96", "--output", str(bag)]
+    assert main(words) == 1
+    assert "exists; choose another name, or --overwrite" in capfd.readouterr().err
+    assert main(["make-bag", "--output", str(bag) + "2", "--quality", "0"]) == 1
+    assert "quality 0" in capfd.readouterr().err
