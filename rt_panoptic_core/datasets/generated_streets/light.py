@@ -95,10 +95,10 @@ def random_light(rng: random.Random) -> Light:
         zenith = np.array([120.0, 150.0, 190.0])
     else:
         cloud, lamps = rng.uniform(0.5, 1.1), True
-        sunshine, ambient = sunshine * 0.03, np.array([0.46, 0.48, 0.54])
+        sunshine, ambient = sunshine * 0.03, np.array([0.54, 0.56, 0.62])
         zenith, horizon = np.array([96.0, 108.0, 128.0]), np.array([176.0, 178.0, 180.0])
         cloud_color = np.array([120.0, 126.0, 136.0])
-        exposure = rng.uniform(0.5, 0.85)
+        exposure = rng.uniform(0.55, 0.9)
     if rng.random() < 0.12:
         haze *= rng.uniform(2.0, 5.0)
     warm = rng.gauss(0.0, 0.035)

@@ -71,11 +71,18 @@ class MeshBuilder:
     _limbs: list[tuple[float, ...]] = field(default_factory=list)
     _limb_attributes: list[tuple[Color, int, int, int]] = field(default_factory=list)
     _groups: int = 0
+    _side_groups: dict[int, int] = field(default_factory=dict)
 
     def new_group(self) -> int:
         """A fresh group number for faces that are painted in the order they are added."""
         self._groups += 1
         return self._groups - 1
+
+    def side_group(self, side: int) -> int:
+        """The group of all that lies flat on the left (1) or right (-1) side, in the order it is added."""
+        if side not in self._side_groups:
+            self._side_groups[side] = self.new_group()
+        return self._side_groups[side]
 
     def face(
         self,

@@ -36,6 +36,9 @@ from rt_panoptic_core.datasets.generated_streets.visibility import (
 
 _SMALLEST = 0.45  # pixels: faces that are smaller in both directions are left out
 
+_GLOSSY = np.zeros(256, dtype=bool)
+_GLOSSY[[labels.CAR, labels.TRUCK, labels.BUS, labels.TRAIN, labels.MOTORCYCLE]] = True
+
 
 @dataclass
 class Scene:
@@ -318,10 +321,14 @@ def _faces(
     up = world_normals[:, 2]
     lit = light.ambient * (0.82 + 0.2 * up)[:, None] + light.sunshine * sunny[:, None]
     color = base * lit
+    # Paint mirrors a little of the sky where it faces up.
+    label = np.concatenate([m.labels for m in meshes])[seen]
+    glossy = (slots >= 0) & _GLOSSY[label]
+    color[glossy] += 0.14 * np.maximum(up[glossy], 0.0)[:, None] * light.horizon * light.ambient
     glass = (flags & GLASS) > 0
     if glass.any():
         # Panes that lean back mirror the sky, upright ones the street.
-        mirrored = np.clip(0.22 + 0.55 * np.maximum(up[glass], 0.0), 0.0, 0.75)[:, None]
+        mirrored = np.clip(0.14 + 0.34 * np.maximum(up[glass], 0.0), 0.0, 0.45)[:, None]
         sky = light.zenith * 0.55 + light.horizon * 0.35
         tone = np.where(up[glass, None] > 0.12, sky, sky * 0.62)
         color[glass] = (
@@ -329,7 +336,6 @@ def _faces(
         )
     lamp = (flags & LAMP) > 0
     color[lamp] = base[lamp]
-    label = np.concatenate([m.labels for m in meshes])[seen]
     instance = first_key[face_owner] + np.concatenate([m.parts for m in meshes])[seen] * (
         first_key[face_owner] > 0
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -203,14 +204,17 @@ def _window(
             y0 + (y1 - y0) * rng.uniform(0.2, 0.7),
             _scaled((188, 182, 170), tone),
         )
-    elif roll < 0.7:  # a piece of reflected sky
-        cv2.fillConvexPoly(
-            image,
-            np.array([[x0 + 1, y0 + 1], [x1 - 2, y0 + 1], [x0 + 1, y1 - 2]])
-            .round()
-            .astype(np.int32),
-            _scaled((118, 134, 150), tone),
-        )
+    elif roll < 0.8:  # the sky in its upper part
+        bright = _scaled((112, 126, 140), tone)
+        for step in range(4):
+            share = step / 4
+            mixed: Rgb = (
+                int(bright[0] + share * (glass[0] - bright[0])),
+                int(bright[1] + share * (glass[1] - bright[1])),
+                int(bright[2] + share * (glass[2] - bright[2])),
+            )
+            low, high = y0 + 1 + step * (y1 - y0) * 0.16, y0 + 1 + (step + 1) * (y1 - y0) * 0.16
+            _rect(image, x0 + 1, low, x1 - 1, high + 1, mixed)
     if sash >= 1:
         _rect(image, x0, (y0 + y1) / 2, x1, (y0 + y1) / 2 + 1, frame)
     if sash >= 2:
@@ -377,35 +381,49 @@ def _blobs(rng: np.random.Generator, outline: str, size: int, density: float) ->
         x, y = rng.uniform(-1, 1), rng.uniform(-1, 1)
         if outline == "round":
             lobes = 1.0 - 0.2 * math.cos(3 * math.atan2(y, x)) * abs(x)
-            inside = x * x + (y * 1.08) ** 2 < 0.74 * lobes
+            within = x * x + (y * 1.08) ** 2 < 0.74 * lobes
         elif outline == "tall":
-            inside = (x / 0.62) ** 2 + (y / 0.92) ** 2 < 0.95
+            within = (x / 0.62) ** 2 + (y / 0.92) ** 2 < 0.95
         elif outline == "cone":
-            inside = abs(x) < 0.06 + 0.72 * (y + 1) / 2 and y < 0.92
+            within = abs(x) < 0.06 + 0.72 * (y + 1) / 2 and y < 0.92
         else:  # bush: a flat base
-            inside = y > -0.75 + 0.45 * x * x - 0.2 * math.sin(5 * x)
-        if inside:
+            within = y > -0.75 + 0.45 * x * x - 0.2 * math.sin(5 * x)
+        if within:
             clusters.append((x, y, rng.uniform()))
-    clusters.sort(key=lambda c: c[1] - 0.35 * c[2], reverse=False)
-    order = rng.permutation(len(clusters))
-    for index in order:
+    for index in rng.permutation(len(clusters)):
         x, y, extra = clusters[index]
-        cx, cy = (x * 0.9 + 1) * size / 2, (y * 0.9 + 1) * size / 2
+        cx, cy = (x * 0.88 + 1) * size / 2, (y * 0.88 + 1) * size / 2
         radius = size * rng.uniform(0.02, 0.055)
         # Light from the upper left, shade below and to the right.
-        light = 118 - 58 * y - 26 * x + 60 * (extra - 0.5)
-        for _ in range(7):
+        light = 112 - 56 * y - 24 * x + 64 * (extra - 0.5)
+        for _ in range(9):
             ox, oy = rng.normal(0, radius, 2)
-            r = radius * rng.uniform(0.25, 0.6)
-            tone = int(np.clip(light + rng.normal(0, 24), 8, 250))
+            r = radius * rng.uniform(0.22, 0.55)
+            # A clump is brighter on top than underneath.
+            tone = int(np.clip(light - 26 * oy / radius + rng.normal(0, 16), 8, 250))
             center = (round(cx + ox), round(cy + oy))
             axes = (max(1, round(r)), max(1, round(r * rng.uniform(0.5, 1.0))))
             angle = float(rng.uniform(0, 180))
             cv2.ellipse(shade, center, axes, angle, 0, 360, tone, -1)
             cv2.ellipse(mask, center, axes, angle, 0, 360, 255, -1)
-    grain = rng.standard_normal((size, size)).astype(np.float32) * 16
-    shade = np.clip(shade.astype(np.float32) + grain, 0, 255).astype(np.uint8)
-    return np.dstack([shade, mask])
+    # Leaves: what is solid so far becomes ragged at its rim and speckled inside.
+    leaves = _unit(
+        cv2.GaussianBlur(rng.standard_normal((size, size)).astype(np.float32), (0, 0), 1.6)
+    )
+    soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), size / 90), np.float32) / 255
+    ragged = (soft + 0.16 * leaves > 0.42) & (soft > 0.06)
+    inside = np.asarray(cv2.GaussianBlur(shade, (0, 0), 2.5), np.float32) / np.maximum(
+        np.asarray(cv2.GaussianBlur(mask, (0, 0), 2.5), np.float32) / 255, 0.05
+    )
+    grain = _unit(
+        cv2.GaussianBlur(rng.standard_normal((size, size)).astype(np.float32), (0, 0), 1.0)
+    )
+    full = np.where(mask > 0, 0.65 * shade + 0.35 * inside, inside * 0.8) + 15 * grain + 15 * leaves
+    return np.dstack([np.clip(full, 0, 255).astype(np.uint8), ragged.astype(np.uint8) * 255])
+
+
+def _unit(noise: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.asarray(noise / noise.std(), dtype=np.float32)
 
 
 def _branches(rng: np.random.Generator, size: int) -> Image:
@@ -443,7 +461,7 @@ def plants(kind: str) -> tuple[Sprite, ...]:
     rng = np.random.default_rng([_SEED, 4, kinds.index(kind)])
     made = []
     for index in range(6 if kind == "round" else 4):
-        size = 320
+        size = 512
         density = (0.75, 1.0, 1.25)[index % 3]
         image = _branches(rng, size) if kind == "bare" else _blobs(rng, kind, size, density)
         rows = np.flatnonzero(image[..., 1].max(axis=1))

@@ -21,7 +21,8 @@ from rt_panoptic_core.datasets.generated_streets.mesh import (
 _BLACK: Color = (24, 25, 27)
 _RUBBER: Color = (30, 30, 32)
 _CHROME: Color = (168, 170, 174)
-_GLASS: Color = (44, 50, 58)
+_GLASS: Color = (36, 41, 48)
+_GLASS_HIGH: Color = (62, 70, 80)
 _HEADLIGHT: Color = (232, 234, 228)
 _TAIL: Color = (168, 26, 22)
 _PLATE_FRONT: Color = (226, 226, 222)
@@ -157,7 +158,8 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
     def half_width(x_from_front: float, z: float) -> float:
         """Plan view: rounded off at the ends; section: widest at the waist."""
         end = min(x_from_front, shape.length - x_from_front)
-        plan = 1.0 - 0.16 * max(0.0, 1.0 - end / 0.5) ** 2
+        taper = 0.14 if x_from_front < shape.length / 2 else 0.05
+        plan = 1.0 - taper * max(0.0, 1.0 - end / 0.5) ** 2
         section = 1.0 if abs(z - waist) < 1e-6 else 0.955
         return half * plan * section
 
@@ -267,11 +269,12 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         roof_z = shape.height
         inner = half * shape.tumblehome * 0.96
         belt_y = half_width(shape.hood + 0.6, shape.belt)
+        rear_y = half_width(shape.glass_end, shape.tail)
         house = [
             (shape.hood, shape.belt, belt_y),
             (shape.roof, roof_z - 0.05, inner),
-            (shape.roof_end, roof_z - 0.06, inner),
-            (shape.glass_end, max(shape.belt, shape.tail), belt_y),
+            (shape.roof_end, roof_z - 0.06, inner * 0.97),
+            (shape.glass_end, max(shape.belt, shape.tail), rear_y),
         ]
         build.face(ordered([(at(f), side * w, z) for f, z, w in house])[::-1], PAINT, group=group)
 
@@ -285,13 +288,24 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         if shape.side_glass_to < 1.0:
             panes = [(0.03, shape.side_glass_to - 0.02)]
         for start, stop in panes:
-            corners = [
-                place(start, 0.08),
-                place(start, 0.88),
-                place(stop, 0.88),
-                place(stop, 0.08),
-            ]
-            build.face(ordered(corners)[::-1], _GLASS, group=group, flags=GLASS)
+            for sill_up, top_up, tint in ((0.08, 0.5, _GLASS), (0.5, 0.88, _GLASS_HIGH)):
+                corners = [
+                    place(start, sill_up),
+                    place(start, top_up),
+                    place(stop, top_up),
+                    place(stop, sill_up),
+                ]
+                build.face(ordered(corners)[::-1], tint, group=group, flags=GLASS)
+            if stop - start > 0.25:
+                # A headrest behind the pane.
+                rest = stop - 0.1 if start < 0.3 else stop - 0.16
+                head = [
+                    place(rest - 0.06, 0.1),
+                    place(rest - 0.05, 0.5),
+                    place(rest + 0.03, 0.5),
+                    place(rest + 0.05, 0.1),
+                ]
+                build.face(ordered(head)[::-1], (22, 23, 25), group=group)
         # Mirror.
         mirror_x = at(shape.hood + 0.42)
         build.box(
@@ -357,6 +371,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         group=roof,
     )
     belt_y = half_width(shape.hood + 0.6, shape.belt)
+    rear_y = half_width(shape.glass_end, shape.tail)
 
     def window(f0: float, z0: float, w0: float, f1: float, z1: float, w1: float) -> None:
         """A window from (f0, z0) to (f1, z1) in its painted frame."""
@@ -367,12 +382,25 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             f, z, w = f0 + t * (f1 - f0), z0 + t * (z1 - z0) + lift, w0 + t * (w1 - w0) - margin
             return (at(f), -w, z), (at(f), w, z)
 
-        (a, b), (d, c) = between(0.05, 0.07), between(0.93, 0.07)
-        build.face([a, b, c, d], _GLASS, group=group, flags=GLASS)
+        (a, b), (d, c), (f_, e) = between(0.05, 0.07), between(0.5, 0.07), between(0.93, 0.07)
+        front_pane = f1 > f0 and z1 > z0
+        lower, upper_tint = (_GLASS, _GLASS_HIGH) if front_pane else (_GLASS_HIGH, _GLASS)
+        build.face([a, b, c, d], lower, group=group, flags=GLASS)
+        build.face([d, c, e, f_], upper_tint, group=group, flags=GLASS)
+        # Seats behind the pane.
+        for middle_y in (-0.38, 0.38):
+            seat = []
+            for t, dy in ((0.3, -0.14), (0.3, 0.14), (0.62, 0.11), (0.62, -0.11)):
+                (x, _, z), _ = between(t, 0.07, 0.008)
+                seat.append((x, (middle_y + dy) * half / 0.85, z))
+            build.face(seat, (26, 28, 31), group=group)
 
     window(shape.hood, shape.belt, belt_y, shape.roof, shape.height - 0.05, inner)
     rear_z = max(shape.belt, shape.tail)
-    rear_pane = [(shape.roof_end, shape.height - 0.06, inner), (shape.glass_end, rear_z, belt_y)]
+    rear_pane = [
+        (shape.roof_end, shape.height - 0.06, inner * 0.97),
+        (shape.glass_end, rear_z, rear_y),
+    ]
     if kind == "van":
         # Two doors with small windows instead of one wide pane.
         group = build.new_group()
@@ -469,7 +497,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
 
 def _wheels(build: MeshBuilder, xs: tuple[float, ...], half: float, radius: float) -> None:
     for side, axis in ((1, "+y"), (-1, "-y")):
-        group = build.new_group()
+        group = build.side_group(side)
         for x in xs:
             y = side * (half + 0.012)
             build.disc((x, y - side * 0.006, radius), radius * 1.16, axis, _BLACK, group=group)
@@ -526,7 +554,7 @@ def bus(double_decker: bool = False) -> Mesh:
     x0, x1 = -length / 2, length / 2
     decks = [(1.15, 2.05), (2.75, 3.75)] if double_decker else [(1.15, 2.45)]
     for side in (1, -1):
-        group = build.new_group()
+        group = build.side_group(side)
         _side_rect(build, side, x0, x1, half, 0.32, height - 0.12, PAINT, group)
         _side_rect(build, side, x0, x1, half + 0.003, 0.32, 0.8, PAINT2, group)
         for z0, z1 in decks:
