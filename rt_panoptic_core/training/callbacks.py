@@ -80,7 +80,13 @@ class ModelWriter(L.Callback):
             "description": f"{self.config.name}, {trainer.global_step} updates",
             **self.config.metadata,
         }
-        save_checkpoint(path, network, inference=self.config.inference, metadata=metadata)
+        save_checkpoint(
+            path,
+            network,
+            inference=self.config.inference,
+            metadata=metadata,
+            dtype=torch.float16 if self.config.stored == "float16" else torch.float32,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The best quality, for the checkpoint."""

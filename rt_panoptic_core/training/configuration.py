@@ -22,6 +22,7 @@ from rt_panoptic_core.training.criterion import LossConfig
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 OPTIMIZERS = ("sgd", "adamw")
+STORED = ("float32", "float16")
 SCHEDULES = ("steps", "cosine", "poly")
 
 
@@ -189,6 +190,7 @@ class TrainingConfig:
         output: folder of checkpoints, logs and the final model.
         backbone_weights: a file; ``hub`` for torch's hub cache; empty for random weights.
         initial_checkpoint: safetensors of an earlier model to start from; empty for none.
+        stored: number format of the written models' weights, ``float32`` or ``float16``.
         metadata: texts for the header of the model, for example ``licence``.
     """
 
@@ -198,6 +200,7 @@ class TrainingConfig:
     output: str = "runs/run"
     backbone_weights: str = "hub"
     initial_checkpoint: str = ""
+    stored: str = "float32"
     metadata: dict[str, str] = field(default_factory=dict)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -210,6 +213,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.data.train:
             raise ConfigError("data.train: empty; name at least one data set")
+        if self.stored not in STORED:
+            raise ConfigError(f"stored {self.stored!r}: one of {', '.join(STORED)}")
         if self.losses.mask > 0 and not self.network.levelness:
             raise ConfigError("losses.mask needs network.levelness; set losses.mask to 0")
 
@@ -277,6 +282,7 @@ def config_from(data: Mapping[str, Any]) -> TrainingConfig:
         ("output", str),
         ("backbone_weights", str),
         ("initial_checkpoint", str),
+        ("stored", str),
         ("metadata", dict),
     ):
         if name in values and type(values[name]) is not expected:

@@ -26,7 +26,12 @@ from rt_panoptic_core.segmenter import Segmenter
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import TrainingConfig
 from rt_panoptic_core.training.criterion import panoptic_losses
-from rt_panoptic_core.training.schedule import frozen_parts, learning_rate_factor, make_optimizer
+from rt_panoptic_core.training.schedule import (
+    freeze_stages,
+    frozen_parts,
+    learning_rate_factor,
+    make_optimizer,
+)
 
 
 class Measures:
@@ -89,6 +94,8 @@ class PanopticModule(L.LightningModule):
         super().__init__()
         self.network = network
         self.config = config
+        # Before any wrapping for several processes: those wait for the gradients of what may learn.
+        freeze_stages(network, config.optimization.frozen_stages)
         self.results: dict[str, dict[str, float]] = {}
         self._measures: list[Measures] = []
         self._segmenter: Segmenter | None = None

@@ -155,6 +155,9 @@ def train(
         trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if config.data.validation and settings.steps % every:
+        # The last updates came after the last evaluation.
+        trainer.validate(module, data, verbose=False)
     return TrainingResult(
         module.results, curves.evaluations, wait.share, folder / "final.safetensors", network
     )

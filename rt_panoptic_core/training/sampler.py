@@ -58,7 +58,8 @@ class MixtureSampler(Sampler[Draw]):
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return max(0, self.draws - self.start) // self.world_size
+        # Of the whole run: the loop counts the batches that are done as fetched already.
+        return self.draws // self.world_size
 
     def __iter__(self) -> Iterator[Draw]:
         chooser = np.random.default_rng([self.seed, 0])

@@ -34,8 +34,7 @@ def learning_rate_factor(update: int, config: OptimizationConfig) -> float:
 
 
 def make_optimizer(network: PanopticNetwork, config: OptimizationConfig) -> torch.optim.Optimizer:
-    """Optimizer over the weights that learn: backbone and the rest, decayed and not."""
-    freeze_stages(network, config.frozen_stages)
+    """Optimizer over the weights that require a gradient: backbone and the rest, decayed and not."""
     undecayed = set()
     if not config.decay_norms:
         for name, module in network.named_modules():

@@ -1,0 +1,93 @@
+"""Two processes are one process with the double batch; samplers that split the work."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+import yaml
+
+from rt_panoptic_core.checkpoint import load_checkpoint
+from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.training.configuration import config_from
+from rt_panoptic_core.training.run import build_network, train
+from rt_panoptic_core.training.sampler import Draw, EvaluationSampler, MixtureSampler
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_the_double_batch(toy_settings, tmp_path):
+    # BatchNorm is frozen here, as in the paper: a sample's gradient does not depend on its company.
+    # One update without momentum: the weights moved by the gradient itself.
+    toy_settings["optimization"].update(steps=1, warmup=0, ema=0, clip=0.0, momentum=0.0)
+    toy_settings["evaluation"]["every"] = 1
+
+    toy_settings["optimization"]["batch_size"] = 2
+    toy_settings["output"] = str(tmp_path / "one")
+    one = train(config_from(toy_settings), progress=False, accelerator="cpu", devices=1)
+
+    toy_settings["optimization"]["batch_size"] = 1
+    toy_settings["output"] = str(tmp_path / "two")
+    file = tmp_path / "two.yaml"
+    file.write_text(yaml.safe_dump(toy_settings))
+    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file), "--quiet"]
+    done = subprocess.run(
+        [*command, "--accelerator", "cpu", "--devices", "2"],
+        env={**os.environ, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first = load_checkpoint(tmp_path / "one" / "final.safetensors").network.state_dict()
+    second = load_checkpoint(tmp_path / "two" / "final.safetensors").network.state_dict()
+    config = config_from(toy_settings)
+    torch.manual_seed(config.seed)
+    start = build_network(config, Taxonomy.load(config.taxonomy)).state_dict()
+    for key, value in first.items():
+        moved = (value - start[key]).abs().max()
+        difference = (value - second[key]).abs().max()
+        # Equal up to the order in which float32 sums are taken.
+        assert difference <= 1e-3 * moved + 1e-7, key
+    assert (first["head.semantics.weight"] - start["head.semantics.weight"]).abs().max() > 1e-5
+    # Five validation samples over two processes: each counted once.
+    assert f"{100 * one.measures['toys']['pq_stuff']:.1f}" in done.stdout
+
+
+def test_evaluation_neither_drops_nor_repeats():
+    for world in (1, 2, 3, 4, 8):
+        seen = Counter(i for rank in range(world) for i in EvaluationSampler(7, rank, world))
+        assert seen == Counter(range(7))
+        assert sum(len(EvaluationSampler(7, rank, world)) for rank in range(world)) == 7
+
+
+def draws(**changes):
+    settings = {"lengths": [5, 3], "weights": [3, 1], "draws": 400, "seed": 1, **changes}
+    return list(MixtureSampler(**settings))
+
+
+def test_processes_share_the_draws_of_one():
+    whole = draws()
+    parts = [draws(rank=rank, world_size=2) for rank in (0, 1)]
+    assert [d for pair in zip(*parts, strict=True) for d in pair] == whole
+
+
+@pytest.mark.parametrize("start", [1, 7, 64, 399, 400])
+def test_a_later_start_continues_the_same_sequence(start):
+    assert draws(start=start) == draws()[start:]
+
+
+def test_weights_and_rounds():
+    whole = draws()
+    counts = Counter(d.source for d in whole)
+    assert 270 < counts[0] < 330  # 3 of 4
+    for source, length in ((0, 5), (1, 3)):
+        indices = [d.index for d in whole if d.source == source]
+        rounds = [indices[i : i + length] for i in range(0, len(indices) - length + 1, length)]
+        assert all(sorted(part) == list(range(length)) for part in rounds)
+        assert len({tuple(part) for part in rounds}) > 1
+    assert [d.number for d in whole] == list(range(400))
+    assert draws(seed=2) != whole
+    assert isinstance(whole[0], Draw)

@@ -1,0 +1,183 @@
+"""Whole runs: resumed after a kill, stopped by a NaN, refused when they do not fit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import yaml
+
+from rt_panoptic_core.checkpoint import load_checkpoint
+from rt_panoptic_core.errors import ConfigError, DatasetError, TrainingError
+from rt_panoptic_core.training.configuration import config_from, load_config
+from rt_panoptic_core.training.run import train
+
+CPU = {"progress": False, "accelerator": "cpu", "devices": 1}
+
+
+def weights_of(path):
+    return load_checkpoint(path).network.state_dict()
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    different = [key for key in a if not torch.equal(a[key], b[key])]
+    assert not different, f"{len(different)} of {len(a)} weights differ, first {different[:1]}"
+
+
+def test_a_run_leaves_a_model_curves_and_pictures(toy_config):
+    result = train(toy_config, **CPU)
+    folder = Path(toy_config.output)
+    assert result.model == folder / "final.safetensors"
+    assert load_checkpoint(result.model).taxonomy.names == ("box", "disc", "ground", "sky")
+    assert (folder / "best.safetensors").is_file()
+    assert (folder / "pictures" / "toys_0.jpg").is_file()
+    assert set(result.measures["toys"]) == {"pq", "pq_things", "pq_stuff", "miou"}
+    history = json.loads((folder / "history.json").read_text())
+    assert [e["step"] for e in history["evaluations"]] == [3, 6]
+    assert {"box_regression", "mask", "total"} <= set(history["losses"][0])
+    assert 0 <= result.data_wait <= 1
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, tmp_path):
+    settings = {**toy_settings, "output": str(tmp_path / "whole")}
+    settings["data"]["workers"] = 1  # prefetched batches are lost with the process
+    train(config_from(settings), **CPU)
+
+    settings["output"] = str(tmp_path / "killed")
+    file = tmp_path / "killed.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    log = (tmp_path / "log.txt").open("wb")
+    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
+    command += ["--quiet", "--accelerator", "cpu", "--devices", "1"]
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    last = tmp_path / "killed" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.is_file():
+        assert process.poll() is None, (tmp_path / "log.txt").read_text()
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < step < 6
+    assert not (tmp_path / "killed" / "final.safetensors").exists()
+
+    resumed = train(config_from(settings), **CPU)
+    assert_same(
+        weights_of(tmp_path / "whole" / "final.safetensors"),
+        weights_of(tmp_path / "killed" / "final.safetensors"),
+    )
+    assert [e["step"] for e in resumed.evaluations] == [3, 6]
+
+
+class Poison(L.Callback):
+    """Makes one weight NaN before a given step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):  # noqa: ARG002
+        if trainer.global_step == self.step:
+            with torch.no_grad():
+                pl_module.network.head.semantics.weight[0, 0, 0, 0] = float("nan")
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_batch(toy_config):
+    with pytest.raises(
+        TrainingError, match=r"step 4: the loss is not finite .*semantics nan.* 000\d"
+    ):
+        train(toy_config, callbacks=[Poison(4)], **CPU)
+    kept = torch.load(Path(toy_config.output) / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 4
+    assert all(torch.isfinite(v).all() for v in kept["state_dict"].values())
+
+
+class InfiniteGradient(L.Callback):
+    """Makes one gradient infinite."""
+
+    def on_after_backward(self, trainer, pl_module):  # noqa: ARG002
+        pl_module.network.head.semantics.bias.grad[0] = float("inf")
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_ruined(toy_config):
+    with pytest.raises(TrainingError, match="gradient is not finite on batch"):
+        train(toy_config, callbacks=[InfiniteGradient()], **CPU)
+
+
+def test_another_network_does_not_continue_the_run(toy_settings):
+    train(config_from(toy_settings), **CPU)
+    toy_settings["network"]["pyramid_channels"] = 24
+    with pytest.raises(TrainingError, match="another 'network'"):
+        train(config_from(toy_settings), **CPU)
+
+
+@pytest.mark.parametrize("source", ["train", "validation"])
+def test_missing_data_is_told_before_anything_starts(toy_settings, source):
+    toy_settings["data"][source][0]["root"] = "/nowhere"
+    with pytest.raises(DatasetError, match=r"/nowhere/panoptic_(train|val)\.json"):
+        train(config_from(toy_settings), **CPU)
+    assert not Path(toy_settings["output"]).exists()
+
+
+def test_accumulated_gradients_update_as_often_as_configured(toy_settings):
+    toy_settings["optimization"]["accumulate"] = 2
+    result = train(config_from(toy_settings), **CPU)
+    assert [e["step"] for e in result.evaluations] == [3, 6]
+
+
+def test_weak_supervision_and_variants_run(toy_settings):
+    toy_settings["losses"].update(supervision="boxes", mask=0)
+    toy_settings["network"].update(levelness=False, two_towers=False)
+    toy_settings["optimization"]["steps"] = 3
+    assert "toys" in train(config_from(toy_settings), **CPU).measures
+
+
+class TestConfiguration:
+    def test_changes_on_the_command_line(self, toy_settings, tmp_path):
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(toy_settings))
+        config = load_config(file, ["optimization.steps=9", "augmentation.crop=[32, 64]"])
+        assert config.optimization.steps == 9
+        assert config.augmentation.crop == (32, 64)
+
+    def test_a_file_may_build_on_another(self, toy_settings, tmp_path):
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump(toy_settings))
+        (tmp_path / "run.yaml").write_text("base: base.yaml\noptimization: {steps: 7}\n")
+        config = load_config(tmp_path / "run.yaml")
+        assert (config.optimization.steps, config.optimization.batch_size) == (7, 2)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ("optimisation.steps=3", "unknown key 'optimisation'"),
+            ("optimization.stepz=3", "unknown key 'stepz'"),
+            ("optimization.steps=many", "'many' is str; it must be int"),
+            ("losses.box_loss=l1", "'l1': unknown; one of iou"),
+            ("losses.supervision=boxes", "knows no masks"),
+            ("network.levelness=false", "losses.mask needs network.levelness"),
+            ("data.train=[]", "data.train: empty"),
+            ("data.train=[{root: x}]", r"data.train\[0\]: it has no 'kind'"),
+            ("augmentation.scale=[2, 1]", "lowest, highest"),
+            ("steps", "section.key=value"),
+        ],
+    )
+    def test_mistakes_are_named(self, toy_settings, tmp_path, change, message):
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(toy_settings))
+        with pytest.raises(ConfigError, match=message):
+            load_config(file, [change])
+
+    def test_plain_data_reads_back(self, toy_config):
+        assert config_from(toy_config.to_dict()) == toy_config
+
+    def test_a_root_that_is_not_set_names_the_option(self, toy_settings):
+        toy_settings["data"]["toys_root"] = ""
+        with pytest.raises(ConfigError, match=r"--set data\.toys_root=FOLDER"):
+            train(config_from(toy_settings), **CPU)
