@@ -1,0 +1,220 @@
+"""Cityscapes and COCO folders as they are unpacked, written here in miniature."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from rt_panoptic_core.datasets.cache import CachedDataset
+from rt_panoptic_core.datasets.id_maps import map_ids
+from rt_panoptic_core.datasets.registry import open_dataset
+from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.panoptic_format import ids_to_rgb
+from rt_panoptic_core.taxonomy import Taxonomy
+
+NAME = "ulm_000000_000019"
+
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """One frame: road, a car, a group of cars, a caravan, the ego vehicle."""
+    images = tmp_path / "leftImg8bit" / "train" / "ulm"
+    labels = tmp_path / "gtFine" / "train" / "ulm"
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[..., 0] = 200  # red
+    cv2.imwrite(str(images / f"{NAME}_leftImg8bit.png"), image[..., ::-1])
+    ids = np.full((8, 16), 7, np.uint16)
+    ids[2:4, 2:6] = 26001
+    ids[2:4, 8:12] = 26  # a group
+    ids[6, 0:4] = 29000  # caravan: not evaluated
+    ids[7] = 1  # ego vehicle
+    cv2.imwrite(str(labels / f"{NAME}_gtFine_instanceIds.png"), ids)
+    return tmp_path
+
+
+def check_cityscapes_sample(sample):
+    assert sample.name == NAME
+    assert sample.image[0, 0].tolist() == [200, 0, 0]
+    assert sample.semantic[0, 0] == 0
+    assert (sample.semantic[2:4, 2:6] == 13).all()
+    assert (sample.semantic[6, 0:4] == 255).all()
+    assert (sample.semantic[7] == 255).all()
+    assert {(a.id, a.class_id, a.is_crowd) for a in sample.instances} == {
+        (26001, 13, False),
+        (26, 13, True),
+    }
+    assert (sample.instance == 26001).sum() == 8
+    assert (sample.instance == 26).sum() == 8
+    assert (sample.instance != 0).sum() == 16
+
+
+def test_cityscapes_from_instance_ids(cityscapes):
+    data = open_dataset("cityscapes", cityscapes, "train")
+    assert len(data) == 1
+    check_cityscapes_sample(data[0])
+
+
+def test_cityscapes_from_panoptic_png(cityscapes):
+    label = cityscapes / "gtFine" / "train" / "ulm" / f"{NAME}_gtFine_instanceIds.png"
+    ids = cv2.imread(str(label), cv2.IMREAD_UNCHANGED).astype(np.int32)
+    ids[6:8] *= np.isin(ids[6:8], (7,))  # the official script leaves void at 0
+    label.unlink()
+    folder = cityscapes / "gtFine" / "cityscapes_panoptic_train"
+    folder.mkdir()
+    cv2.imwrite(str(folder / f"{NAME}_gtFine_panoptic.png"), ids_to_rgb(ids)[..., ::-1])
+    check_cityscapes_sample(open_dataset("cityscapes", cityscapes, "train")[0])
+
+
+def test_all_bad_files_are_named_at_once(cityscapes):
+    images = cityscapes / "leftImg8bit" / "train" / "ulm"
+    labels = cityscapes / "gtFine" / "train" / "ulm"
+    for number, name in enumerate(("a", "b", "c")):
+        (images / f"{name}_leftImg8bit.png").write_bytes(b"\x89PNG")
+        if number != 1:
+            (labels / f"{name}_gtFine_instanceIds.png").write_bytes(b"" if number else b"text")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("cityscapes", cityscapes, "train")
+    text = str(caught.value)
+    assert "3 files" in text
+    assert "a_gtFine_instanceIds.png: no image" in text
+    assert "b_gtFine_instanceIds.png: missing" in text
+    assert "c_gtFine_instanceIds.png: empty" in text
+
+
+def test_a_truncated_picture_is_named_when_it_is_read(cityscapes):
+    image = cityscapes / "leftImg8bit" / "train" / "ulm" / f"{NAME}_leftImg8bit.png"
+    image.write_bytes(image.read_bytes()[:40])
+    data = open_dataset("cityscapes", cityscapes, "train")
+    with pytest.raises(DatasetError, match=f"{NAME}_leftImg8bit.png: cannot be decoded"):
+        data[0]
+
+
+@pytest.mark.parametrize("missing", ["leftImg8bit", "gtFine"])
+def test_a_missing_folder_says_what_belongs_there(cityscapes, missing):
+    (cityscapes / missing).rename(cityscapes / "elsewhere")
+    with pytest.raises(DatasetError, match=f"{missing}.* is no folder.*{missing}_trainvaltest"):
+        open_dataset("cityscapes", cityscapes, "train")
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """One image of COCO 2017: a person, a crowd of persons, grass (category 193), void."""
+    (tmp_path / "val2017").mkdir()
+    masks = tmp_path / "annotations" / "panoptic_val2017"
+    masks.mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "val2017" / "000000000139.jpg"), np.full((8, 8, 3), 99, np.uint8))
+    ids = np.full((8, 8), 3_000_000, np.int32)
+    ids[2:4, 2:4] = 77
+    ids[5:7, 5:7] = 400
+    ids[0] = 0
+    cv2.imwrite(str(masks / "000000000139.png"), ids_to_rgb(ids)[..., ::-1])
+    content = {
+        "images": [{"id": 139, "file_name": "000000000139.jpg"}],
+        "categories": [
+            {"id": 193, "name": "grass", "isthing": 0, "color": [1, 2, 3]},
+            {"id": 1, "name": "person", "isthing": 1, "color": [4, 5, 6]},
+        ],
+        "annotations": [
+            {
+                "image_id": 139,
+                "file_name": "000000000139.png",
+                "segments_info": [
+                    {"id": 77, "category_id": 1, "area": 4, "bbox": [2, 2, 2, 2], "iscrowd": 0},
+                    {"id": 400, "category_id": 1, "area": 4, "bbox": [5, 5, 2, 2], "iscrowd": 1},
+                    {
+                        "id": 3_000_000,
+                        "category_id": 193,
+                        "area": 48,
+                        "bbox": [0, 1, 8, 7],
+                        "iscrowd": 0,
+                    },
+                ],
+            }
+        ],
+    }
+    (tmp_path / "annotations" / "panoptic_val2017.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_coco_as_unpacked(coco):
+    data = open_dataset("coco", coco, "val")
+    sample = data[0]
+    taxonomy = Taxonomy.load("coco")
+    assert data.taxonomy == taxonomy
+    grass = taxonomy.class_id_by_source[193]
+    assert sample.name == "000000000139"
+    assert sample.semantic[2, 2] == taxonomy.class_id_by_source[1]
+    assert sample.semantic[7, 0] == grass
+    assert (sample.semantic[0] == 255).all()
+    assert [(a.id, a.is_crowd) for a in sample.instances] == [(77, False), (400, True)]
+    assert sorted(np.unique(sample.instance)) == [0, 77, 400]
+
+
+def test_any_folder_brings_its_own_classes_things_first(coco):
+    data = open_dataset("coco_panoptic", coco / "annotations", "val2017", images="../val2017")
+    assert data.taxonomy.names == ("person", "grass")
+    assert data.taxonomy.thing_ids == (0,)
+    assert data[0].semantic[7, 0] == 1
+
+
+def test_categories_outside_of_the_taxonomy_are_named(coco):
+    with pytest.raises(DatasetError, match=r"2 categories.*1 \(person\), 193 \(grass\)"):
+        open_dataset("coco", coco, "val", Taxonomy.load("cityscapes"))
+
+
+def test_an_id_without_a_segment_is_named(coco):
+    file = coco / "annotations" / "panoptic_val2017.json"
+    content = json.loads(file.read_text())
+    del content["annotations"][0]["segments_info"][0]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="id 77 is in the picture"):
+        open_dataset("coco", coco, "val")[0]
+
+
+def test_missing_coco_images_are_named(coco):
+    (coco / "val2017" / "000000000139.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"000000000139\.jpg: missing"):
+        open_dataset("coco", coco, "val")
+
+
+def test_unknown_kinds_options_and_missing_roots(tmp_path):
+    with pytest.raises(ConfigError, match="'kitti': unknown; one of cityscapes"):
+        open_dataset("kitti", tmp_path)
+    with pytest.raises(ConfigError, match="it needs 'root'"):
+        open_dataset("cityscapes")
+    with pytest.raises(ConfigError, match="unknown option 'size'"):
+        open_dataset("cityscapes", tmp_path, size=3)
+
+
+def test_cache_keeps_what_was_made(cityscapes, tmp_path):
+    source = open_dataset("cityscapes", cityscapes, "train")
+    first = CachedDataset(source, tmp_path / "cache", {"kind": "x"})[0]
+
+    class Gone:
+        taxonomy = source.taxonomy
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise AssertionError(f"sample {index} was made again")
+
+    again = CachedDataset(Gone(), tmp_path / "cache", {"kind": "x"})[0]
+    check_cityscapes_sample(again)
+    assert np.array_equal(again.image, first.image)
+    with pytest.raises(AssertionError, match="made again"):
+        CachedDataset(Gone(), tmp_path / "cache", {"kind": "y"})[0]
+    for file in (tmp_path / "cache").rglob("*.npz"):
+        file.write_bytes(b"broken")
+    check_cityscapes_sample(CachedDataset(source, tmp_path / "cache", {"kind": "x"})[0])
+
+
+def test_map_ids_by_hand():
+    ids = np.array([[5, 5, 9], [0, 9, 7]])
+    mapped = map_ids(ids, np.array([5, 9]), np.array([1, 2], np.uint8), 255)
+    assert mapped.tolist() == [[1, 1, 2], [255, 2, 255]]
+    assert mapped.dtype == np.uint8
+    assert map_ids(ids, np.zeros(0, int), np.zeros(0, np.uint8), 3).tolist() == [[3] * 3] * 2
