@@ -107,6 +107,15 @@ def augment(
     return replace(sample, image=image), boxes
 
 
+def resize_sample(sample: PanopticSample, size: tuple[int, int]) -> PanopticSample:
+    """``sample`` at ``size`` (height, width): the image smoothly, ids by nearest neighbour, no depth.
+
+    Instances that vanish are dropped from the annotations.
+    """
+    height, width = sample.semantic.shape
+    return _resample(sample, (0, 0, height, width), size, None)[0]
+
+
 def paste_instances(
     target: PanopticSample, source: PanopticSample, most: int, rng: np.random.Generator
 ) -> PanopticSample:

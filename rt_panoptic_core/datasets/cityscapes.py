@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rt_panoptic_core.datasets.augmentation import resize_sample
 from rt_panoptic_core.datasets.files import check_files, check_folder, read_grey, read_rgb
 from rt_panoptic_core.datasets.id_maps import map_ids
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
-from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.errors import ConfigError, DatasetError
 from rt_panoptic_core.panoptic_format import CITYSCAPES_INSTANCES, measure_segments, read_ids
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
@@ -29,7 +30,12 @@ class Cityscapes:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], split: str, taxonomy: Taxonomy | None = None
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        taxonomy: Taxonomy | None = None,
+        *,
+        height: int = 0,
     ) -> None:
         """Find and check the files.
 
@@ -37,11 +43,15 @@ class Cityscapes:
             root: folder that holds ``leftImg8bit`` and ``gtFine``.
             split: ``train``, ``val`` or another folder of both.
             taxonomy: label set whose source ids are Cityscapes label ids; Cityscapes' 19 classes for None.
+            height: resize everything to this height (512 is half size); 0 for the full size.
 
         Raises:
             DatasetError: folders or files are missing or no images; all are named.
         """
         self.taxonomy = taxonomy or Taxonomy.load("cityscapes")
+        if height < 0:
+            raise ConfigError(f"Cityscapes: height {height}; it must be positive, or 0")
+        self._height = height
         base = Path(root)
         images = base / "leftImg8bit" / split
         labels = base / "gtFine" / split
@@ -76,20 +86,28 @@ class Cityscapes:
             if thing
         )
         kept = np.where(is_thing, found, 0).astype(np.int32)
-        return PanopticSample(
+        sample = PanopticSample(
             image_file.name.removesuffix(_IMAGE_SUFFIX),
             read_rgb(image_file),
             map_ids(ids, found, class_ids, UNLABELLED),
             map_ids(ids, found, kept),
             instances,
         )
+        full_height, full_width = sample.semantic.shape
+        if self._height in (0, full_height):
+            return sample
+        return resize_sample(sample, (self._height, full_width * self._height // full_height))
 
 
 def open_cityscapes(
-    root: str | os.PathLike[str], split: str, taxonomy: Taxonomy | None = None
+    root: str | os.PathLike[str],
+    split: str,
+    taxonomy: Taxonomy | None = None,
+    *,
+    height: int = 0,
 ) -> Cityscapes:
     """Cityscapes for :func:`~rt_panoptic_core.datasets.registry.open_dataset`."""
-    return Cityscapes(root, split, taxonomy)
+    return Cityscapes(root, split, taxonomy, height=height)
 
 
 def _label_file(image: Path, labels: Path, panoptic: Path) -> Path:

@@ -68,6 +68,13 @@ def test_cityscapes_from_panoptic_png(cityscapes):
     check_cityscapes_sample(open_dataset("cityscapes", cityscapes, "train")[0])
 
 
+def test_cityscapes_at_half_size(cityscapes):
+    sample = open_dataset("cityscapes", cityscapes, "train", height=4)[0]
+    assert sample.image.shape == (4, 8, 3)
+    assert sample.semantic[1].tolist() == [0, 13, 13, 0, 13, 13, 0, 0]
+    assert sample.instance[1].tolist() == [0, 26001, 26001, 0, 26, 26, 0, 0]
+
+
 def test_all_bad_files_are_named_at_once(cityscapes):
     images = cityscapes / "leftImg8bit" / "train" / "ulm"
     labels = cityscapes / "gtFine" / "train" / "ulm"
@@ -185,7 +192,7 @@ def test_unknown_kinds_options_and_missing_roots(tmp_path):
         open_dataset("kitti", tmp_path)
     with pytest.raises(ConfigError, match="it needs 'root'"):
         open_dataset("cityscapes")
-    with pytest.raises(ConfigError, match="unknown option 'size'"):
+    with pytest.raises(ConfigError, match="unknown option 'size'; one of height"):
         open_dataset("cityscapes", tmp_path, size=3)
 
 

@@ -1,0 +1,76 @@
+"""The YAML files that are shipped say what they are meant to say."""
+
+from pathlib import Path
+
+import pytest
+
+from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.training.configuration import load_config
+from rt_panoptic_core.training.run import build_network
+
+FOLDER = Path(__file__).parents[2] / "config" / "train"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def load(name, *changes):
+    return load_config(FOLDER / f"{name}.yaml", changes)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_file_is_valid_and_builds_its_network(file):
+    config = load_config(file)
+    assert config.name == file.stem or config.name == "street"
+    assert config.output.startswith("runs/")
+    build_network(config, Taxonomy.load(config.taxonomy), weights=False)
+
+
+def test_cityscapes_is_the_papers():
+    config = load("cityscapes_r50")
+    settings = config.optimization
+    assert (settings.learning_rate, settings.weight_decay, settings.steps) == (0.013, 1e-4, 48_000)
+    assert (settings.milestones, settings.gamma, settings.batch_size) == ((36_000, 44_000), 0.1, 1)
+    assert config.augmentation.crop == (900, 1800)
+    assert config.augmentation.scale == (0.7, 1.3)
+    assert not config.augmentation.scale_keeps_size
+    assert config.augmentation.copy_paste == config.augmentation.brightness == 0
+    assert config.losses.semantics == 1
+    assert config.losses.focal_normalisation == "locations"
+    assert config.losses.semantic_share == 0.3
+    assert config.network.frozen_batch_norm
+    assert config.network.semantic_stride == 4
+
+
+def test_coco_is_the_papers():
+    config = load("coco_r50")
+    settings = config.optimization
+    assert (settings.learning_rate, settings.steps, settings.batch_size) == (0.01, 180_000, 2)
+    assert settings.milestones == (120_000, 160_000)
+    assert config.augmentation.shortest == (640, 720, 800)
+    assert config.augmentation.crop == ()
+    assert config.losses.semantics == 0.4
+    assert config.taxonomy == "coco"
+
+
+def test_weak_supervision_has_no_mask_loss():
+    config = load("weak_cityscapes_r50")
+    assert (config.losses.supervision, config.losses.mask) == ("boxes", 0)
+
+
+def test_variants_of_table_a5():
+    for depth in (18, 34, 50):
+        assert load(f"cityscapes_r{depth}").network.backbone == f"resnet{depth}"
+        half = load(f"cityscapes_r{depth}_half")
+        assert half.network.backbone == f"resnet{depth}"
+        assert half.data.train[0].options == {"height": 512}
+        assert half.optimization == load("cityscapes_r50").optimization
+
+
+def test_the_default_model_and_its_twin_differ_in_their_data():
+    default, twin = load("default_street"), load("generated_street")
+    assert default.network == twin.network
+    assert {s.kind for s in twin.data.train} == {"generated_streets"}
+    assert "camvid" in {s.name for s in default.data.train}
+    assert "not for commercial" in default.metadata["licence"]
+    assert "commercial" not in twin.metadata["licence"]
+    network = build_network(default, Taxonomy.load("cityscapes"), weights=False)
+    assert sum(p.numel() for p in network.parameters()) < 12e6
