@@ -1,0 +1,136 @@
+"""Comparing two evaluations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.evaluation.comparison import compare
+from rt_panoptic_core.evaluation.record import ClassRecord, EvaluationRecord, FrameRecord
+
+CLASSES = (ClassRecord("car", True, (0, 0, 1)), ClassRecord("road", False, (0, 0, 2)))
+
+
+def record(frames) -> EvaluationRecord:
+    return EvaluationRecord({}, CLASSES, {}, tuple(frames))
+
+
+def frames(cars: list[tuple[int, int, int, float]], road: float = 0.9):
+    """Frames with these counts of cars, and road found with this IoU."""
+    return [
+        FrameRecord(f"f{i}", {0: car, 1: (1, 0, 0, road)}, {0: (5, 1, 1), 1: (90, 2, 1)})
+        for i, car in enumerate(cars)
+    ]
+
+
+def noisy(seed: int, gain: float, count: int = 60) -> EvaluationRecord:
+    random = np.random.default_rng(seed)
+    base = np.random.default_rng(1).uniform(0.55, 0.9, size=count)
+    iou = np.clip(base + random.normal(scale=0.02, size=count) + gain, 0.51, 1.0)
+    return record(frames([(1, 1, 1, float(value)) for value in iou]))
+
+
+def change(changes, name):
+    return next(c for c in changes if c.name == name)
+
+
+def test_values_are_those_of_all_frames_together():
+    before = record(frames([(1, 0, 0, 0.8), (0, 1, 1, 0.0)]))
+    after = record(frames([(1, 0, 0, 0.8), (1, 0, 0, 0.6)]))
+    result = compare(before, after, samples=100)
+    car = change(result.pq, "car")
+    assert (car.before, car.after) == pytest.approx((0.8 / 2, 1.4 / 2))
+    overall = change(result.overall, "PQ")
+    assert overall.difference == pytest.approx(((0.7 + 0.9) - (0.4 + 0.9)) / 2)
+    assert change(result.overall, "RQ").before == pytest.approx((0.5 + 1.0) / 2)
+    assert change(result.overall, "SQ").after == pytest.approx((0.7 + 0.9) / 2)
+    assert change(result.overall, "PQ stuff").after == pytest.approx(0.9)
+    # Pixels: 10 of 14 and 180 of 186 on both sides.
+    miou = change(result.overall, "mIoU")
+    assert (miou.before, miou.difference) == pytest.approx(((10 / 14 + 180 / 186) / 2, 0.0))
+
+
+def test_the_same_run_twice_is_no_difference():
+    result = compare(noisy(0, 0), noisy(0, 0))
+    for item in (*result.overall, *result.pq, *result.iou):
+        assert (item.difference, item.low, item.high, item.p) == (0.0, 0.0, 0.0, 1.0)
+        assert not item.is_real
+
+
+def test_a_real_gain_is_told_from_noise():
+    gain = compare(noisy(0, 0.0), noisy(5, 0.05))
+    car = change(gain.pq, "car")
+    assert car.is_real
+    assert car.low > 0
+    # Half of the cars are matched: the gain in IoU counts half.
+    assert car.difference == pytest.approx(0.025, abs=0.005)
+    assert car.low <= car.difference <= car.high
+    noise = compare(noisy(0, 0.0), noisy(7, 0.0))
+    assert not change(noise.pq, "car").is_real
+
+
+def test_swapping_the_runs_mirrors_everything():
+    there, back = compare(noisy(0, 0), noisy(5, 0.02)), compare(noisy(5, 0.02), noisy(0, 0))
+    for one, other in zip(there.pq, back.pq, strict=True):
+        assert one.difference == -other.difference
+        assert (one.low, one.high, one.p) == pytest.approx((-other.high, -other.low, other.p))
+
+
+def test_frames_are_paired_by_name_not_by_place():
+    before, after = noisy(0, 0), noisy(5, 0.05)
+    shuffled = record(after.frames[::-1])
+    assert str(compare(before, shuffled)) == str(compare(before, after))
+
+
+def test_probabilities_of_classes_are_corrected_for_their_number():
+    before, after = noisy(0, 0.0), noisy(5, 0.05)
+    result = compare(before, after)
+    # Two classes; the smaller probability is doubled. PQ of things is the car's alone, uncorrected.
+    assert change(result.pq, "car").p == pytest.approx(2 * change(result.overall, "PQ things").p)
+
+
+def test_blocks_widen_the_interval_of_a_film():
+    # The gain comes in two scenes of thirty frames each: up in one, down in the other.
+    base = [(1, 0, 0, 0.8)] * 60
+    moved = [(1, 0, 0, 0.9)] * 30 + [(1, 0, 0, 0.72)] * 30
+    single = change(compare(record(frames(base)), record(frames(moved))).pq, "car")
+    blocks = change(compare(record(frames(base)), record(frames(moved)), block=15).pq, "car")
+    assert blocks.high - blocks.low > 2 * (single.high - single.low)
+
+
+def test_a_class_on_one_side_only_and_one_on_neither():
+    before = record([FrameRecord("a", {0: (1, 0, 0, 0.7)}), FrameRecord("b", {})])
+    after = record([FrameRecord("a", {0: (1, 0, 0, 0.7)}), FrameRecord("b", {})])
+    result = compare(before, after, samples=100)
+    assert [c.name for c in result.pq] == ["car"]
+    assert result.iou == ()
+    assert "mIoU" not in [c.name for c in result.overall]
+    after = record([FrameRecord("a", {1: (0, 1, 0, 0.0)}), FrameRecord("b", {})])
+    road = change(compare(before, after, samples=100).pq, "road")
+    assert np.isnan(road.before)
+    assert road.p == 1.0
+
+
+def test_other_frames_are_refused_unless_the_common_ones_will_do():
+    before, after = noisy(0, 0), noisy(5, 0.1)
+    shorter = record(after.frames[:40])
+    with pytest.raises(DatasetError, match=r"20 only in the first \(f40, f41"):
+        compare(before, shorter)
+    assert compare(before, shorter, common_frames=True, samples=100).frames == 40
+    with pytest.raises(DatasetError, match="no frame in common"):
+        compare(before, record([]), common_frames=True)
+
+
+def test_what_cannot_be_compared_is_refused():
+    other = EvaluationRecord({}, CLASSES[:1], {}, ())
+    with pytest.raises(DatasetError, match="different classes"):
+        compare(noisy(0, 0), other)
+    twice = record([*frames([(1, 0, 0, 0.8)]), *frames([(1, 0, 0, 0.8)])])
+    with pytest.raises(DatasetError, match="names a frame twice"):
+        compare(twice, twice)
+    with pytest.raises(ConfigError, match="100"):
+        compare(noisy(0, 0), noisy(0, 0), samples=10)
+    for block in (0, 61):
+        with pytest.raises(ConfigError, match="blocks"):
+            compare(noisy(0, 0), noisy(0, 0), block=block)

@@ -1,0 +1,264 @@
+"""Panoptic files: ids and colours, PNGs that must be refused, the JSON."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.inference.result import PanopticResult, Segment
+from rt_panoptic_core.panoptic_format import (
+    PanopticWriter,
+    coco_categories,
+    encode_ids,
+    ids_to_rgb,
+    measure_segments,
+    own_ids,
+    panoptic_ids,
+    read_annotations,
+    read_ids,
+    rgb_to_ids,
+    split_cityscapes_ids,
+    taxonomy_of_categories,
+    write_ids,
+)
+from rt_panoptic_core.taxonomy import Taxonomy
+
+CITYSCAPES = Taxonomy.load("cityscapes")
+ROAD, CAR = CITYSCAPES.class_id("road"), CITYSCAPES.class_id("car")
+
+
+def test_id_is_red_plus_256_green_plus_65536_blue():
+    ids = np.array([[1, 256, 65536, 1 + 2 * 256 + 3 * 65536]])
+    assert ids_to_rgb(ids).tolist() == [[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 2, 3]]]
+
+
+@given(hnp.arrays(np.int32, (3, 5), elements=st.integers(0, 0xFFFFFF)))
+def test_colours_and_png_give_the_ids_back(ids):
+    assert np.array_equal(rgb_to_ids(ids_to_rgb(ids)), ids)
+    decoded = cv2.imdecode(np.frombuffer(encode_ids(ids), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(rgb_to_ids(decoded[..., ::-1]), ids)
+
+
+@pytest.mark.parametrize("bad", [-1, 1 << 24])
+def test_an_id_that_fits_no_colour_is_refused(bad):
+    with pytest.raises(ImageError, match=str(bad)):
+        ids_to_rgb(np.array([[bad]]))
+
+
+def test_file_round_trip(tmp_path):
+    ids = np.array([[0, 5], [70000, 0xFFFFFF]], np.int32)
+    write_ids(tmp_path / "a.png", ids)
+    read = read_ids(tmp_path / "a.png")
+    assert read.dtype == np.int32
+    assert np.array_equal(read, ids)
+
+
+def test_alpha_is_ignored(tmp_path):
+    pixels = np.zeros((2, 3, 4), np.uint8)
+    pixels[..., 2], pixels[..., 3] = 7, 0  # OpenCV's order is B G R A
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    assert np.array_equal(read_ids(tmp_path / "a.png"), np.full((2, 3), 7))
+
+
+def _bad_pictures(folder: Path) -> dict[str, Path]:
+    good = encode_ids(np.arange(600, dtype=np.int32).reshape(20, 30) * 1000)
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 0xFF
+    _, grey = cv2.imencode(".png", np.zeros((4, 4), np.uint8))
+    _, deep = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint16))
+    _, jpeg = cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))
+    contents = {
+        "16 bits": deep.tobytes(),
+        "grey": grey.tobytes(),
+        "not a PNG": jpeg.tobytes(),
+        "cut short": good[: len(good) // 2],
+        "cut short.": good[:-12],
+        "damaged": bytes(flipped),
+        "not a PNG.": b"",
+    }
+    paths = {}
+    for number, (reason, content) in enumerate(contents.items()):
+        paths[reason] = folder / f"picture{number}.png"
+        paths[reason].write_bytes(content)
+    paths["no such picture"] = folder / "absent.png"
+    return paths
+
+
+def test_pictures_that_would_be_misread_are_refused_by_name(tmp_path):
+    for reason, path in _bad_pictures(tmp_path).items():
+        with pytest.raises(ImageError) as caught:
+            read_ids(path)
+        assert reason.rstrip(".") in str(caught.value)
+        assert path.name in str(caught.value)
+
+
+def test_undecodable_but_well_formed_png_is_refused(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
+    path = tmp_path / "empty.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ImageError, match=r"empty\.png"):
+        read_ids(path)
+
+
+def test_segments_are_measured():
+    ids = np.array(
+        [
+            [0, 9, 9, 0],
+            [4, 4, 9, 0],
+            [4, 0, 0, 9],
+        ]
+    )
+    table = measure_segments(ids)
+    assert table.ids.tolist() == [4, 9]
+    assert table.areas.tolist() == [3, 4]
+    # x1, y1, x2, y2; an id need not be one blob
+    assert table.boxes.tolist() == [[0, 1, 2, 3], [1, 0, 4, 3]]
+    assert measure_segments(ids, void=None).ids.tolist() == [0, 4, 9]
+    assert len(measure_segments(np.zeros((0, 5), np.int32)).ids) == 0
+
+
+@settings(max_examples=50)
+@given(
+    hnp.arrays(
+        np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 4)
+    )
+)
+def test_measures_are_those_of_each_mask(ids):
+    table = measure_segments(ids, void=None)
+    assert table.ids.tolist() == sorted(set(ids.ravel().tolist()))
+    for value, area, box in zip(table.ids, table.areas, table.boxes, strict=True):
+        ys, xs = np.nonzero(ids == value)
+        assert area == len(ys)
+        assert box.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def _result() -> PanopticResult:
+    semantic = np.array([[ROAD, ROAD, CAR], [255, CAR, CAR]], np.uint8)
+    instance = np.array([[0, 0, 2], [0, 1, 0]], np.uint16)
+    segments = [
+        Segment(2, CAR, True, 0.9, 1, (2, 0, 3, 1)),
+        Segment(1, CAR, True, 0.4, 1, (1, 1, 2, 2)),
+        Segment(0, ROAD, False, 1.0, 2, None),
+    ]
+    return PanopticResult(semantic, instance, segments)
+
+
+def test_a_thing_without_instance_is_void():
+    ids = own_ids(_result().semantic, _result().instance, CITYSCAPES)
+    road, car = (ROAD + 1) << 16, (CAR + 1) << 16
+    assert ids.tolist() == [[road, road, car | 2], [0, car | 1, 0]]
+
+
+def test_result_in_the_coco_form():
+    ids, infos = panoptic_ids(_result(), CITYSCAPES)
+    road, car = (ROAD + 1) << 16, (CAR + 1) << 16
+    assert ids.tolist() == [[road, road, car | 2], [0, car | 1, 0]]
+    assert infos == [
+        {"id": road, "category_id": 7, "area": 2, "bbox": [0, 0, 2, 1], "iscrowd": 0},
+        {
+            "id": car | 1, "category_id": 26, "area": 1, "bbox": [1, 1, 1, 1], "iscrowd": 0,
+            "score": 0.4,
+        },
+        {
+            "id": car | 2, "category_id": 26, "area": 1, "bbox": [2, 0, 1, 1], "iscrowd": 0,
+            "score": 0.9,
+        },
+    ]  # fmt: skip
+
+
+def test_result_in_the_cityscapes_form_numbers_instances_by_score():
+    ids, infos = panoptic_ids(_result(), CITYSCAPES, ids="cityscapes")
+    assert ids.tolist() == [[7, 7, 26000], [0, 26001, 0]]
+    assert sorted(info["id"] for info in infos) == [7, 26000, 26001]
+    with pytest.raises(DatasetError, match="form"):
+        panoptic_ids(_result(), CITYSCAPES, ids="voc")
+
+
+def test_cityscapes_ids_are_taken_apart():
+    labels, instances, crowd = split_cityscapes_ids(np.array([[7, 26, 26001, 0]]), [24, 26])
+    assert labels.tolist() == [[7, 26, 26, 0]]
+    assert instances.tolist() == [[0, 26, 26001, 0]]
+    assert crowd.tolist() == [[False, True, False, False]]
+
+
+def test_writer_makes_files_that_read_back(tmp_path):
+    with PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
+        writer.add(17, _result())
+    content = read_annotations(tmp_path / "out.json")
+    assert [a["file_name"] for a in content.annotations] == ["000000000017.png"]
+    assert len(content.categories) == 19
+    ids = read_ids(tmp_path / "out" / "000000000017.png")
+    assert np.array_equal(ids, panoptic_ids(_result(), CITYSCAPES)[0])
+
+
+def test_no_json_after_an_error(tmp_path):
+    with pytest.raises(RuntimeError), PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
+        writer.add(1, _result())
+        raise RuntimeError
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_categories_of_a_taxonomy_read_back_with_things_first():
+    stuff_first = taxonomy_of_categories(coco_categories(CITYSCAPES), "again")
+    assert len(stuff_first) == 19
+    assert stuff_first.thing_ids == tuple(range(8))
+    assert stuff_first.names[0] == "person"
+    assert stuff_first[0].source_id == 24
+
+
+def test_coco_has_80_things_then_53_stuff_classes():
+    coco = Taxonomy.load("coco")
+    assert coco.thing_ids == tuple(range(80))
+    assert len(coco) == 133
+    person, last = coco[0], coco[132]
+    assert (person.name, person.color, person.source_id) == ("person", (220, 20, 60), 1)
+    assert (last.name, last.source_id, last.is_thing) == ("rug-merged", 200, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"annotations": None}, "'annotations'"),
+        ({"categories": []}, "'categories'"),
+        ({"categories": [{"id": 1, "name": "a", "isthing": 2}]}, "categories[0]"),
+        ({"categories": [{"id": 1, "name": "a", "isthing": 1}] * 2}, "used twice"),
+        ({"annotations": [{"image_id": 1, "segments_info": []}]}, "'file_name'"),
+        ({"annotations": [{"file_name": "a", "segments_info": []}]}, "'image_id'"),
+        (
+            {"annotations": [{"image_id": 1, "file_name": "a", "segments_info": [{"id": "x"}]}]},
+            "segments_info[0]",
+        ),
+        ({"images": [{}]}, "images[0]"),
+    ],
+)
+def test_malformed_json_is_named_with_its_place(tmp_path, change, place):
+    content = {"annotations": [], "categories": [{"id": 1, "name": "a", "isthing": 1}]} | change
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError) as caught:
+        read_annotations(tmp_path / "gt.json")
+    assert "gt.json" in str(caught.value)
+    assert place in str(caught.value)
+
+
+def test_unreadable_json_is_named(tmp_path):
+    (tmp_path / "gt.json").write_bytes(b"{ \xff")
+    with pytest.raises(DatasetError, match=r"gt\.json: no JSON"):
+        read_annotations(tmp_path / "gt.json")
+    with pytest.raises(DatasetError, match=r"absent\.json"):
+        read_annotations(tmp_path / "absent.json")
