@@ -16,6 +16,7 @@ from launch import LaunchContext, LaunchDescription
 from rt_panoptic_core.bags.frames import find_image_topics
 from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
 from rt_panoptic_core.bags.reader import BagReader
+from rt_panoptic_core.bags.survey import survey
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_ros import launch_support as support
 
@@ -29,8 +30,12 @@ def start(context: LaunchContext) -> list[Action]:
     wanted = support.text(context, "image")
     with BagReader(path) as bag:
         topic = find_image_topics(bag, [wanted] if wanted else [])[0]
+        size = survey(bag, [topic.name])[0].size
     compressed = topic.message_type == COMPRESSED_IMAGE
     parameters = {"input.transport": "compressed"} if compressed else {}
+    if size is not None:
+        # The engine is built before the bag plays, not while it does.
+        parameters["image_size"] = f"{size[0]}x{size[1]}"
     namespace = support.text(context, "namespace")
     return [
         *support.fastdds_actions(context),

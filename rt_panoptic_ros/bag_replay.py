@@ -23,7 +23,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from rt_panoptic_core.bags.annotate import result_topics
-from rt_panoptic_core.bags.frames import find_image_topics
+from rt_panoptic_core.bags.frames import decode_frame, find_image_topics
 from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
 from rt_panoptic_core.bags.reader import BagMessage, BagReader
 from rt_panoptic_core.bags.survey import survey
@@ -31,11 +31,12 @@ from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_core.errors import BagError, PanopticError
 from rt_panoptic_core.files import write_json
 from rt_panoptic_ros.fastdds import use_profile
-from rt_panoptic_ros.panoptic_node import NODE_NAME
+from rt_panoptic_ros.panoptic_node import CONFIGURATION_FAILED, NODE_NAME
 from rt_panoptic_ros.playback import Playback
 from rt_panoptic_ros.reply_recorder import ReplyRecorder
 
 _READY_SECONDS = 600.0
+_TRY_SECONDS = 2.0
 _QUIET_SECONDS = 3.0
 _STOP_SECONDS = 5.0
 
@@ -99,6 +100,7 @@ def replay(arguments: argparse.Namespace) -> None:
                 own, reader, topics=names, rate=arguments.rate, on_publish=published
             )
             sizes = {look.topic: look.size for look in survey(reader, names)}
+            firsts = [_first_picture(reader, name) for name in names]
             processes = [
                 _start_node(
                     arguments, topic.name, topic.message_type, nodes[topic.name], sizes, log
@@ -106,7 +108,7 @@ def replay(arguments: argparse.Namespace) -> None:
                 for topic in topics
             ]
             try:
-                _play(own, playback, recorder, names, processes, arguments.log)
+                _play(own, playback, recorder, firsts, processes, arguments.log)
             finally:
                 _stop_nodes(processes)
                 recorder.close()
@@ -127,7 +129,7 @@ def _play(
     own: Any,
     playback: Playback,
     recorder: ReplyRecorder,
-    names: Sequence[str],
+    firsts: Sequence[BagMessage],
     processes: Sequence[subprocess.Popen[bytes]],
     log: Path,
 ) -> None:
@@ -136,12 +138,8 @@ def _play(
     executor.add_node(own)
     player = Thread(target=playback.play, args=(stop,), daemon=True)
     try:
-        deadline = time.monotonic() + _READY_SECONDS
-        while not (recorder.matched(own) and all(playback.subscribers(name) for name in names)):
-            _check_alive(processes, log)
-            if time.monotonic() > deadline:
-                raise BagError(f"the node was not ready after {_READY_SECONDS:.0f} s; see {log}")
-            executor.spin_once(timeout_sec=0.1)
+        for message in firsts:
+            _rehearse(message, playback, recorder, executor, processes, log)
         player.start()
         while player.is_alive():
             _check_alive(processes, log)
@@ -158,6 +156,43 @@ def _play(
             player.join()
         executor.shutdown()
         own.destroy_node()
+
+
+def _first_picture(reader: BagReader, topic: str) -> BagMessage:
+    """The first message of a topic that decodes; there is one, or the survey would have said so."""
+    messages = reader.messages([topic])
+    return next(m for m in messages if decode_frame(m, 0).image is not None)
+
+
+def _rehearse(
+    message: BagMessage,
+    playback: Playback,
+    recorder: ReplyRecorder,
+    executor: SingleThreadedExecutor,
+    processes: Sequence[subprocess.Popen[bytes]],
+    log: Path,
+) -> None:
+    """Publish a topic's first frame until it is answered.
+
+    Only then are the engine warm and both ways of the connection known to both processes: a subscription
+    that one side sees may still be unknown to the other, and frames in between would count as dropped.
+    """
+    deadline = time.monotonic() + _READY_SECONDS
+    sent, next_try = 0, 0.0
+    while not recorder.rehearsed(message.topic):
+        _check_alive(processes, log)
+        _check_configured(log)
+        now = time.monotonic()
+        if now > deadline:
+            raise BagError(f"the node did not answer within {_READY_SECONDS:.0f} s; see {log}")
+        if playback.subscribers(message.topic) and now >= next_try:
+            playback.rehearse(message)
+            sent, next_try = sent + 1, now + _TRY_SECONDS
+        executor.spin_once(timeout_sec=0.05)
+    # An answer to an earlier try must not be taken for one to a frame that is played.
+    quiet = time.monotonic() + _TRY_SECONDS
+    while recorder.rehearsed(message.topic) < sent and time.monotonic() < quiet:
+        executor.spin_once(timeout_sec=0.05)
 
 
 def _start_node(
@@ -191,11 +226,23 @@ def _start_node(
 def _check_alive(processes: Sequence[subprocess.Popen[bytes]], log: Path) -> None:
     for process in processes:
         if process.poll() is not None:
-            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+            last = _lines(log)[-5:]
             raise BagError(
                 f"the node ended with exit status {process.returncode}: "
                 + (" | ".join(last) or "it said nothing")
             )
+
+
+def _check_configured(log: Path) -> None:
+    """A node whose engine cannot be had stays, for somebody to configure it anew; here nobody will."""
+    for line in _lines(log):
+        _, found, reason = line.partition(CONFIGURATION_FAILED)
+        if found:
+            raise BagError(f"the node: {CONFIGURATION_FAILED}{reason}")
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
 
 
 def _stop_nodes(processes: Sequence[subprocess.Popen[bytes]]) -> None:

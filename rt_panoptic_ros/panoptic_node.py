@@ -37,6 +37,9 @@ from rt_panoptic_ros.worker import Worker
 
 NODE_NAME = "rt_panoptic"
 
+CONFIGURATION_FAILED = "configuration failed: "
+"""Begins the log line that tells why; who starts the node looks for it."""
+
 _FUTURE_TOLERANCE = NANOSECONDS // 10
 """Clocks of two machines under NTP differ by less; a stamp farther ahead is a fault."""
 
@@ -122,7 +125,7 @@ class PanopticNode(LifecycleNode):
         except Exception as error:  # noqa: BLE001
             expected = isinstance(error, PanopticError)
             self._failure = str(error) if expected else f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"configuration failed: {self._failure}")
+            self.get_logger().error(f"{CONFIGURATION_FAILED}{self._failure}")
             self._release()
             return _FAILURE
         finally:

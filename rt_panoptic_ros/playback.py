@@ -87,6 +87,12 @@ class Playback:
             if name == topic
         )
 
+    def rehearse(self, message: BagMessage) -> None:
+        """Publish one message now, with the clock at its time; it counts as nothing."""
+        publisher = self._publishers[message.topic, message.message_type]
+        self._tell_time(message.time)
+        publisher.publish(message.data)
+
     def play(self, stop: Event) -> bool:
         """Play the bag once; whether it was played to its end.
 
@@ -121,10 +127,7 @@ class Playback:
         while True:
             now = time.monotonic()
             if self._clock is not None and self._interval is not None and now >= self._next_tick:
-                at = origin[0] + round((now - origin[1]) * self._rate * _NANOSECONDS)
-                clock = Clock()
-                clock.clock.sec, clock.clock.nanosec = divmod(at, _NANOSECONDS)
-                self._clock.publish(clock)
+                self._tell_time(origin[0] + round((now - origin[1]) * self._rate * _NANOSECONDS))
                 # Ticks that were missed are not made up for.
                 self._next_tick = max(self._next_tick + self._interval, now)
             if stop.is_set():
@@ -133,6 +136,12 @@ class Playback:
                 return True
             until = due if self._clock is None else min(due, self._next_tick)
             stop.wait(max(0.0, until - now))
+
+    def _tell_time(self, nanoseconds: int) -> None:
+        if self._clock is not None:
+            clock = Clock()
+            clock.clock.sec, clock.clock.nanosec = divmod(nanoseconds, _NANOSECONDS)
+            self._clock.publish(clock)
 
 
 def message_class(message_type: str) -> Any:

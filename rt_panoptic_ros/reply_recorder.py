@@ -54,6 +54,8 @@ class _Topic:
     frames: list[PlayedFrame] = field(default_factory=list)
     # Published and not answered, by stamp; several where stamps repeat.
     open: dict[int, deque[PlayedFrame]] = field(default_factory=dict)
+    # Results that answer no frame that was played: to a rehearsal.
+    rehearsed: int = 0
     # Parts of results that are not complete yet, by stamp.
     parts: dict[int, dict[str, bytes]] = field(default_factory=dict)
 
@@ -100,10 +102,6 @@ class ReplyRecorder:
                     )
                 )
 
-    def matched(self, node: Node) -> bool:
-        """Whether every result topic has its publisher."""
-        return all(node.count_publishers(s.topic_name) for s in self._subscriptions)
-
     def publishing(self, message: BagMessage, now: float) -> None:
         """A message is about to be published; those of image topics are remembered."""
         topic = self._topics.get(message.topic)
@@ -117,6 +115,11 @@ class ReplyRecorder:
             frame = PlayedFrame(len(topic.frames), stamp, message.time, now)
             topic.frames.append(frame)
             topic.open.setdefault(stamp, deque()).append(frame)
+
+    def rehearsed(self, name: str) -> int:
+        """Results of an image topic that answer no frame played so far."""
+        with self._lock:
+            return self._topics[name].rehearsed
 
     def unanswered(self) -> int:
         """Frames published without a result so far."""
@@ -150,6 +153,7 @@ class ReplyRecorder:
             del topic.parts[stamp]
             waiting = topic.open.get(stamp)
             if not waiting:
+                topic.rehearsed += 1
                 return
             frame = waiting.popleft()
             frame.latency = now - frame.published

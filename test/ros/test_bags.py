@@ -1,0 +1,268 @@
+"""Bags played to nodes over DDS: by our player, by the evaluation in real time, by the launch file."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from rt_panoptic_core.bags.annotate import RecordedResults, result_topics
+from rt_panoptic_core.bags.frames import read_frames
+from rt_panoptic_core.bags.make import BagPlan, make_bag
+from rt_panoptic_core.bags.messages import IMAGE, header, image_message, serialize
+from rt_panoptic_core.bags.output import OutputFolder
+from rt_panoptic_core.bags.reader import BagReader
+from rt_panoptic_core.bags.realtime import replay
+from rt_panoptic_core.bags.sources import SourceFrame
+from rt_panoptic_core.bags.writer import BagWriter
+from rt_panoptic_core.checkpoint import save_checkpoint
+from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_ros.msg import PanopticInstanceArray
+from rt_panoptic_ros.reply_recorder import cdr_stamp
+
+PLAYER = "rt_panoptic_ros.bag_player"
+STAND_IN = ("--module", "rt_panoptic_ros.benchmark_processes", "--module-argument=node")
+SECONDS = 90
+
+
+class Pictures:
+    """A source of plain pictures, each of the shade of its number."""
+
+    fps = None
+    taxonomy = None
+
+    def __init__(self, count):
+        self.length = count
+
+    def frames(self):
+        for number in range(self.length):
+            yield SourceFrame(np.full((48, 64, 3), number, dtype=np.uint8))
+
+    def intrinsics(self, _size):
+        return None
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "drive"
+    make_bag(Pictures(10), path, BagPlan(fps=20.0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    small = {"pyramid_channels": 16, "semantic_tower_channels": 16, "box_tower_channels": 16}
+    config = NetworkConfig.preset("paper", backbone="mobilenet_v2", tower_depth=1, **small)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
+    save_checkpoint(path, network, inference=InferenceConfig.preset("paper"))
+    return path
+
+
+def test_the_player_publishes_recorded_bytes_at_their_pace_with_the_clock(bag, start, probe):
+    arrived = []
+    subscription = probe.node.create_subscription(
+        Image, "/renamed", lambda data: arrived.append((time.monotonic(), data)), 50, raw=True
+    )
+    words = ["-p", f"bag:={bag}", "-p", "rate:=2", "-p", "wait_for:=/camera/image"]
+    player = start(*words, "-r", "/camera/image:=/renamed", module=PLAYER)
+    clocks = probe.subscribe(Clock, "/clock", 100)
+    probe.wait(lambda: len(arrived) == 10, "ten pictures")
+    with BagReader(bag) as reader:
+        recorded = [m.data for m in reader.messages(["/camera/image"])]
+    assert [bytes(data) for _, data in arrived] == recorded
+    # Nine steps of 1/20 s at twice the pace.
+    assert arrived[-1][0] - arrived[0][0] == pytest.approx(0.225, abs=0.1)
+    assert player.process.wait(20) == 0
+    stamps = [c.clock.sec * 10**9 + c.clock.nanosec for c in clocks]
+    assert stamps == sorted(stamps)
+    assert len(stamps) >= 10
+    first = 1_700_000_000 * 10**9
+    assert first <= stamps[0] <= stamps[-1] <= first + 10**9
+    assert "the bag has ended: 20 messages" in player.log
+    probe.node.destroy_subscription(subscription)
+
+
+def test_the_player_ends_when_told_to_and_refuses_what_it_cannot_play(bag, start, tmp_path):
+    waiting = start("-p", f"bag:={bag}", "-p", "wait_for:=/camera/image", module=PLAYER)
+    waiting.wait_log("waiting for a subscriber of /camera/image")
+    code, seconds = waiting.stop()
+    assert code == 0
+    assert seconds < 2
+    for words, said in (
+        ([], "parameter bag: it is empty"),
+        (["-p", f"bag:={tmp_path / 'none'}"], "does not exist"),
+        (["-p", f"bag:={bag}", "-p", "rate:=0.0"], "parameter rate: 0"),
+        (["-p", f"bag:={bag}", "-p", "topics:=[/cam]"], "no topic '/cam'; it has"),
+    ):
+        player = start(*words, module=PLAYER)
+        assert player.process.wait(20) == 2
+        assert said in player.log
+
+
+def test_topics_of_types_that_are_not_installed_are_left_out(start, probe, tmp_path):
+    path = tmp_path / "bag"
+    with BagWriter(path) as writer:
+        writer.add_topic("/camera", IMAGE)
+        from rt_panoptic_core.bags.reader import Topic
+
+        strange = Topic("/mood", "robot_msgs/msg/Mood", 1, "float32 joy\n")
+        writer.add_topic("/mood", strange.message_type, like=strange)
+        writer.write_bytes("/mood", strange.message_type, 0, b"\x00\x01\x00\x00\x00\x00\x00\x00")
+        picture = image_message(np.zeros((2, 2, 3), np.uint8), header(0, "c"))
+        writer.write("/camera", 1, picture)
+    pictures = []
+    probe.node.create_subscription(Image, "/camera", pictures.append, 10)
+    player = start("-p", f"bag:={path}", "-p", "wait_for:=/camera", module=PLAYER)
+    probe.wait(lambda: pictures, "the picture")
+    assert "/mood is left out: robot_msgs/msg/Mood is not installed" in player.log
+
+
+def test_the_stamp_of_serialized_messages():
+    stamp = 1_700_000_000_123_456_789
+    data = bytes(serialize(image_message(np.zeros((1, 1), np.uint8), header(stamp, "c"))))
+    assert cdr_stamp(data) == stamp
+    with pytest.raises(ValueError, match="no header"):
+        cdr_stamp(b"\x00\x01")
+
+
+def begin(folder):
+    output = OutputFolder(folder)
+    output.begin({"test": folder.name}, result_topics(["/camera/image"]))
+    return output
+
+
+def test_nodes_that_keep_up_answer_every_frame_of_two_cameras(tmp_path):
+    path, cameras = tmp_path / "two", ["/left", "/right"]
+    with BagWriter(path) as writer:
+        for topic in cameras:
+            writer.add_topic(topic, IMAGE)
+        # A message that does not decode is played like any other, and cannot be answered.
+        writer.write_bytes("/left", IMAGE, 0, b"\x00\x01\x00\x00")
+        for number in range(6):
+            picture = image_message(np.full((48, 64, 3), number, np.uint8), header(number, "c"))
+            for topic in cameras:
+                writer.write(topic, number * 10**8, picture)
+    output = OutputFolder(tmp_path / "out")
+    output.begin({}, result_topics(cameras))
+    told = []
+    extra = [*STAND_IN, "--module-argument=--milliseconds=10"]
+    played = replay(path, cameras, output, extra_arguments=extra, progress=told.append)
+    assert told == list(range(1, 14))
+    right = played.summary("/right")
+    assert (right["published"], right["dropped"]) == (6, 0)
+    assert 0.01 <= right["latency_p50"] <= right["latency_p95"] <= right["latency_max"] < 1
+    assert right["largest_publishing_lag"] < 0.5
+    left = played.summary("/left")
+    assert (left["published"], left["dropped"]) == (7, 1)
+    results = RecordedResults(played.replies, result_topics(cameras), Taxonomy.load("cityscapes"))
+    with BagReader(path) as reader:
+        for frame in read_frames(reader, ["/right"]):
+            result = results.take(frame)
+            assert result.semantic.shape == (48, 64)
+            assert len(result.instances) == 20
+    results.close()
+    # What was recorded whole is not recorded again.
+    again = replay(path, cameras, output, extra_arguments=["--module", "no.such"])
+    assert again.times == played.times
+
+
+def test_a_node_that_is_too_slow_drops_frames_and_its_latency_does_not_grow(bag, tmp_path):
+    played = replay(
+        bag,
+        ["/camera/image"],
+        begin(tmp_path / "out"),
+        rate=2.0,
+        extra_arguments=[*STAND_IN, "--module-argument=--milliseconds=70"],
+    )
+    summary = played.summary("/camera/image")
+    # A frame comes every 25 ms, an answer takes 70.
+    assert 3 <= summary["dropped"] <= 8
+    assert 0.07 <= summary["latency_p50"] <= 0.3
+    answered = [f["number"] for f in played.times["/camera/image"] if f["latency"] is not None]
+    assert answered == sorted(answered)
+    # The newest frame is never the one that is dropped.
+    assert answered[-1] == 9
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (
+            ["--module", "rt_panoptic_ros.no_such_node"],
+            "the node ended with exit status 1: .*No module",
+        ),
+        (["--parameter", "model:=/nowhere/m.safetensors"], "configuration failed: .*nowhere"),
+    ],
+)
+def test_a_node_that_does_not_come_up_is_told_of(bag, tmp_path, extra, said):
+    with pytest.raises(BagError, match=f"the replay failed: .*{said}"):
+        replay(bag, ["/camera/image"], begin(tmp_path / "out"), extra_arguments=extra)
+
+
+def test_the_command_evaluates_in_real_time_with_the_real_node(model, tmp_path, capfd):
+    bag, out = tmp_path / "street", tmp_path / "out"
+    words = ["make-bag", "--frames", "8", "--size", "64x96", "--output", str(bag)]
+    assert main([*words, "--compressed", "png"]) == 0
+    words = ["evaluate-bag", str(bag), "--model", str(model), "--engine", "pytorch"]
+    words += ["--precision", "fp32", "--threads", "1", "--real-time", "--output", str(out)]
+    assert main(words) == 0
+    assert "latency p50" in " ".join(capfd.readouterr().err.split())
+    report = json.loads((out / "report.json").read_text())
+    (topic,) = report["topics"]
+    realtime = topic["realtime"]
+    assert realtime["published"] == 8
+    assert topic["statuses"].get("answered", 0) == 8 - realtime["dropped"] >= 4
+    assert topic["quality"]["frames"] == 8 - realtime["dropped"]
+    assert report["mode"] == "real time"
+    with BagReader(out / "annotated") as reader:
+        assert reader.topics["/rt_panoptic/instances"].count == 8 - realtime["dropped"]
+        assert reader.topics["/camera/image/compressed"].message_type == (
+            "sensor_msgs/msg/CompressedImage"
+        )
+
+
+def test_the_launch_file_plays_a_bag_into_the_node(model, probe, tmp_path):
+    pytest.importorskip("launch_ros", reason="launch files need launch_ros, a ROS 2 installation's")
+    path = tmp_path / "drive"
+    make_bag(Pictures(10), path, BagPlan(fps=10.0, compressed="png"))
+    instances = []
+    topic = "/front/rt_panoptic/instances"
+    subscription = probe.node.create_subscription(
+        PanopticInstanceArray, topic, instances.append, 10
+    )
+    launch_file = Path(__file__).parents[2] / "launch" / "bag.launch.py"
+    words = [f"bag:={path}", f"model:={model}", "engine:=pytorch", "precision:=fp32"]
+    words += ["namespace:=front", "player:=own"]
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launch_file_runner", str(launch_file), *words],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+    )
+    try:
+        probe.wait(lambda: process.poll() is not None, "the end of the launch", SECONDS)
+    finally:
+        process.kill()
+        log.close()
+        probe.node.destroy_subscription(subscription)
+    said = (tmp_path / "log").read_text(errors="replace")
+    assert "the bag has ended" in said, said
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in instances]
+    assert len(stamps) >= 3, said
+    assert {stamp - 1_700_000_000 * 10**9 for stamp in stamps} <= {n * 10**8 for n in range(10)}
+    assert all((m.height, m.width) == (48, 64) for m in instances)
