@@ -16,9 +16,10 @@ MAX_ID = 65_535
 _SAMPLES = 100_000
 """Pixels, about, at which the masks of two frames are compared."""
 
-_BOX_MARGIN = 0.3
-"""Boxes are widened by this share of their size to each side before they are compared, so that a small
-or fast object, whose boxes in two frames do not meet, is still found (buffered IoU)."""
+_BOX_MARGINS = (0.3, 1.0)
+"""Boxes are widened by these shares of their size to each side before they are compared, so that a small
+or fast object, whose boxes in two frames do not meet, is still found (cascaded buffered IoU). The second
+is tried with what the first leaves over."""
 
 _VELOCITY_GAIN = 0.5
 """Weight of the newest displacement in the running estimate of a velocity."""
@@ -164,18 +165,20 @@ class InstanceTracker:
         if not instances or not self._tracks:
             return found
         predicted = np.array([track.box_at(now) for track in self._tracks])
-        box_overlap = _iou(_widen(predicted), _widen(boxes))
         mask_overlap = self._mask_overlap(instance, instances)
-        possible = (box_overlap >= self._min_box) | (mask_overlap >= self._min_mask)
         track_class = np.array([track.class_id for track in self._tracks])
         instance_class = np.array([segment.class_id for segment in instances])
-        possible &= track_class[:, None] == instance_class[None, :]
+        same_class = track_class[:, None] == instance_class[None, :]
         # Objects seen in the last frame choose first: one that comes back must not rob them.
-        missed = np.array([track.missed for track in self._tracks])
-        similarity = box_overlap + mask_overlap
+        seen_last = np.array([track.missed == 0 for track in self._tracks])
         free = np.ones(len(self._tracks), dtype=bool)
-        for seen_last in (True, False):
-            rows, columns = np.nonzero(possible & ((missed == 0) == seen_last)[:, None])
+        near, far = _BOX_MARGINS
+        for seen, margin in ((True, near), (True, far), (False, near), (False, far)):
+            box_overlap = _iou(_widen(predicted, margin), _widen(boxes, margin))
+            possible = (box_overlap >= self._min_box) | (mask_overlap >= self._min_mask)
+            possible &= same_class & (seen_last == seen)[:, None]
+            similarity = box_overlap + mask_overlap
+            rows, columns = np.nonzero(possible)
             # Ties go to the older track and the surer instance, so that runs can be repeated.
             order = np.lexsort((columns, rows, -similarity[rows, columns]))
             for row, column in zip(rows[order], columns[order], strict=True):
@@ -215,9 +218,9 @@ def _box(segment: Segment) -> tuple[float, float, float, float]:
     return segment.box if segment.box is not None else (0.0, 0.0, 0.0, 0.0)
 
 
-def _widen(boxes: Boxes) -> Boxes:
-    margin = _BOX_MARGIN * (boxes[:, 2:] - boxes[:, :2])
-    return np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + margin), axis=1)
+def _widen(boxes: Boxes, margin: float) -> Boxes:
+    by = margin * (boxes[:, 2:] - boxes[:, :2])
+    return np.concatenate((boxes[:, :2] - by, boxes[:, 2:] + by), axis=1)
 
 
 def _iou(a: Boxes, b: Boxes) -> npt.NDArray[np.float64]:

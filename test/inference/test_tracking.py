@@ -99,13 +99,25 @@ def test_times_scale_the_velocity():
 
 
 def test_a_fast_small_object_is_found_though_its_boxes_do_not_meet():
+    # Boxes 10 wide at 10 and 21. Widened by 10 to each side they are 30 wide and share 19: 19 / 41.
     tracker = InstanceTracker()
     tracker.update(frame((10, 10, 20, 30)))
-    assert ids(tracker.update(frame((21, 10, 31, 30)))) != [1]
-    tracker = InstanceTracker(min_box_overlap=0.1)
-    tracker.update(frame((10, 10, 20, 30)))
-    # Widened by 3 to each side they are 16 wide and share 5: IoU 5 / 27 = 0.19.
     assert ids(tracker.update(frame((21, 10, 31, 30)))) == [1]
+    # At 28 they share 12: 12 / 48 is too little.
+    tracker = InstanceTracker()
+    tracker.update(frame((10, 10, 20, 30)))
+    assert ids(tracker.update(frame((28, 10, 38, 30)))) == [2]
+    tracker = InstanceTracker(min_box_overlap=0.2)
+    tracker.update(frame((10, 10, 20, 30)))
+    assert ids(tracker.update(frame((28, 10, 38, 30)))) == [1]
+
+
+def test_who_is_nearer_goes_before_who_is_far():
+    """The far reach is tried only with what the near one leaves over."""
+    tracker = InstanceTracker()
+    tracker.update(frame((10, 10, 20, 30), (21, 10, 31, 30)))
+    # Both moved on by 5; each is also within far reach of the other.
+    assert ids(tracker.update(frame((26, 10, 36, 30), (15, 10, 25, 30)))) == [2, 1]
 
 
 def test_masks_tell_apart_what_boxes_cannot():
