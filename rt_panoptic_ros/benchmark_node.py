@@ -169,6 +169,10 @@ class _Benchmark:
         self._receiver.spin_until(
             lambda: self._receiver.diagnostics.get("state") == "active", 900, "activation"
         )
+        everything = ", ".join(sorted(_TOPICS))
+        self._receiver.spin_until(
+            lambda: self._receiver.diagnostics.get("subscribed") == everything, 30, "discovery"
+        )
         return process
 
     def _camera(self, size: str, rate: float, seconds: float) -> subprocess.Popen[bytes]:
@@ -201,7 +205,7 @@ class _Benchmark:
         rate = self._comfortable_rate(size)
         self._receiver.latencies.clear()
         self._run_camera(size, rate, seconds)
-        # The first second is discovery and warming up.
+        # In the first second all is warming up.
         measured = self._after(1.0)
         inference = self._measured_inference()
         _stop(node)
@@ -262,13 +266,14 @@ class _Benchmark:
 
     def memory(self, size: str) -> Memory:
         """Resident memory after the first few hundred frames, and after many more."""
+        warm = min(300, self._options.frames)
         node = self._node(1.0, size)
         camera = self._camera(size, self._options.memory_rate, 3600.0)
-        self._answered(300)
+        self._answered(warm)
         before = _resident(node.pid)
-        self._answered(300 + self._options.frames)
+        self._answered(warm + self._options.frames)
         after = _resident(node.pid)
-        frames = int(self._receiver.diagnostics["results"]) - 300
+        frames = int(self._receiver.diagnostics["results"]) - warm
         _stop(camera)
         _stop(node)
         return Memory(

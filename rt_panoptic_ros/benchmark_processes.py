@@ -21,6 +21,7 @@ from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.taxonomy import Taxonomy
 
 _INSTANCES = 20
+_DISCOVERY_SECONDS = 30.0
 
 
 class StandIn:
@@ -85,6 +86,9 @@ def _camera(arguments: argparse.Namespace) -> int:
     message = to_image(Image().header, pixels)
     message.header.frame_id = "camera"
     interval = 1.0 / arguments.rate
+    discovered = time.monotonic() + _DISCOVERY_SECONDS
+    while not publisher.get_subscription_count() and time.monotonic() < discovered:
+        time.sleep(0.01)
     due = time.monotonic()
     end = due + arguments.seconds
     try:

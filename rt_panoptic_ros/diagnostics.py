@@ -16,9 +16,6 @@ from rt_panoptic_ros.statistics import Drop, Snapshot, Trouble
 
 _MIB = 1024 * 1024
 
-_FAULTS = (Drop.BAD_IMAGE, Drop.ENGINE_FAILED)
-"""Drops that are somebody's fault; the others are as they should be under load."""
-
 
 @dataclass(frozen=True)
 class Situation:
@@ -135,13 +132,13 @@ def _engine_status(past: Snapshot, snapshot: Snapshot, situation: Situation) -> 
     level, text = DiagnosticStatus.OK, situation.engine or "not loaded"
     if situation.failure:
         level, text = DiagnosticStatus.ERROR, situation.failure
-    elif situation.progress:
-        text = situation.progress
     elif snapshot.failures_in_a_row:
         level = DiagnosticStatus.ERROR
-        text = f"{snapshot.failures_in_a_row} failures in a row: {snapshot.last_error}"
+        text = f"{snapshot.failures_in_a_row} failures in a row: {snapshot.last_engine_error}"
+    elif situation.progress:
+        text = situation.progress
     elif snapshot.drops[Drop.ENGINE_FAILED.value] > past.drops[Drop.ENGINE_FAILED.value]:
-        level, text = DiagnosticStatus.WARN, f"failed: {snapshot.last_error}"
+        level, text = DiagnosticStatus.WARN, f"failed: {snapshot.last_engine_error}"
     values: dict[str, Any] = {
         "state": situation.state,
         "engine": situation.engine,

@@ -10,7 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from rt_panoptic_ros.qos import OVERRIDABLE, input_profile, unfit_publishers
+from rt_panoptic_ros.qos import OVERRIDABLE, EndpointReport, input_profile, unfit_publishers
 
 
 class Inputs:
@@ -41,6 +41,7 @@ class Inputs:
         self._node = node
         self._warn = warn
         self._subscriptions: list[Any] = []
+        self._reports: list[EndpointReport] = []
         self._profiles: dict[str, tuple[QoSProfile, str]] = {}
         qos = str(values["input.qos"])
         compressed = values["input.transport"] == "compressed"
@@ -64,9 +65,11 @@ class Inputs:
         ros_type = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
         self._profiles[name] = (profile, ros_type)
 
+        report = EndpointReport(self._node, lambda: self.unfit_publishers(name), self._warn)
+        self._reports.append(report)
+
         def unfit(_event: Any) -> None:
-            for message in self.unfit_publishers(name):
-                self._warn(message)
+            report.look()
 
         def lost(event: Any) -> None:
             if on_lost is not None:
@@ -107,6 +110,8 @@ class Inputs:
 
     def destroy(self) -> None:
         """Unsubscribe."""
+        for report in self._reports:
+            report.stop()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()

@@ -21,7 +21,13 @@ from rt_panoptic_ros import messages
 from rt_panoptic_ros.cloud_messages import to_markers, to_point_cloud
 from rt_panoptic_ros.labelled_cloud import Pinhole, instance_boxes, labelled_cloud
 from rt_panoptic_ros.msg import PanopticInstanceArray
-from rt_panoptic_ros.qos import OVERRIDABLE, latched_profile, output_profile, unfit_subscribers
+from rt_panoptic_ros.qos import (
+    OVERRIDABLE,
+    EndpointReport,
+    latched_profile,
+    output_profile,
+    unfit_subscribers,
+)
 
 POINT_TOPICS = frozenset(("points", "markers"))
 """Topics that need depth."""
@@ -68,6 +74,7 @@ class Outputs:
         self._warn = warn
         self._buffers = _Buffers()
         self._outputs: dict[str, _Output] = {}
+        self._reports: list[EndpointReport] = []
         kinds: dict[str, Any] = {
             "semantic": Image,
             "instance": Image,
@@ -97,9 +104,15 @@ class Outputs:
         def matched(event: Any) -> None:
             output.subscribers = event.current_count
 
+        def unfit() -> list[str]:
+            found = unfit_subscribers(self._node, name, profile)
+            return [f"{name}: subscriber {who} gets nothing: {why}" for who, why in found]
+
+        report = EndpointReport(self._node, unfit, self._warn)
+        self._reports.append(report)
+
         def incompatible(_event: Any) -> None:
-            for who, why in unfit_subscribers(self._node, name, profile):
-                self._warn(f"{name}: subscriber {who} gets nothing: {why}")
+            report.look()
 
         def create(events: PublisherEventCallbacks) -> Any:
             return self._node.create_lifecycle_publisher(
@@ -228,6 +241,8 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics away."""
+        for report in self._reports:
+            report.stop()
         for output in self._outputs.values():
             self._node.destroy_lifecycle_publisher(output.publisher)
         if self._label_info is not None:

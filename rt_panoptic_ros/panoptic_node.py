@@ -110,7 +110,7 @@ class PanopticNode(LifecycleNode):
         values = dict(self.values)
         started = time.monotonic()
         try:
-            self._segmenter = self._load(values, self._tell_progress)
+            self._segmenter = self._load_segmenter(values)
             self._worker = Worker(self._process_frame, self._on_worker_error)
             self._outputs = on_executor(self, lambda: self._create_outputs(values))
             self._processor = FrameProcessor(
@@ -119,7 +119,7 @@ class PanopticNode(LifecycleNode):
                 self._outputs,
                 self.statistics,
                 self._warn,
-                lambda: self._load(values, self._tell_progress),
+                lambda: self._load_segmenter(values),
             )
         # Whatever a library raises while it builds an engine, the node stays and can be configured anew.
         except Exception as error:  # noqa: BLE001
@@ -128,8 +128,6 @@ class PanopticNode(LifecycleNode):
             self.get_logger().error(f"{CONFIGURATION_FAILED}{self._failure}")
             self._release()
             return _FAILURE
-        finally:
-            self._progress = ""
         engine, _, _ = describe(self._segmenter)
         self.get_logger().info(f"configured in {time.monotonic() - started:.1f} s: {engine}")
         return _SUCCESS
@@ -225,6 +223,12 @@ class PanopticNode(LifecycleNode):
             warn=self.get_logger().warning,
         )
 
+    def _load_segmenter(self, values: Mapping[str, Any]) -> Segments:
+        try:
+            return self._load(values, self._tell_progress)
+        finally:
+            self._progress = ""
+
     def _tell_progress(self, step: str, fraction: float | None) -> None:
         text = step if fraction is None else f"{step}: {fraction:.0%}"
         if text != self._progress:
@@ -293,9 +297,9 @@ class PanopticNode(LifecycleNode):
         """Inference thread."""
         processor = self._processor
         if processor is not None and self.context.ok():
-            segmenter = processor.process(message, self._topic())
-            if segmenter is not self._segmenter:
-                self._segmenter = segmenter
+            self._segmenter = processor.process(message, self._topic())
+            # An engine that the first image of a size had built is done by now.
+            self._progress = ""
 
     def _topic(self) -> str:
         inputs = self._inputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -12,7 +14,14 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.timer import Timer
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+_UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
+"""What the middleware calls the node of an endpoint whose participant it has not heard of yet."""
+
+_NAME_TRIES = 25
+_NAME_INTERVAL = 0.2
 
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 """history, depth and reliability can be set with ``qos_overrides`` parameters."""
@@ -55,7 +64,7 @@ def unfit_publishers(
         if info.topic_type != type_name:
             found.append((_node_name(info), f"it publishes {info.topic_type}, not {type_name}"))
             continue
-        fit, reason = qos_check_compatible(info.qos_profile, profile)
+        fit, reason = qos_check_compatible(_negotiated(info.qos_profile), _negotiated(profile))
         if fit == QoSCompatibility.ERROR:
             found.append((_node_name(info), reason.removeprefix("ERROR: ").strip("; ")))
     return found
@@ -65,10 +74,58 @@ def unfit_subscribers(node: Node, topic: str, profile: QoSProfile) -> list[tuple
     """Subscribers of ``topic`` that get nothing from a publisher of ``profile``: (full node name, why)."""
     found = []
     for info in node.get_subscriptions_info_by_topic(topic):
-        fit, reason = qos_check_compatible(profile, info.qos_profile)
+        fit, reason = qos_check_compatible(_negotiated(profile), _negotiated(info.qos_profile))
         if fit == QoSCompatibility.ERROR:
             found.append((_node_name(info), reason.removeprefix("ERROR: ").strip("; ")))
     return found
+
+
+class EndpointReport:
+    """Warns of endpoints that do not fit, once their nodes' names are known.
+
+    An endpoint is discovered a moment before the name of its node: a report made at once would call it
+    unknown.
+    """
+
+    def __init__(
+        self, node: Node, find: Callable[[], list[str]], warn: Callable[[str], object]
+    ) -> None:
+        """Report what ``find`` finds on ``node`` to ``warn``, each sentence once."""
+        self._node = node
+        self._find = find
+        self._warn = warn
+        self._said: set[str] = set()
+        self._timer: Timer | None = None
+        self._tries = 0
+
+    def look(self) -> None:
+        """Report now what can be named, and soon what cannot yet; on the executor's thread."""
+        sentences = self._find()
+        self._tries += 1
+        if any(_UNKNOWN_NODE in sentence for sentence in sentences) and self._tries < _NAME_TRIES:
+            if self._timer is None:
+                self._timer = self._node.create_timer(_NAME_INTERVAL, self.look)
+            return
+        self.stop()
+        for sentence in sentences:
+            if sentence not in self._said:
+                self._said.add(sentence)
+                self._warn(sentence)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._tries = 0
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self._node.destroy_timer(timer)
+
+
+def _negotiated(profile: QoSProfile) -> QoSProfile:
+    """What publishers and subscribers here can disagree on.
+
+    Discovery gives the infinite durations of the rest as numbers, which the check takes for demands.
+    """
+    return QoSProfile(depth=1, reliability=profile.reliability, durability=profile.durability)
 
 
 def _node_name(info: TopicEndpointInfo) -> str:

@@ -48,6 +48,7 @@ class Snapshot:
     inference: tuple[float, float] | None
     failures_in_a_row: int
     last_error: str
+    last_engine_error: str
     last_frame: float | None
 
 
@@ -65,6 +66,7 @@ class Statistics:
         self._inference: deque[float] = deque(maxlen=WINDOW)
         self._failures_in_a_row = 0
         self._last_error = ""
+        self._last_engine_error = ""
         self._last_frame: float | None = None
 
     def frame_came(self, now: float) -> None:
@@ -88,6 +90,7 @@ class Statistics:
             self._drops[reason] += count
             if reason is Drop.ENGINE_FAILED:
                 self._failures_in_a_row += 1
+                self._last_engine_error = error
             if error:
                 self._last_error = error
 
@@ -99,9 +102,8 @@ class Statistics:
                 self._last_error = error
 
     def engine_renewed(self) -> None:
-        """Forget the failures of an engine that was replaced, and the times of the old one."""
+        """Forget the times of an engine that was replaced; its failures stand until a frame succeeds."""
         with self._lock:
-            self._failures_in_a_row = 0
             self._inference.clear()
 
     @property
@@ -128,6 +130,7 @@ class Statistics:
                 inference=_percentiles(inference),
                 failures_in_a_row=self._failures_in_a_row,
                 last_error=self._last_error,
+                last_engine_error=self._last_engine_error,
                 last_frame=self._last_frame,
             )
 

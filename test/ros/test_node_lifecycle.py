@@ -1,0 +1,194 @@
+"""States of the node: what each holds, and that every one of them ends cleanly."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip(
+    "rt_panoptic_ros.msg", reason="the messages are not built: colcon build, source"
+)
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import Image
+
+from rt_panoptic_ros.messages import to_image
+from rt_panoptic_ros.srv import SegmentImage
+
+MANUAL = ("-p", "autostart:=false", "-p", "diagnostics.period:=0.1")
+
+
+def named(name):
+    return ("-r", f"__node:={name}", "-r", f"image:=/{name}/image")
+
+
+def test_each_state_holds_what_it_should(start, probe, picture):
+    start(*named("managed"), *MANUAL)
+    node, topic = "/managed", "/managed/image"
+
+    def subscribed():
+        return probe.node.count_subscribers(topic)
+
+    def offered():
+        return probe.node.count_publishers("/managed/semantic")
+
+    assert probe.state(node) == "unconfigured"
+    assert probe.set_parameter("engine", "pytorch", node).successful
+    assert (subscribed(), offered()) == (0, 0)
+
+    assert probe.transition("configure", node)
+    assert probe.state(node) == "inactive"
+    probe.wait(offered, "the result topics")
+    assert subscribed() == 0
+    request = SegmentImage.Request(image=to_image(Image().header, picture(class_id=4)))
+    assert probe.call(SegmentImage, "/managed/segment", request).semantic.data[0] == 4
+    assert probe.set_parameter("input.transport", "raw", node).successful
+
+    assert probe.transition("activate", node)
+    probe.wait(subscribed, "the subscription")
+
+    assert probe.transition("deactivate", node)
+    probe.wait(lambda: not subscribed(), "the camera to be freed")
+    assert probe.state(node) == "inactive"
+
+    assert probe.transition("cleanup", node)
+    probe.wait(lambda: not offered(), "the result topics to go")
+    assert probe.state(node) == "unconfigured"
+    assert not probe.call(SegmentImage, "/managed/segment", request).success
+
+    # All of it again: nothing is left behind that a second round trips over.
+    assert probe.transition("configure", node)
+    assert probe.transition("activate", node)
+    semantic = probe.subscribe(Image, "/managed/semantic")
+    publisher = probe.publisher(Image, topic)
+    probe.wait(lambda: publisher.publish(request.image) or semantic, "an answer")
+    assert probe.transition("shutdown", node)
+    assert probe.state(node) == "finalized"
+
+
+def test_an_impossible_transition_is_refused_and_survived(start, probe):
+    node = start(*named("refusing"), *MANUAL)
+    assert not probe.transition("activate", "/refusing")
+    by_number = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
+    assert not probe.call(ChangeState, "/refusing/change_state", by_number).success
+    assert probe.state("/refusing") == "unconfigured"
+    node.wait_log(f"transition {Transition.TRANSITION_ACTIVATE} is not possible")
+
+
+def test_the_node_answers_while_the_engine_is_built(start, probe, diagnosis):
+    start(*named("building"), "-p", "diagnostics.period:=0.1", FAKE_LOAD_SECONDS="2")
+    seen = diagnosis("building")
+    probe.wait(lambda: probe.state("/building") == "configuring", "the state to be told")
+    probe.wait(
+        lambda: (
+            seen.status("engine") and seen.status("engine").message == "building the engine: 50%"
+        ),
+        "progress in the diagnostics",
+    )
+    assert probe.set_parameter("overlay.opacity", 0.3, "/building").successful
+    probe.wait_active("/building")
+
+
+def test_a_failed_configuration_can_be_repeated(start, probe, diagnosis):
+    node = start(
+        *named("failing"),
+        *("-p", "diagnostics.period:=0.1"),
+        FAKE_LOAD_ERROR="checkpoint missing.safetensors: no such file",
+    )
+    seen = diagnosis("failing")
+    status = probe.wait(
+        lambda: (
+            seen.status("engine")
+            and seen.status("engine").level == DiagnosticStatus.ERROR
+            and seen.status("engine")
+        ),
+        "an ERROR",
+    )
+    assert status.message == "checkpoint missing.safetensors: no such file"
+    node.wait_log("configuration failed: checkpoint missing.safetensors: no such file")
+    assert probe.state("/failing") == "unconfigured"
+    assert not probe.transition("configure", "/failing")
+    assert probe.state("/failing") == "unconfigured"
+
+
+STATES = {
+    "unconfigured": (MANUAL, {}),
+    "configuring": ((), {"FAKE_LOAD_SECONDS": "60"}),
+    "inactive": (MANUAL, {}),
+    "active": ((), {}),
+    "working on a frame": ((), {"FAKE_FRAME_SECONDS": "60"}),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("state", STATES)
+def test_it_ends_within_two_seconds_in_every_state(start, probe, picture, diagnosis, state, number):
+    arguments, environment = STATES[state]
+    name = f"ending_{state.split()[0]}_{number.name.lower()}"
+    node = start(*named(name), *arguments, **environment)
+    label = "active" if state.startswith("working") else state
+    if state == "inactive":
+        assert probe.transition("configure", f"/{name}")
+    probe.wait(lambda: probe.state(f"/{name}") == label, label)
+    if state.startswith("working"):
+        probe.subscribe(Image, f"/{name}/semantic")
+        publisher = probe.publisher(Image, f"/{name}/image")
+        seen = diagnosis(name)
+        message = to_image(Image().header, picture())
+        # A second frame that replaces a waiting one: the first is in work.
+        probe.wait(
+            lambda: (
+                publisher.publish(message)
+                or seen.count("input", "dropped: replaced by a newer frame")
+            ),
+            "a frame in work",
+        )
+    code, seconds = node.stop(number)
+    assert code == 0, node.log
+    assert seconds < 2.0
+    assert "Traceback" not in node.log, node.log
+
+
+def test_a_second_signal_changes_nothing(start, probe):
+    node = start(*named("twice"))
+    probe.wait_active("/twice")
+    node.process.send_signal(signal.SIGINT)
+    node.process.send_signal(signal.SIGTERM)
+    code, seconds = node.stop()
+    assert (code, "Traceback" in node.log) == (0, False), node.log
+    assert seconds < 2.0
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("engine:=tensorflow", "engine: 'tensorflow' is not one of auto, tensorrt, openvino"),
+        ("overlay.opacity:=2.0", "overlay.opacity: 2 is out of range; it must be 0 to 1"),
+        ("overlay.names:=1", "overlay.names: 1 is refused; it must be a bool"),
+        ("network_size:=big", "network_size: size 'big': it must be HEIGHTxWIDTH"),
+        ("device:=gpu", "device: 'gpu': it must be auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_a_bad_parameter_at_the_start_ends_it_with_the_reason(argument, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "rt_panoptic_ros.panoptic_node", "--ros-args", "-p", argument],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_parameter_is_named_with_the_nearest(start):
+    node = start(*named("typo"), "-p", "overlay.opacty:=0.5")
+    node.wait_log(
+        "there is no parameter overlay.opacty, it is not used; did you mean overlay.opacity?"
+    )

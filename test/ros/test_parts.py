@@ -1,0 +1,241 @@
+"""The node's parts that need no DDS."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rt_panoptic_core.errors import ConfigError, ImageError
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_ros.compressed_size import compressed_size
+from rt_panoptic_ros.depth_buffer import DepthBuffer
+from rt_panoptic_ros.inbox import Inbox
+from rt_panoptic_ros.model import thresholds_of
+from rt_panoptic_ros.parameters import PARAMETERS
+from rt_panoptic_ros.statistics import Drop, Statistics
+from rt_panoptic_ros.throttled_log import ThrottledLog
+from rt_panoptic_ros.worker import Rate, Worker
+
+WAIT = 10.0
+
+
+def test_the_newest_frame_replaces_the_waiting_one():
+    inbox: Inbox[int] = Inbox()
+    assert [inbox.put_frame(n) for n in (1, 2, 3)] == [False, True, True]
+    assert inbox.take() == 3
+    assert not inbox.put_frame(4)
+
+
+def test_requests_go_before_frames_and_keep_their_order():
+    inbox: Inbox[int] = Inbox()
+    called = []
+    inbox.put_frame(1)
+    for number in (2, 3):
+        assert inbox.put_request(lambda number=number: called.append(number))
+    inbox.take()()
+    inbox.take()()
+    assert called == [2, 3]
+    assert inbox.take() == 1
+
+
+def test_a_closed_inbox_takes_nothing_and_gives_back_its_requests():
+    inbox: Inbox[int] = Inbox()
+    inbox.put_request(print)
+    inbox.put_frame(1)
+    assert inbox.close() == [print]
+    assert inbox.take() is None
+    assert not inbox.put_request(print)
+    assert not inbox.put_frame(2)
+    assert inbox.close() == []
+
+
+def test_closing_wakes_the_thread_that_waits():
+    inbox: Inbox[int] = Inbox()
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(inbox.take()))
+    thread.start()
+    inbox.close()
+    thread.join(WAIT)
+    assert taken == [None]
+
+
+def test_a_worker_goes_on_after_a_frame_that_raises():
+    done, errors = threading.Event(), []
+
+    def process(frame):
+        if frame == "bad":
+            raise ValueError("bad frame")
+        done.set()
+
+    def on_error(error):
+        errors.append(str(error))
+        worker.inbox.put_frame("good")
+
+    worker = Worker(process, on_error)
+    worker.inbox.put_frame("bad")
+    assert done.wait(WAIT)
+    assert errors == ["bad frame"]
+    assert worker.stop(WAIT)
+
+
+def test_a_worker_in_a_long_call_is_given_up():
+    entered, leave = threading.Event(), threading.Event()
+
+    def process(_frame):
+        entered.set()
+        leave.wait(WAIT)
+
+    worker = Worker(process, print)
+    worker.inbox.put_frame(1)
+    assert entered.wait(WAIT)
+    assert not worker.wait_idle(0.01)
+    assert not worker.stop(0.01)
+    leave.set()
+    assert worker.stop(WAIT)
+
+
+def test_the_rate_is_smoothed_and_begins_anew_after_a_pause():
+    times = iter([0.0, 0.1, 0.2, 10.0, 10.5])
+    rate = Rate(lambda: next(times))
+    assert rate.tick() is None
+    assert rate.tick() == pytest.approx(10.0)
+    assert rate.tick() == pytest.approx(10.0)
+    assert rate.tick() == pytest.approx(1 / 9.8)
+    # 9.8 s, a tenth of the way to 0.5 s.
+    assert rate.tick() == pytest.approx(1 / (9.8 - 0.93))
+
+
+def test_throttled_messages_are_counted():
+    now, written = [0.0], []
+    log = ThrottledLog(written.append, period=10.0, clock=lambda: now[0])
+    for _ in range(3):
+        log("a", "first")
+    log("b", "other")
+    now[0] = 10.0
+    log("a", "second")
+    assert written == ["first", "other", "second (2 more like it since)"]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "tolerance", "found"),
+    [
+        (100, 0, "a"),
+        (101, 0, None),
+        (140, 30, None),
+        (140, 40, "a"),
+        (160, 40, "b"),
+        (250, 50, "b"),
+    ],
+)
+def test_depth_is_found_by_stamp(stamp, tolerance, found):
+    buffer: DepthBuffer[str] = DepthBuffer()
+    buffer.add(100, "a")
+    buffer.add(200, "b")
+    assert buffer.find(stamp, tolerance) == found
+
+
+def test_the_oldest_depth_goes():
+    buffer: DepthBuffer[int] = DepthBuffer(size=2)
+    for stamp in (1, 2, 3):
+        buffer.add(stamp, stamp)
+    assert buffer.find(1, 0) is None
+    assert buffer.find(2, 0) == 2
+    buffer.clear()
+    assert buffer.find(2, 0) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([".jpg", ".png"]), st.booleans())
+def test_the_size_of_a_compressed_image_is_told_before_decoding(height, width, suffix, progressive):
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)] if suffix == ".jpg" else []
+    _, content = cv2.imencode(suffix, np.zeros((height, width, 3), np.uint8), options)
+    assert compressed_size(content.tobytes()) == (height, width)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n"]))
+def test_garbage_has_no_size_and_does_no_harm(tail, head):
+    size = compressed_size(head + tail)
+    assert size is None or len(size) == 2
+
+
+def test_a_huge_compressed_image_is_refused_before_it_is_decoded():
+    sensor_msgs = pytest.importorskip("sensor_msgs.msg")
+    from rt_panoptic_ros.image_conversion import to_rgb
+
+    # A PNG that says it has 100 000 x 100 000 pixels; nothing follows.
+    header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (100_000).to_bytes(4, "big") * 2
+    message = sensor_msgs.CompressedImage(format="png", data=header)
+    with pytest.raises(ImageError, match=r"10000\.0 megapixels; the limit is 40"):
+        to_rgb(message, max_megapixels=40.0)
+
+
+def test_images_are_what_cv_bridge_makes_of_them():
+    cv_bridge = pytest.importorskip(
+        "cv_bridge", reason="cv_bridge is not installed", exc_type=ImportError
+    )
+    from sensor_msgs.msg import Image
+
+    from rt_panoptic_ros.image_conversion import to_rgb
+
+    random = np.random.default_rng(0)
+    for encoding, bytes_per_pixel in (
+        *(("rgb8", 3), ("bgr8", 3), ("rgba8", 4), ("bgra8", 4), ("mono8", 1), ("mono16", 2)),
+        *((f"bayer_{pattern}8", 1) for pattern in ("rggb", "bggr", "gbrg", "grbg")),
+        *(("yuv422", 2), ("yuv422_yuy2", 2)),
+    ):
+        data = random.integers(0, 256, 16 * 20 * bytes_per_pixel, dtype=np.uint8)
+        message = Image(height=16, width=20, encoding=encoding, step=20 * bytes_per_pixel)
+        message.data = data.tobytes()
+        theirs = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")
+        assert np.array_equal(to_rgb(message), theirs), encoding
+
+
+def test_thresholds_below_zero_are_the_models_own():
+    own = InferenceConfig(score_threshold=0.4, mask_threshold=0.2, stuff_area_limit=77).thresholds
+    values = {spec.name: spec.default for spec in PARAMETERS}
+    assert thresholds_of(own, values) == own
+    changed = thresholds_of(own, {**values, "thresholds.mask": 0.0, "thresholds.stuff_area": 0})
+    assert (changed.score, changed.mask, changed.stuff_area) == (0.4, 0.0, 0)
+
+
+def test_statistics_count_and_time():
+    statistics = Statistics()
+    for milliseconds in range(1, 101):
+        statistics.frame_came(milliseconds / 1000)
+        statistics.frame_answered(milliseconds / 1000, 0.01)
+    statistics.drop(Drop.ENGINE_FAILED, "out of memory")
+    statistics.drop(Drop.LOST, count=4)
+    found = statistics.snapshot()
+    assert (found.frames_in, found.frames_out, found.last_frame) == (100, 100, 0.1)
+    assert found.latency == pytest.approx((0.0505, 0.09505))
+    assert found.inference == pytest.approx((0.01, 0.01))
+    assert found.drops["lost in transport"] == 4
+    assert (found.failures_in_a_row, found.last_engine_error) == (1, "out of memory")
+    statistics.frame_answered(None, 0.01)
+    assert statistics.failures_in_a_row == 0
+
+
+def test_a_calibration_file_is_read_and_a_bad_one_named(tmp_path):
+    pytest.importorskip("sensor_msgs.msg")
+    from rt_panoptic_ros.calibration import from_yaml
+
+    path = tmp_path / "camera.yaml"
+    matrix = "data: [500, 0, 320, 0, 500, 240, 0, 0, 1]"
+    path.write_text(
+        "image_width: 640\nimage_height: 480\ndistortion_model: plumb_bob\n"
+        f"camera_matrix: {{{matrix}}}\nrectification_matrix: {{{matrix}}}\n"
+        "distortion_coefficients: {data: [0.1, 0, 0, 0, 0]}\n"
+        "projection_matrix: {data: [510, 0, 320, 0, 0, 510, 240, 0, 0, 0, 1, 0]}\n"
+    )
+    info = from_yaml(path)
+    assert (info.height, info.width, info.k[0], info.p[0], info.d[0]) == (480, 640, 500, 510, 0.1)
+    path.write_text("image_width: 640")
+    with pytest.raises(ConfigError, match=r"camera\.yaml.*image_height"):
+        from_yaml(path)
+    with pytest.raises(ConfigError, match="not a readable YAML file"):
+        from_yaml(tmp_path / "none.yaml")
