@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,10 @@ def camera(options: argparse.Namespace) -> Camera:
     path = Path(source)
     if _is_bag(path):
         return _bag(path, options)
-    if source != "generated" and not source.isdigit() and not path.exists():
+    device = Path(f"/dev/video{source}") if source.isdigit() else path
+    if source != "generated" and not device.exists():
         raise DemoError(
-            f"--source {source}: there is no such file or device; it takes a folder of images, a "
+            f"--source {source}: there is no {device}; it takes a folder of images, a "
             "video, a camera device or a rosbag"
         )
     parameters: dict[str, Any] = {"source": source if source == "generated" else str(path)}
@@ -187,107 +189,8 @@ class Process:
         return f"{last} (log: {self._log})"
 
 
-def run(options: argparse.Namespace) -> str:
-    """The summary of a recording.
-
-    Raises:
-        DemoError: something did not start, with its own words.
-        PanopticError: the source is not usable.
-    """
-    images = camera(options)
-    output = options.output
-    logs = output / "log"
-    logs.mkdir(parents=True, exist_ok=True)
-    video = output / "overlay.mp4"
-    # This process and its children meet nobody else's: neither a robot nor a second demo.
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    if os.environ.get("ROS_DISTRO") == "humble":
-        os.environ["ROS_LOCALHOST_ONLY"] = "1"
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-
-    from rt_panoptic_ros.fastdds import use_profile
-
-    use_profile()
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.parameter import Parameter
-
-    from rt_panoptic_ros.recorder import Recorder
-
-    parameters = {"diagnostics.period": 0.5, "overlay.legend": True, "overlay.fps": True}
-    parameters |= {"model": options.model} if options.model else {}
-    parameters |= {"engine": options.engine} if options.engine else {}
-    node_command = ["-m", "rt_panoptic_ros.panoptic_node", "--ros-args", *images.node_arguments]
-    rclpy.init(args=[])
-    with ExitStack() as stack:
-        stack.callback(rclpy.try_shutdown)
-        node = stack.enter_context(
-            Process("node", node_command + _parameters(parameters), logs / "node.log")
-        )
-        recorder = Recorder(
-            parameter_overrides=[
-                Parameter("output", value=str(video)),
-                Parameter("seconds", value=options.seconds),
-                Parameter("fps", value=30.0),
-                Parameter("use_sim_time", value=images.sim_time),
-            ]
-        )
-        stack.callback(recorder.destroy_node)
-        executor = SingleThreadedExecutor()
-        stack.callback(executor.shutdown)
-        executor.add_node(recorder)
-        status = stack.enter_context(_Status())
-
-        def spin_until(condition: Any, patience: float, tell: Any, late: Any) -> None:
-            end = time.monotonic() + patience
-            while not condition():
-                executor.spin_once(timeout_sec=0.05)
-                status.show(tell())
-                for process in processes:
-                    process.check()
-                if recorder.report.failed:
-                    raise DemoError(f"the node failed: {recorder.report.progress}")
-                if time.monotonic() > end:
-                    raise DemoError(late())
-
-        processes = [node]
-        report = recorder.report
-        spin_until(
-            lambda: report.state == "active",
-            _PATIENCE,
-            lambda: f"loading the model: {report.progress or 'starting the node'}",
-            lambda: f"the node is not ready after {_PATIENCE:.0f} s: {node.last_words()}",
-        )
-        source = stack.enter_context(Process("source", images.command, logs / "source.log"))
-        processes.append(source)
-        spin_until(
-            lambda: recorder.frames > 0,
-            _PATIENCE if report.progress else _NO_IMAGE,
-            lambda: f"waiting for the first image of {images.description}",
-            lambda: f"no result came: {source.last_words()}",
-        )
-        try:
-            spin_until(
-                recorder.finished.is_set,
-                options.seconds + 2 * _NO_IMAGE,
-                lambda: (
-                    f"recording {recorder.seconds:.0f} of {options.seconds:g} s, "
-                    f"{recorder.frames} frames"
-                ),
-                lambda: f"the images stopped: {source.last_words()}",
-            )
-        except KeyboardInterrupt:
-            status.show("interrupted; finishing the video")
-        # The node's counts come twice a second: these are the last ones of the recording.
-        end = time.monotonic() + 0.6
-        while time.monotonic() < end:
-            executor.spin_once(timeout_sec=0.05)
-        summary = recorder.finish()
-    return f"{images.description}: {summary}; {video} {video.with_suffix('.png')}"
-
-
 class _Status:
-    """A line that says what is going on, on a terminal; new lines only where the words change elsewhere."""
+    """One line that says what is going on; where it is not a terminal, one for each thing that begins."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -301,22 +204,151 @@ class _Status:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def show(self, words: str) -> None:
-        if words == self._last:
-            return
-        # Elsewhere than on a terminal the counts are left out.
-        changed = words.split(":")[0].split(" of ")[0].rstrip(" 0123456789")
-        if self._terminal:
-            print(f"\r\033[K{words[:100]}", end="", file=sys.stderr, flush=True)
-        elif changed != self._last.split(":")[0].split(" of ")[0].rstrip(" 0123456789"):
-            print(f"demo: {words}", file=sys.stderr, flush=True)
-        self._last = words
+        """Show ``what: details``."""
+        if not self._terminal:
+            words = words.partition(":")[0]
+        if words != self._last:
+            self._last = words
+            if self._terminal:
+                width = shutil.get_terminal_size().columns
+                print(f"\r\033[K{words[: width - 1]}", end="", file=sys.stderr, flush=True)
+            else:
+                print(f"demo: {words}", file=sys.stderr, flush=True)
+
+
+class _Show:
+    """The recorder in this process, spun until things happen; the others watched meanwhile."""
+
+    def __init__(self, recorder: Any, executor: Any, status: _Status) -> None:
+        self.recorder = recorder
+        self.processes: list[Process] = []
+        self._executor = executor
+        self._status = status
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def until(
+        self,
+        condition: Callable[[], bool],
+        patience: Callable[[], float],
+        tell: Callable[[], str],
+        late: Callable[[], str],
+    ) -> None:
+        """Spin until ``condition``, telling how it goes.
+
+        Raises:
+            DemoError: a process ended, the node failed, or ``patience`` seconds have passed: ``late``.
+        """
+        start = time.monotonic()
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.05)
+            self._status.show(tell())
+            for process in self.processes:
+                process.check()
+            if self.recorder.report.failed:
+                raise DemoError(f"the node failed: {self.recorder.report.engine_status}")
+            if time.monotonic() > start + patience():
+                raise DemoError(late())
+
+
+def run(options: argparse.Namespace) -> str:
+    """The summary of a recording.
+
+    Raises:
+        DemoError: something did not start, with its own words.
+        PanopticError: the source is not usable.
+    """
+    images = camera(options)
+    video: Path = options.output / "overlay.mp4"
+    logs: Path = options.output / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    _keep_to_ourselves()
+
+    from rt_panoptic_ros.fastdds import use_profile
+
+    use_profile()
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+
+    from rt_panoptic_ros.recorder import Recorder
+
+    parameters = {"diagnostics.period": 0.5, "overlay.legend": True, "overlay.fps": True}
+    parameters |= {name: getattr(options, name) for name in ("model", "engine")}
+    node_command = ["-m", "rt_panoptic_ros.panoptic_node", "--ros-args", *images.node_arguments]
+    node_command += _parameters({name: value for name, value in parameters.items() if value != ""})
+    recorder_parameters = {
+        "output": str(video),
+        "seconds": options.seconds,
+        "fps": 30.0,
+        "use_sim_time": images.sim_time,
+    }
+    rclpy.init(args=[])
+    with ExitStack() as stack:
+        stack.callback(rclpy.try_shutdown)
+        node = stack.enter_context(Process("node", node_command, logs / "node.log"))
+        overrides = [Parameter(name, value=value) for name, value in recorder_parameters.items()]
+        recorder = Recorder(parameter_overrides=overrides)
+        stack.callback(recorder.destroy_node)
+        stack.callback(recorder.discard)
+        executor = SingleThreadedExecutor()
+        stack.callback(executor.shutdown)
+        executor.add_node(recorder)
+        show = _Show(recorder, executor, stack.enter_context(_Status()))
+        show.processes.append(node)
+        report = recorder.report
+        show.until(
+            lambda: report.state == "active",
+            lambda: _PATIENCE,
+            lambda: f"starting the node: {report.engine_status}",
+            lambda: f"the node is not ready after {_PATIENCE:.0f} s: {node.last_words()}",
+        )
+        source = stack.enter_context(Process("source", images.command, logs / "source.log"))
+        show.processes.append(source)
+        show.until(
+            lambda: recorder.frames > 0,
+            # Once images arrive, it is the engine that is waited for.
+            lambda: _PATIENCE if report.images else _NO_IMAGE,
+            lambda: (
+                f"building the engine: {report.engine_status}"
+                if report.images
+                else f"waiting for the first image of {images.description}"
+            ),
+            lambda: f"no result came: {source.last_words()}",
+        )
+        # Interrupted, what was recorded until then is wanted.
+        with suppress(KeyboardInterrupt):
+            show.until(
+                recorder.finished.is_set,
+                lambda: options.seconds + _NO_IMAGE,
+                lambda: (
+                    f"recording: {recorder.seconds:.0f} of {options.seconds:g} s, "
+                    f"{recorder.frames} frames"
+                ),
+                lambda: f"the images stopped: {source.last_words()}",
+            )
+        # The node's counts come twice a second: the next are the last ones of the recording.
+        show.spin(0.6)
+        summary = recorder.finish()
+    return f"{images.description}: {summary}; {video} {video.with_suffix('.png')}"
+
+
+def _keep_to_ourselves() -> None:
+    """Let this process and its children meet neither a robot's nodes nor those of a second demo."""
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if os.environ.get("ROS_DISTRO") == "humble":  # does not know the range yet
+        os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo: 0, or 1 with one line about what went wrong."""
     options = parse(arguments)
-    # Being told to end must end the children too: as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # Being told to end must end the children too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from rt_panoptic_core.errors import PanopticError
 
     try:

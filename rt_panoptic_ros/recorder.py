@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -42,6 +43,7 @@ _PARAMETERS: dict[str, tuple[Any, str]] = {
 }
 
 _BEHIND = 30
+_MOST_SKIPPED = 5
 _PAUSE = NANOSECONDS  # A longer gap between stamps is cut to this much in the video.
 
 
@@ -52,7 +54,7 @@ class NodeReport:
     Attributes:
         state: of its life cycle.
         engine: what it runs on.
-        progress: text of the engine's status: what is being built, or what failed.
+        engine_status: what the engine is, what is being built, or what failed.
         failed: the engine's status is an error.
         images: images that arrived.
         dropped: of those, how many got no result.
@@ -60,7 +62,7 @@ class NodeReport:
 
     state: str = ""
     engine: str = ""
-    progress: str = ""
+    engine_status: str = ""
     failed: bool = False
     images: int = 0
     dropped: int = 0
@@ -125,6 +127,9 @@ class Recorder(Node):
             raise ConfigError(str(error)) from error
         self._video.__enter__()
         self._writing: Behind[tuple[int, npt.NDArray[np.uint8]]] = Behind(self._write, _BEHIND)
+        self._closed = False
+        self._begin: int | None = None
+        self._skipped = 0
         self._first: NodeReport | None = None
         self._frames: list[tuple[float, float]] = []
         self._instances: list[int] = []
@@ -173,6 +178,16 @@ class Recorder(Node):
             print(f"{summary}: {self._path}")
         return True
 
+    def discard(self) -> None:
+        """Leave no unfinished file behind, if the recording is not finished."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(Exception):
+            self._writing.close()
+        error = InterruptedError()
+        self._video.__exit__(type(error), error, None)
+
     def finish(self) -> Summary:
         """Finish video and still, and return what was recorded.
 
@@ -180,6 +195,7 @@ class Recorder(Node):
             ImageError: no frame came.
             OSError: the files could not be written.
         """
+        self._closed = True
         try:
             self._writing.close()
         except BaseException as error:
@@ -205,7 +221,15 @@ class Recorder(Node):
         if self.finished.is_set():
             return
         stamp = nanoseconds(message.header.stamp)
-        latency = (self.get_clock().now().nanoseconds - stamp) / NANOSECONDS
+        clock = self.get_clock().now().nanoseconds
+        # The images that waited while the engine was built say nothing about how it runs: recording
+        # begins with those stamped after the first result came.
+        if self._begin is None:
+            self._begin = clock
+        if stamp < self._begin and not self._frames and self._skipped < _MOST_SKIPPED:
+            self._skipped += 1
+            return
+        latency = (clock - stamp) / NANOSECONDS
         self._frames.append((now, latency))
         image = decode_image(
             message.encoding,
@@ -246,7 +270,7 @@ class Recorder(Node):
             elif part == "engine":
                 self.report.state = values.get("state", "")
                 self.report.engine = values.get("engine", "")
-                self.report.progress = status.message
+                self.report.engine_status = status.message
                 self.report.failed = status.level == DiagnosticStatus.ERROR
         if self._frames and self._first is None:
             self._first = NodeReport(images=self.report.images, dropped=self.report.dropped)
