@@ -24,7 +24,14 @@ def text_scale(height: int) -> float:
 class Label:
     """A line of text on a filled rectangle, measured before it is placed."""
 
-    def __init__(self, text: str, color: tuple[int, int, int], scale: float) -> None:
+    def __init__(
+        self,
+        text: str,
+        color: tuple[int, int, int],
+        scale: float,
+        ink: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Measure ``text`` at font ``scale``, in ``ink`` (black or white when None) on ``color``."""
         (width, ascent), descent = cv2.getTextSize(text, _FONT, scale, self._thickness(scale))
         # Fonts differ in what they report as descent (some report it for this text, some for all).
         self._descent = max(descent, round(7 * scale))
@@ -33,6 +40,7 @@ class Label:
         self.text = text
         self.color = color
         self.scale = scale
+        self.ink = text_color(color) if ink is None else ink
         self.width = width + 2 * self._padding
         self.height = self._ascent + self._descent + self._padding
 
@@ -51,7 +59,7 @@ class Label:
             (x + self._padding, y + self._ascent + self._padding // 2),
             _FONT,
             self.scale,
-            text_color(self.color),
+            self.ink,
             self._thickness(self.scale),
             cv2.LINE_AA,
         )

@@ -6,7 +6,7 @@ import pytest
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.taxonomy import Taxonomy
-from rt_panoptic_core.visualization.legend import draw_legend, legend_entries
+from rt_panoptic_core.visualization.legend import LegendEntry, draw_legend, legend_entries
 from rt_panoptic_core.visualization.overlay import draw_overlay, panoptic_colors
 from rt_panoptic_core.visualization.palette import instance_shade
 from rt_panoptic_core.visualization.text import Label, LabelPlacer
@@ -110,18 +110,38 @@ def test_legend_lies_at_the_bottom():
     assert rows.min() >= 80
 
 
-def test_legend_entries_fall_by_area_and_count_instances():
+def test_the_legend_has_a_fixed_place_for_each_class_of_a_small_taxonomy():
     scene = result(
         [[SKY, SKY, SKY, CAR, CAR, ROAD, 255, 200]],
         [[0, 0, 0, 1, 2, 0, 0, 0]],
         [car(1, (3, 0, 4, 1)), car(2, (4, 0, 5, 1))],
     )
     entries = legend_entries(scene, CITYSCAPES)
-    assert entries == [(SKY, "sky"), (CAR, "2 car"), (ROAD, "road")]
+    assert [entry.class_id for entry in entries] == list(range(19))
+    assert [entry.text for entry in entries if entry.present] == ["road", "sky", "2 car"]
+    assert entries[1] == (1, "sidewalk", False)
+
+
+def test_the_legend_of_a_large_taxonomy_has_what_occurs():
+    coco = Taxonomy.load("coco")
+    entries = legend_entries(result([[5, 90, 90, 3]]), coco)
+    assert entries == [(3, coco[3].name, True), (5, coco[5].name, True), (90, coco[90].name, True)]
+
+
+def test_entries_do_not_move_when_other_classes_come_and_go():
+    first = draw_legend([LegendEntry(c.class_id, c.name) for c in CITYSCAPES], CITYSCAPES, 1280)
+    absent = [LegendEntry(c.class_id, c.name, c.class_id == CAR) for c in CITYSCAPES]
+    second = draw_legend(absent, CITYSCAPES, 1280)
+    assert first.shape == second.shape
+    same = (first == second).all(axis=2)
+    assert not same.all()
+    rows, columns = np.nonzero((second == (0, 0, 142)).all(axis=2))
+    assert len(rows) > 50
+    assert same[rows, columns].all()
 
 
 def test_legend_says_what_it_leaves_out():
-    entries = [(c.class_id, c.name) for c in CITYSCAPES]
+    entries = [LegendEntry(c.class_id, c.name) for c in CITYSCAPES]
     whole = draw_legend(entries, CITYSCAPES, 300)
     short = draw_legend(entries, CITYSCAPES, 300, max_height=40)
     assert short.shape[0] <= 40 < whole.shape[0]
