@@ -84,8 +84,7 @@ class Camera:
 
     def to_camera(self, points: npt.NDArray[np.floating]) -> Float:
         """Camera coordinates [N, 3] of world points [N, 3]."""
-        result: Float = (points - self.position) @ self.rotation.T
-        return result
+        return turned_by(self.rotation, points - self.position)
 
     def pixels(self, points: Float) -> Float:
         """Pixel coordinates [..., 2] of camera-space points [..., 3] with Z > 0."""
@@ -110,6 +109,19 @@ class Camera:
         return self.plane(self.rotation[:, 2], height - float(self.position[2]))
 
 
+def turned_by(rotation: Float, points: Float) -> Float:
+    """``rotation`` [3, 3] times each of ``points`` [N, 3].
+
+    Without a matrix product, whose last bits depend on the row's place and on the machine: equal points
+    must stay equal, and pictures must not depend on where they are made.
+    """
+    x, y, z = points[:, 0], points[:, 1], points[:, 2]
+    result = np.empty((len(points), 3))
+    for row in range(3):
+        result[:, row] = x * rotation[row, 0] + y * rotation[row, 1] + z * rotation[row, 2]
+    return result
+
+
 def clip_near(points: Float, near: float = NEAR) -> Float:
     """Camera-space polygon [M, 3] cut at Z >= near (Sutherland-Hodgman); M may be 0."""
     inside = points[:, 2] >= near
@@ -118,13 +130,13 @@ def clip_near(points: Float, near: float = NEAR) -> Float:
     if not inside.any():
         return points[:0]
     following = np.roll(points, -1, axis=0)
-    kept: list[Float] = []
-    for here, there, is_in, next_in in zip(
-        points, following, inside, np.roll(inside, -1), strict=True
-    ):
-        if is_in:
-            kept.append(here)
-        if is_in != next_in:
-            share = (near - here[2]) / (there[2] - here[2])
-            kept.append(here + share * (there - here))
-    return np.array(kept)
+    crossing = inside != np.roll(inside, -1)
+    share = (near - points[crossing, 2]) / (following[crossing, 2] - points[crossing, 2])
+    cuts = points[crossing] + share[:, None] * (following[crossing] - points[crossing])
+    # Each corner that is in front, and after each edge that crosses the plane, the cut.
+    count = inside.astype(np.int64) + crossing
+    place = np.cumsum(count) - count
+    result = np.empty((int(count.sum()), 3))
+    result[place[inside]] = points[inside]
+    result[(place + inside)[crossing]] = cuts
+    return result

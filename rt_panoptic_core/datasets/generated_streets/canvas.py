@@ -94,9 +94,9 @@ class Canvas:
         """uint8 [H, W] class of every pixel."""
         return np.take(np.concatenate(self._classes), self.surface)
 
-    def instance_index_map(self) -> npt.NDArray[np.int32]:
-        """int32 [H, W] index into the painter's list of instances; 0 for none."""
-        return np.take(np.concatenate(self._instances), self.surface)
+    def instance_map(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """int32 [H, W] of ``ids`` [M] by the painter's index of the instance; ``ids[0]`` for none."""
+        return np.take(ids[np.concatenate(self._instances)], self.surface)
 
     def visible_instances(self) -> npt.NDArray[np.int64]:
         """Indices, rising and without 0, of the instances that at least one pixel shows."""

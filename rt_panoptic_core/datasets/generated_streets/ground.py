@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.datasets.generated_streets import labels
-from rt_panoptic_core.datasets.generated_streets.camera import Camera, Float, clip_near
+from rt_panoptic_core.datasets.generated_streets.camera import Camera, Float, clip_near, turned_by
 from rt_panoptic_core.datasets.generated_streets.canvas import SHIFT, Canvas, Rgb, fixed_point
 from rt_panoptic_core.datasets.generated_streets.layout import Junction, Side, Street
 from rt_panoptic_core.datasets.generated_streets.light import Light
@@ -48,16 +48,28 @@ class Ground:
         )
         # Samples fixed to the road, so that a moving camera sees no crawling edges.
         self.along = np.unique(np.floor((s + steps) / 2.0) * 2.0)
-        self._lines: dict[tuple[float, float], Float] = {}
+        # The centre line and what a step to the left adds, in camera coordinates.
+        course = street.course
+        zero = np.zeros(len(self.along))
+        middle = course.position(self.along)
+        self._middle = camera.to_camera(np.column_stack([middle, zero]))
+        left = course.position(self.along, 1.0) - middle
+        self._left = turned_by(camera.rotation, np.column_stack([left, zero]))
 
     # -- geometry --------------------------------------------------------------------------------
 
     def line(self, d: float, z: float, start: float, stop: float) -> Float:
         """Camera-space points of the line ``d`` left of the centre from ``start`` to ``stop``."""
-        inner = self.along[(self.along > start) & (self.along < stop)]
-        at = np.concatenate([[start], inner, [stop]])
-        xy = self.street.course.position(at, d)
-        return self.camera.to_camera(np.column_stack([xy, np.full(len(at), z)]))
+        low = int(np.searchsorted(self.along, start, side="right"))
+        high = max(low, int(np.searchsorted(self.along, stop, side="left")))
+        points = np.empty((high - low + 2, 3))
+        np.multiply(self._left[low:high], d, out=points[1:-1])
+        points[1:-1] += self._middle[low:high]
+        points[1:-1] += z * self.camera.rotation[:, 2]
+        course = self.street.course
+        ends = np.array([(*course.point(start, d), z), (*course.point(stop, d), z)])
+        points[[0, -1]] = self.camera.to_camera(ends)
+        return points
 
     def shade(self, color: Rgb) -> Rgb:
         r, g, b = np.minimum(np.asarray(color) * self.lit, 255.0).tolist()

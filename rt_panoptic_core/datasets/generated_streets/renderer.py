@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.datasets.generated_streets import labels
-from rt_panoptic_core.datasets.generated_streets.camera import NEAR, Camera, Float, clip_near
+from rt_panoptic_core.datasets.generated_streets.camera import (
+    NEAR,
+    Camera,
+    Float,
+    clip_near,
+    turned_by,
+)
 from rt_panoptic_core.datasets.generated_streets.canvas import SHIFT, Canvas, fixed_point
 from rt_panoptic_core.datasets.generated_streets.ground import Ground
 from rt_panoptic_core.datasets.generated_streets.layout import House, Key, Plant, Solid, Street
@@ -34,7 +40,7 @@ from rt_panoptic_core.datasets.generated_streets.visibility import (
     wall_ends,
 )
 
-_SMALLEST = 0.45  # pixels: faces that are smaller in both directions are left out
+_SMALLEST = 1.1  # pixels: faces with a smaller bounding box, rounded up, are left out
 
 _GLOSSY = np.zeros(256, dtype=bool)
 _GLOSSY[[labels.CAR, labels.TRUCK, labels.BUS, labels.TRAIN, labels.MOTORCYCLE]] = True
@@ -64,13 +70,17 @@ class Painted:
 
 @dataclass(frozen=True)
 class _Faces:
-    """Visible polygons of all solids, sorted by object and by depth within it."""
+    """Visible polygons of all solids, sorted by object and by depth within it.
+
+    They are painted as surface numbers alone, from ``first`` on; their colours follow in one go when all
+    is painted, for each has but one.
+    """
 
     points: npt.NDArray[np.int32]
-    colors: list[list[float]]
-    drawn: list[bool]
-    surfaces: list[int]
-    starts: npt.NDArray[np.int64]
+    colors: npt.NDArray[np.uint8]
+    see_through: npt.NDArray[np.bool_]
+    first: int
+    starts: list[int]
 
 
 def paint(scene: Scene) -> Painted:
@@ -106,6 +116,7 @@ def paint(scene: Scene) -> Painted:
             _paint_plant(canvas, camera, light, thing)
         else:
             _paint_house(canvas, camera, light, thing, walls[id(thing)])
+    _color_faces(canvas.color, canvas.surface, faces)
     return Painted(canvas, keys, key_classes)
 
 
@@ -161,23 +172,18 @@ def _shadows(scene: Scene, solids: list[Solid]) -> Iterator[npt.NDArray[np.int32
         [np.concatenate([x, x2], 1), np.concatenate([y, y2], 1), np.zeros((len(array), 8))], axis=2
     )
     inside = camera.to_camera(ground.reshape(-1, 3)).reshape(-1, 8, 3)
-    for points in inside:
-        if points[:, 2].max() < NEAR:
-            continue
-        if points[:, 2].min() > NEAR:
-            pixels = camera.pixels(points)
-            if (
-                pixels[:, 1].max() - pixels[:, 1].min() < 0.5
-                or pixels[:, 0].max() < 0
-                or pixels[:, 0].min() > camera.intrinsics.width
-            ):
-                continue
-            yield np.asarray(cv2.convexHull(fixed_point(pixels))[:, 0], dtype=np.int32)
-        else:
-            flat = cv2.convexHull(points[:, [0, 2]].astype(np.float32), returnPoints=False)[:, 0]
-            clipped = clip_near(points[flat])
-            if len(clipped) >= 3:
-                yield fixed_point(camera.pixels(clipped))
+    nearest, furthest = inside[..., 2].min(axis=1), inside[..., 2].max(axis=1)
+    pixels = camera.pixels(inside[nearest > NEAR])
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    shown = (high[:, 1] - low[:, 1] > 0.8) & (high[:, 0] > 0)
+    shown &= low[:, 0] < camera.intrinsics.width
+    for corners in fixed_point(pixels[shown]):
+        yield np.asarray(cv2.convexHull(corners)[:, 0], dtype=np.int32)
+    for points in inside[(nearest <= NEAR) & (furthest > NEAR)]:
+        flat = cv2.convexHull(points[:, [0, 2]].astype(np.float32), returnPoints=False)[:, 0]
+        clipped = clip_near(points[flat])
+        if len(clipped) >= 3:
+            yield fixed_point(camera.pixels(clipped))
 
 
 def _dapples(scene: Scene) -> Iterator[npt.NDArray[np.int32]]:
@@ -253,7 +259,13 @@ def _faces(
 ) -> _Faces:
     """Project, shade and sort the faces and limbs of all solids; announce their surfaces."""
     if not solids:
-        return _Faces(np.zeros((0, FACE_POINTS, 2), np.int32), [], [], [], np.zeros(1, np.int64))
+        return _Faces(
+            np.zeros((0, FACE_POINTS, 2), np.int32),
+            np.zeros((0, 3), np.uint8),
+            np.zeros(0, np.bool_),
+            canvas.count,
+            [0],
+        )
     meshes = [s.mesh for s in solids]
     number = len(solids)
     place = np.array([(s.x, s.y, s.z) for s in solids]) - camera.position
@@ -280,8 +292,7 @@ def _faces(
         if moved:
             turned *= scale[owner, None]
             turned += place[owner]
-        result: Float = turned @ camera.rotation.T
-        return result
+        return turned_by(camera.rotation, turned)
 
     numbers = np.arange(number)
     vertex_count = np.array([len(m.vertices) for m in meshes])
@@ -406,7 +417,7 @@ def _faces(
         & (low[:, 0] < k.width)
         & (high[:, 1] > -1)
         & (low[:, 1] < k.height)
-        & ((high - low).max(axis=1) > _SMALLEST)
+        & ((high - low + 0.5).prod(axis=1) > _SMALLEST)
     )
     alive = alive[on_screen]
     pixels = pixels[on_screen]
@@ -425,10 +436,10 @@ def _faces(
     starts = np.searchsorted(owner[alive], np.arange(number + 1))
     return _Faces(
         fixed_point(pixels[order]),
-        final.tolist(),
-        visible[alive].tolist(),
-        list(range(first, first + len(alive))),
-        starts,
+        np.rint(final).astype(np.uint8),
+        ~visible[alive],
+        first,
+        starts.tolist(),
     )
 
 
@@ -453,14 +464,38 @@ def _cut_near(shape: Float) -> tuple[Float, npt.NDArray[np.bool_]]:
 
 
 def _paint_faces(canvas: Canvas, faces: _Faces, index: int) -> None:
-    color, surface = canvas.color, canvas.surface
-    points, colors, drawn, surfaces = faces.points, faces.colors, faces.drawn, faces.surfaces
+    """Number the pixels of solid ``index``."""
+    surface, points, first = canvas.surface, faces.points, faces.first
     fill = cv2.fillConvexPoly
-    for i in range(int(faces.starts[index]), int(faces.starts[index + 1])):
-        polygon = points[i]
-        if drawn[i]:
-            fill(color, polygon, colors[i], 8, SHIFT)
-        fill(surface, polygon, (surfaces[i],), 8, SHIFT)
+    start, stop = faces.starts[index], faces.starts[index + 1]
+    if faces.see_through[start:stop].any():
+        for i in range(start, stop):
+            if faces.see_through[i]:
+                _keep_colors(canvas, faces, points[i])
+            fill(surface, points[i], (first + i,), 8, SHIFT)
+    else:
+        for i in range(start, stop):
+            fill(surface, points[i], (first + i,), 8, SHIFT)
+
+
+def _keep_colors(canvas: Canvas, faces: _Faces, polygon: npt.NDArray[np.int32]) -> None:
+    """Colour what is painted so far under ``polygon``, before its numbers are lost to a label."""
+    low, high = (polygon.min(axis=0) >> SHIFT).tolist(), (polygon.max(axis=0) >> SHIFT).tolist()
+    x0, y0 = max(low[0] - 1, 0), max(low[1] - 1, 0)
+    x1, y1 = min(high[0] + 2, canvas.width), min(high[1] + 2, canvas.height)
+    if x1 > x0 and y1 > y0:
+        _color_faces(canvas.color[y0:y1, x0:x1], canvas.surface[y0:y1, x0:x1], faces)
+
+
+def _color_faces(
+    color: npt.NDArray[np.uint8], surface: npt.NDArray[np.int32], faces: _Faces
+) -> None:
+    """Give the pixels that show faces their colours."""
+    number = surface - faces.first
+    # As unsigned numbers, those before the first are large.
+    shown = number.view(np.uint32) < len(faces.colors)
+    shown[shown] = ~faces.see_through[number[shown]]
+    color[shown] = faces.colors[number[shown]]
 
 
 # -- plants ------------------------------------------------------------------------------------------

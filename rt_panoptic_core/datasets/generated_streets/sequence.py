@@ -181,7 +181,7 @@ class StreetSequence:
             assert key is not None
             ids[position] = numbers.setdefault(key, len(numbers) + 1)
         semantic = canvas.class_map()
-        instance = np.take(ids, canvas.instance_index_map())
+        instance = canvas.instance_map(ids)
         depth = canvas.depth_map()
         color = canvas.color
         if factor > 1:

@@ -21,8 +21,8 @@ from rt_panoptic_core.datasets.generated_streets.mesh import (
 _BLACK: Color = (24, 25, 27)
 _RUBBER: Color = (30, 30, 32)
 _CHROME: Color = (168, 170, 174)
-_GLASS: Color = (36, 41, 48)
-_GLASS_HIGH: Color = (62, 70, 80)
+_GLASS: Color = (22, 25, 29)
+_GLASS_HIGH: Color = (40, 46, 53)
 _HEADLIGHT: Color = (232, 234, 228)
 _TAIL: Color = (168, 26, 22)
 _PLATE_FRONT: Color = (226, 226, 222)
@@ -262,6 +262,9 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             x, z, r = at(axle), shape.wheel, shape.wheel
             plane = side * (half - 0.01)
             build.disc((x, plane, z), r * 1.22, axis, _BLACK, group=group)
+            # The tyre's tread, seen under the bumpers from before and behind.
+            y0, y1 = sorted((side * (sill - 0.2), side * sill))
+            build.box((x - 0.7 * r, y0, 0.0), (x + 0.7 * r, y1, low + 0.1), _RUBBER)
             build.disc((x, side * sill, z), r, axis, _RUBBER, group=group)
             build.disc((x, side * sill, z), r * 0.66, axis, _CHROME, group=group)
             build.disc((x, side * sill, z), r * 0.2, axis, (90, 92, 95), group=group, corners=8)
@@ -276,7 +279,11 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             (shape.roof_end, roof_z - 0.06, inner * 0.97),
             (shape.glass_end, max(shape.belt, shape.tail), rear_y),
         ]
-        build.face(ordered([(at(f), side * w, z) for f, z, w in house])[::-1], PAINT, group=group)
+        # A little below the belt, so that no gap shows between the two.
+        low_belt = shape.belt - 0.05
+        foot = [(shape.hood, low_belt, belt_y), (shape.glass_end, low_belt, rear_y)]
+        outline = [(at(f), side * w, z) for f, z, w in (foot[0], *house, foot[1])]
+        build.face(ordered(outline)[::-1], PAINT, group=group)
 
         place = partial(_side_of_house, shape, side, belt_y, inner)
 
@@ -305,7 +312,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
                     place(rest + 0.03, 0.5),
                     place(rest + 0.05, 0.1),
                 ]
-                build.face(ordered(head)[::-1], (22, 23, 25), group=group)
+                build.face(ordered(head)[::-1], (14, 15, 16), group=group)
         # Mirror.
         mirror_x = at(shape.hood + 0.42)
         build.box(
@@ -325,21 +332,21 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         ]
 
     inner = half * shape.tumblehome * 0.96
-    top = build.new_group()
+    bonnet, boot = build.new_group(), build.new_group()
     for (f0, z0), (f1, z1) in pairwise(upper):
         outside = f1 <= shape.hood + 1e-6 or f0 >= shape.glass_end - 1e-6
         if outside and f0 > 0.0 and f1 < shape.length:
             build.face(
                 strip(f0, z0, half_width(f0, z0), f1, z1, half_width(f1, z1)),
                 PAINT,
-                group=top,
+                group=bonnet if f1 <= shape.hood + 1e-6 else boot,
                 shade=1.04,
             )
     if kind == "pickup":
         bed = strip(
             3.45, shape.belt + 0.005, half * 0.82, shape.length - 0.15, shape.belt, half * 0.82
         )
-        build.face(bed, (46, 46, 48), group=top)
+        build.face(bed, (46, 46, 48), group=boot)
     roof = build.new_group()
     build.face(
         strip(shape.roof, shape.height - 0.05, inner, shape.roof + 0.5, shape.height, inner * 0.97),
@@ -393,7 +400,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             for t, dy in ((0.3, -0.14), (0.3, 0.14), (0.62, 0.11), (0.62, -0.11)):
                 (x, _, z), _ = between(t, 0.07, 0.008)
                 seat.append((x, (middle_y + dy) * half / 0.85, z))
-            build.face(seat, (26, 28, 31), group=group)
+            build.face(seat, (14, 15, 17), group=group)
 
     window(shape.hood, shape.belt, belt_y, shape.roof, shape.height - 0.05, inner)
     rear_z = max(shape.belt, shape.tail)
