@@ -33,7 +33,7 @@ def start(context: LaunchContext) -> list[Action]:
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            support.argument("image", "/camera/image", "Image topic."),
+            support.argument("image", "/camera/image", "Image topic, sensor_msgs/Image."),
             support.argument(
                 "depth",
                 "/camera/depth",

@@ -18,7 +18,7 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ["ROS_DOMAIN_ID"] = str(10 + (os.getppid() * 7 + _WORKER) % 90)
 
 _TESTS = Path(__file__).parent
-_LAUNCH_PACKAGES = ("launch", "launch_ros", "launch_testing", "launch_pytest")
+_LAUNCH_PACKAGES = ("launch", "launch_ros")
 
 
 @cache

@@ -88,12 +88,14 @@ class Probe:
             self._executor.spin_once(timeout_sec=0.02)
         return result
 
-    def subscribe(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
+    def subscribe(
+        self, kind: Any, topic: str, qos: Any = 10, deadline: float = DEADLINE
+    ) -> list[Any]:
         """The messages of ``topic`` from now on; waits for its publisher."""
         messages: list[Any] = []
         subscription = self.node.create_subscription(kind, topic, messages.append, qos)
         self._subscriptions.append(subscription)
-        self.wait(lambda: self.node.count_publishers(topic), f"a publisher of {topic}")
+        self.wait(lambda: self.node.count_publishers(topic), f"a publisher of {topic}", deadline)
         return messages
 
     def unsubscribe_all(self) -> None:
@@ -184,7 +186,7 @@ class Probe:
         return bool(self.call(ChangeState, service, request, again=False).success)
 
     def wait_active(self, node: str = "/rt_panoptic") -> None:
-        end = time.monotonic() + DEADLINE
+        end = time.monotonic() + 60
         while (state := self.state(node)) != "active":
             assert time.monotonic() < end, f"still {state}"
 

@@ -1,0 +1,186 @@
+"""The launch files, really started: what they start, and that they explain and end themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip(
+    "launch_ros", reason="launch_ros: a ROS 2 installation has it", exc_type=ImportError
+)
+pytest.importorskip(
+    "rt_panoptic_ros.msg", reason="the messages are not built: colcon build, source"
+)
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from sensor_msgs.msg import Image, PointCloud2
+
+try:
+    get_package_prefix("rt_panoptic_ros")
+except PackageNotFoundError:
+    pytest.skip("rt_panoptic_ros is not installed: colcon build, source", allow_module_level=True)
+
+pytestmark = pytest.mark.launch
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+FILES = ("camera", "rgbd", "multi_camera", "bag")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A tiny network of random weights: launch files start the real thing."""
+    import torch
+
+    from rt_panoptic_core.checkpoint import save_checkpoint
+    from rt_panoptic_core.inference.config import InferenceConfig
+    from rt_panoptic_core.network.config import NetworkConfig
+    from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+    from rt_panoptic_core.taxonomy import Taxonomy
+
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        backbone="mobilenet_v2",
+        pyramid_channels=16,
+        semantic_tower_channels=16,
+        box_tower_channels=16,
+        tower_depth=1,
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
+    save_checkpoint(path, network, inference=InferenceConfig())
+    return path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "noise.png"), noise)
+    return folder
+
+
+def command(name, *arguments):
+    if shutil.which("ros2"):
+        return [shutil.which("ros2"), "launch", "rt_panoptic_ros", f"{name}.launch.py", *arguments]
+    runner = Path(__file__).with_name("launch_file_runner.py")
+    return [sys.executable, str(runner), str(LAUNCH / f"{name}.launch.py"), *arguments]
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """launched(name, *arguments): the launch file's process and its log; ended as by Ctrl-C."""
+    processes = []
+
+    def launched(name, *arguments):
+        log = tmp_path / f"{name}.log"
+        with log.open("wb") as stream:
+            # A session of its own: the signal goes to launch alone, which passes it on.
+            process = subprocess.Popen(
+                command(name, *arguments),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        processes.append(process)
+        return process, log
+
+    yield launched
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+@pytest.fixture(autouse=True)
+def nobody_listens_afterwards(probe):
+    yield
+    probe.unsubscribe_all()
+
+
+def test_camera_answers_what_its_source_publishes(launched, probe, checkpoint, images):
+    launched(
+        "camera",
+        *(f"model:={checkpoint}", "engine:=pytorch", f"source:={images}"),
+        *("image:=/front/image", "compressed:=true"),
+    )
+    semantic = probe.subscribe(Image, "/rt_panoptic/semantic", deadline=60)
+    answer = probe.wait(lambda: semantic, "labels", 60)[0]
+    assert (answer.height, answer.width, answer.encoding) == (64, 96, "mono8")
+    assert probe.node.count_subscribers("/front/image/compressed") == 1
+
+
+def test_rgbd_gives_a_labelled_cloud(launched, probe, checkpoint):
+    launched(
+        "rgbd",
+        *(f"model:={checkpoint}", "engine:=pytorch", "source:=generated", "source_size:=64x128"),
+        *("namespace:=robot", "organized:=true"),
+    )
+    points = probe.subscribe(PointCloud2, "/robot/rt_panoptic/points", deadline=60)
+    cloud = probe.wait(lambda: points, "a cloud", 60)[0]
+    assert (cloud.height, cloud.width) == (64, 128)
+
+
+def test_each_camera_has_its_node_in_its_namespace(launched, probe, checkpoint, images):
+    launched(
+        "multi_camera",
+        *(f"model:={checkpoint}", "engine:=pytorch", f"source:={images}", "cameras:=left,right"),
+    )
+    for name in ("left", "right"):
+        semantic = probe.subscribe(Image, f"/{name}/rt_panoptic/semantic", deadline=60)
+        probe.wait(lambda semantic=semantic: semantic, f"labels of {name}", 60)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_argument_is_explained(name):
+    if not shutil.which("ros2"):
+        pytest.skip("ros2launch: a ROS 2 installation has it")
+    done = subprocess.run(
+        command(name, "--show-args"), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    blocks = [b.strip() for b in done.stdout.split("\n\n")[1:] if b.strip()]
+    assert len(blocks) > 10
+    for block in blocks:
+        title, explanation, *_ = block.splitlines()
+        assert title.strip("':"), block
+        assert len(explanation.split()) >= 3, block
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("params_file:=nowhere",), "no such file, nor one of cityscapes_cpu"),
+        (("engine:=tensorflow",), "tensorflow"),
+    ],
+)
+def test_a_bad_argument_is_named(arguments, reason):
+    done = subprocess.run(
+        command("camera", *arguments), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert reason in done.stderr + done.stdout
+
+
+def test_control_c_ends_all_processes_cleanly(launched, probe, checkpoint, images):
+    process, log = launched(
+        "camera",
+        *(f"model:={checkpoint}", "engine:=pytorch", f"source:={images}", "namespace:=ended"),
+    )
+    probe.wait_active("/ended/rt_panoptic")
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    text = log.read_text()
+    assert text.count("process has finished cleanly") == 2, text
+    assert "Traceback" not in text
