@@ -206,9 +206,10 @@ class Pictures(L.Callback):
 
 
 class DataWait(L.Callback):
-    """Measures the share of the time that training waits for data."""
+    """Measures the share of the time that training waits for data, after ``warmup`` batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, warmup: int = 2) -> None:
+        self.warmup = warmup
         self.waited = 0.0
         self.worked = 0.0
         self._mark: float | None = None
@@ -224,7 +225,9 @@ class DataWait(L.Callback):
     ) -> None:
         """The batch is here: waiting ends."""
         now = time.perf_counter()
-        if self._mark is not None:
+        if batch_idx < self.warmup:
+            self._mark = None
+        elif self._mark is not None:
             self.waited += now - self._mark
         self._mark = now
 
@@ -238,7 +241,7 @@ class DataWait(L.Callback):
     ) -> None:
         """The step is done: waiting begins."""
         now = time.perf_counter()
-        if self._mark is not None:
+        if batch_idx >= self.warmup and self._mark is not None:
             self.worked += now - self._mark
         self._mark = now
         if batch_idx % 50 == 49:
