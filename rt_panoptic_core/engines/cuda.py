@@ -75,11 +75,12 @@ class CudaRuntime:
         Raises:
             EngineError: the host's memory does not suffice.
         """
-        size = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
+        kind = np.dtype(dtype)
+        size = max(int(np.prod(shape)) * kind.itemsize, 1)
         address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault))
         self._freed.append(lambda: self._api.cudaFreeHost(address))
-        buffer = (ctypes.c_ubyte * size).from_address(address)
-        return np.frombuffer(buffer, dtype=dtype, count=int(np.prod(shape))).reshape(shape)
+        memory = (ctypes.c_ubyte * size).from_address(address)
+        return np.ndarray(shape, dtype=kind, buffer=memoryview(memory))
 
     def upload(self, address: int, array: npt.NDArray[Any]) -> None:
         """Queue a copy of a pinned array to the device."""

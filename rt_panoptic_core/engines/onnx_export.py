@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import onnx
 import torch
+from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import Tensor, nn
 
 from rt_panoptic_core import __version__
@@ -23,6 +24,8 @@ from rt_panoptic_core.inference.end_to_end import EndToEnd
 from rt_panoptic_core.network.config import NetworkConfig
 
 OPSET = 20
+
+_FOLDED = 1 << 26
 
 PIXELS = "pixels"
 """Tensor between the stages prepare and network."""
@@ -81,7 +84,13 @@ def export_onnx(
             "PyTorch 2.13 with onnxscript 0.7 is known to work"
         ) from error
     assert program is not None
+    # The exporter folds small constants only. The head's convolutions are cut from larger ones (see
+    # global_convolution): unfolded, their weights would be computed anew for every frame.
+    fold_constants(program.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
+    remove_unused_nodes(program.model)
     model = program.model_proto
+    # What passes between the stages stays in the graph, named and typed, but is no output of it.
+    model.graph.value_info.extend(model.graph.output[len(OUTPUT_NAMES) :])
     del model.graph.output[len(OUTPUT_NAMES) :]
     model.producer_name, model.producer_version = "rt_panoptic", __version__
     onnx.helper.set_model_props(

@@ -191,7 +191,10 @@ class PyTorchCudaEngine:
                     torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
                     for output in outputs
                 ],
-                "events": [torch.cuda.Event(enable_timing=True) for _ in range(4)],
+                "events": [
+                    torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+                    for _ in range(4)
+                ],
             }
 
     def _failed(self, error: Exception) -> EngineError:

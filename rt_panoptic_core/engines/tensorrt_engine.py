@@ -41,8 +41,8 @@ from rt_panoptic_core.inference.config import Thresholds
 
 _PLAN = "plan"
 
-# Compute capabilities that TensorRT-RTX builds for on a machine without a GPU, where this version knows them:
-# Ampere, Ada, Blackwell. Not Turing (SM75): it has no float32 matrix product there, and suppression needs one.
+# What TensorRT-RTX builds for on a machine without a GPU, as far as its version knows them: Ampere, Ada,
+# Blackwell. Not Turing (SM75): it has no float32 matrix product there, and suppression needs one.
 _CAPABILITIES = ("SM80", "SM86", "SM89", "SM120")
 
 
@@ -191,6 +191,8 @@ class TensorRtEngine:
         self.library = library_name(trt)
         self._thresholds = thresholds
         self._stages: dict[str, float] = {}
+        self._engine: Any = None
+        self._context: Any = None
         self._cuda: CudaRuntime | None = None
         cuda = CudaRuntime(int(spec.device.split(":")[1])) if runtime is None else runtime
         self._cuda = cuda
@@ -234,13 +236,14 @@ class TensorRtEngine:
         """Free the device's memory."""
         cuda, self._cuda = self._cuda, None
         # The context uses the buffers, so it goes first.
-        self._context = self._engine = None
+        self._context = None
+        self._engine = None
         if cuda is not None:
             cuda.close()
 
     def _open(self, trt: Any, plan: bytes, cuda: CudaRuntime) -> None:
         logger = _logger(trt)
-        self._runtime = trt.Runtime(logger)
+        self._runtime: Any = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(f"{self.library} refuses the engine: {_words(logger)}")
@@ -275,7 +278,7 @@ class TensorRtEngine:
 def _logger(trt: Any) -> Any:
     """A logger that keeps TensorRT's last complaint instead of printing it."""
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.complaint = ""
@@ -290,7 +293,7 @@ def _logger(trt: Any) -> Any:
 def _monitor(trt: Any, progress: Progress) -> Any:
     """TensorRT's progress, told on: the fraction is that of its outermost phase."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}

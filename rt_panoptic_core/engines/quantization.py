@@ -1,0 +1,249 @@
+"""int8 by explicit quantise-dequantise pairs, calibrated on a folder of images.
+
+Only the network is quantised, and of the network not the layers in :data:`KEPT`: they predict coordinates and
+the probabilities that are compared with thresholds, where 8 bits show as shifted boxes and ragged borders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnx
+import openvino as ov
+
+from rt_panoptic_core.engines.base import INPUT_NAMES, Progress, no_progress
+from rt_panoptic_core.engines.onnx_export import network_outputs
+from rt_panoptic_core.errors import EngineError
+from rt_panoptic_core.network.config import NetworkConfig
+
+KEPT = ("first convolution", "box_logits", "box_offsets", "centerness", "levelness", "semantics")
+"""Layers that stay in floating point: the first one, and the head's last ones."""
+
+CALIBRATION_IMAGES = 64
+"""At most so many images of the folder are used, spread evenly over it."""
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+
+
+def calibration_images(
+    folder: str | os.PathLike[str] | None, size: tuple[int, int]
+) -> list[npt.NDArray[np.uint8]]:
+    """Images uint8 [1, H, W, 3] RGB of ``folder`` resized to ``size`` (H, W), by name.
+
+    Raises:
+        EngineError: no folder is given, it has no image, or one of them cannot be decoded.
+    """
+    if folder is None:
+        raise EngineError(
+            "int8 is calibrated on images: name a folder of some 20 to 100 images like those the "
+            "engine will see (--calibration FOLDER)"
+        )
+    path = Path(folder)
+    if not path.is_dir():
+        raise EngineError(f"{path}: no such folder of calibration images")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise EngineError(f"{path}: it holds no image ({', '.join(_SUFFIXES)})")
+    if len(files) > CALIBRATION_IMAGES:
+        chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).round().astype(int)
+        files = [files[index] for index in chosen]
+    return [_read(file, size) for file in files]
+
+
+def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    data = np.fromfile(file, dtype=np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise EngineError(f"{file}: cannot be decoded; remove it from the calibration images")
+    height, width = size
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(resized[:, :, ::-1])[None].astype(np.uint8, copy=False)
+
+
+def quantize_openvino(
+    network: ov.Model,
+    size: tuple[int, int],
+    calibration: str | os.PathLike[str] | None,
+    progress: Progress = no_progress,
+) -> ov.Model:
+    """``network`` (from the image to the head's outputs) with int8 convolutions, for OpenVINO.
+
+    Raises:
+        EngineError: NNCF is not installed, or the calibration images cannot be used.
+    """
+    images = calibration_images(calibration, size)
+    progress(f"calibrate int8 on {len(images)} images", None)
+    nncf = _nncf()
+    with _quiet():
+        quantized: ov.Model = nncf.quantize(
+            network,
+            nncf.Dataset(images),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=_kept_openvino(network), validate=False),
+        )
+    return quantized
+
+
+def quantize_onnx(
+    model: onnx.ModelProto,
+    config: NetworkConfig,
+    size: tuple[int, int],
+    calibration: str | os.PathLike[str] | None,
+    progress: Progress = no_progress,
+) -> onnx.ModelProto:
+    """The whole graph with explicit Q/DQ around the network's convolutions, symmetric, for TensorRT.
+
+    Raises:
+        EngineError: NNCF is not installed, or the calibration images cannot be used.
+    """
+    images = calibration_images(calibration, size)
+    progress(f"calibrate int8 on {len(images)} images", None)
+    nncf = _nncf()
+    ends = network_outputs(config)
+    inside = _nodes_between(model, ends)
+    network = onnx.shape_inference.infer_shapes(_network_part(model, inside, ends))
+    with _quiet():
+        quantized = nncf.quantize(
+            network,
+            nncf.Dataset([{INPUT_NAMES[0]: image} for image in images]),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            ignored_scope=nncf.IgnoredScope(names=_kept_onnx(network, ends), validate=False),
+        )
+    return _merged(model, quantized, inside)
+
+
+def _network_part(
+    model: onnx.ModelProto, inside: set[str], ends: tuple[str, ...]
+) -> onnx.ModelProto:
+    """The graph from the image to the tensors ``ends``."""
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    graph = part.graph
+    kept = [node for node in graph.node if node.name in inside]
+    typed = {info.name: info for info in graph.value_info}
+    outputs = [typed[name] for name in ends]
+    used = {tensor for node in kept for tensor in node.input}
+    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
+    inputs = [value for value in graph.input if value.name in used]
+    graph.ClearField("node")
+    graph.node.extend(kept)
+    for field, values in (("output", outputs), ("input", inputs), ("initializer", initializers)):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        graph.ClearField(field)
+        getattr(graph, field).extend(copies)
+    return part
+
+
+def _merged(
+    model: onnx.ModelProto, network: onnx.ModelProto, replaced: set[str]
+) -> onnx.ModelProto:
+    """``model`` with its nodes ``replaced`` by those of ``network``."""
+    merged = onnx.ModelProto()
+    merged.CopyFrom(model)
+    graph = merged.graph
+    rest = [node for node in graph.node if node.name not in replaced]
+    rest = [type(node).FromString(node.SerializeToString()) for node in rest]
+    graph.ClearField("node")
+    graph.node.extend([*network.graph.node, *rest])
+    used = {tensor for node in graph.node for tensor in node.input}
+    tensors = {
+        tensor.name: tensor for tensor in (*model.graph.initializer, *network.graph.initializer)
+    }
+    graph.ClearField("initializer")
+    graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used)
+    versions = {
+        entry.domain: entry.version for entry in (*model.opset_import, *network.opset_import)
+    }
+    merged.ClearField("opset_import")
+    merged.opset_import.extend(
+        onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()
+    )
+    onnx.checker.check_model(merged)
+    return merged
+
+
+def _kept_openvino(network: ov.Model) -> list[str]:
+    """Names of the convolutions in :data:`KEPT`: the first, and each output's last."""
+    order = {node.get_friendly_name(): i for i, node in enumerate(network.get_ordered_ops())}
+    convolutions = [
+        node
+        for node in network.get_ordered_ops()
+        if node.get_type_name() in ("Convolution", "GroupConvolution")
+    ]
+    kept = {min(convolutions, key=lambda n: order[n.get_friendly_name()]).get_friendly_name()}
+    for result in network.get_results():
+        pending, seen = [result.input_value(0).get_node()], set()
+        while pending:
+            node = pending.pop()
+            name = node.get_friendly_name()
+            if name in seen:
+                continue
+            seen.add(name)
+            if node.get_type_name() in ("Convolution", "GroupConvolution"):
+                kept.add(name)
+            else:
+                pending.extend(source.get_node() for source in node.input_values())
+    return sorted(kept)
+
+
+def _nodes_between(model: onnx.ModelProto, ends: tuple[str, ...]) -> set[str]:
+    """Names of the nodes that the tensors ``ends`` are computed by."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    found: set[str] = set()
+    pending = list(ends)
+    while pending:
+        node = producer.get(pending.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            pending.extend(node.input)
+    return found
+
+
+def _kept_onnx(network: onnx.ModelProto, ends: tuple[str, ...]) -> list[str]:
+    """Names of the convolutions in :data:`KEPT`, of the ONNX graph."""
+    producer = {output: node for node in network.graph.node for output in node.output}
+    kept = {next(node.name for node in network.graph.node if node.op_type == "Conv")}
+    for end in ends:
+        pending, seen = [end], set()
+        while pending:
+            node = producer.get(pending.pop())
+            if node is None or node.name in seen:
+                continue
+            seen.add(node.name)
+            if node.op_type == "Conv":
+                kept.add(node.name)
+            else:
+                pending.extend(node.input)
+    return sorted(kept)
+
+
+def _nncf() -> Any:
+    try:
+        import nncf
+    except ImportError as error:
+        raise EngineError("int8 needs the module nncf (pip install nncf)") from error
+    return nncf
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF logs, and draws bars on standard output; the caller's progress is enough."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
