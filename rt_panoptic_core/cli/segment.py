@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +128,7 @@ class _Tally:
 
     frames: int = 0
     segmenting: float = 0.0
-    begun: float = field(default_factory=time.perf_counter)
+    begun: float | None = None
 
 
 class _Job:
@@ -230,6 +230,8 @@ class _Job:
             # The engine is built here, so that its time is not counted.
             self._segmenter.prepare(check_image(image))
             begun = time.perf_counter()
+            if self._tally.begun is None:
+                self._tally.begun = begun
             result = self._segmenter.segment(image)
         except (ConfigError, ImageError) as error:
             raise ImageError(f"{path}: {error}") from error
@@ -253,9 +255,10 @@ class _Job:
         """What was done, in a few lines."""
         tally, engine = self._tally, self._segmenter.engine
         lines = []
-        if tally.frames and engine is not None:
+        if tally.begun is not None and tally.frames and engine is not None:
             lines.append(
-                f"{tally.frames} images in {time.perf_counter() - tally.begun:.1f} s, "
+                f"{tally.frames} image{'s' if tally.frames > 1 else ''} in "
+                f"{time.perf_counter() - tally.begun:.1f} s, "
                 f"{tally.segmenting / tally.frames * 1e3:.1f} ms each in {engine.spec.label}"
             )
         if self.skipped:

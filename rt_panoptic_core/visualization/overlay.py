@@ -14,6 +14,8 @@ from rt_panoptic_core.visualization.palette import SHADES, instance_shade, shade
 from rt_panoptic_core.visualization.text import Label, LabelPlacer, text_scale
 
 _LEGEND_OPACITY = 0.75
+_LEGEND_SHARE = 0.12
+"""Of the picture's height that a legend of all classes may take."""
 
 
 def panoptic_colors(result: PanopticResult, taxonomy: Taxonomy) -> npt.NDArray[np.uint8]:
@@ -78,9 +80,7 @@ def draw_overlay(
         label.draw(picture, 0, 0)
         placer.reserve((0, 0, label.width, label.height))
     if legend:
-        strip = draw_legend(
-            legend_entries(result, taxonomy), taxonomy, width, scale=scale, max_height=height // 3
-        )
+        strip = _legend(result, taxonomy, height, width, scale)
         if strip.shape[0]:
             top = height - strip.shape[0]
             picture[top:] = _blend(strip, _LEGEND_OPACITY, picture[top:])
@@ -88,6 +88,18 @@ def draw_overlay(
     if names:
         _write_names(picture, result, taxonomy, placer, scale, show_ids)
     return picture
+
+
+def _legend(
+    result: PanopticResult, taxonomy: Taxonomy, height: int, width: int, scale: float
+) -> npt.NDArray[np.uint8]:
+    entries = legend_entries(result, taxonomy)
+    strip = draw_legend(entries, taxonomy, width, scale=scale, max_height=height // 3)
+    if strip.shape[0] > _LEGEND_SHARE * height:
+        # On a small picture classes that do not occur would hide too much of it.
+        present = [entry for entry in entries if entry.present]
+        strip = draw_legend(present, taxonomy, width, scale=scale, max_height=height // 3)
+    return strip
 
 
 def _check(image: npt.NDArray[np.uint8], result: PanopticResult) -> None:
