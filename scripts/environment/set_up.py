@@ -141,6 +141,8 @@ class Environment:
         with self.renewing(f"packages-{self.level}", self.packages_key(self.level)):
             pip = [str(self.python), "-m", "pip", "install", "--no-input", "--retries=2"]
             pip += ["--disable-pip-version-check", "--no-warn-script-location"]
+            # Compiling what is never imported takes longer than compiling the rest at its first use.
+            pip.append("--no-compile")
             constraints = self.folder / "constraints.txt"
             constraints.write_text(self.constraints(cuda=self.nvidia))
             files = self.requirement_files(self.level)
