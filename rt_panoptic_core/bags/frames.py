@@ -77,7 +77,8 @@ def decode_frame(message: BagMessage, number: int, *, pixels: bool = True) -> Fr
     if not pixels:
         return Frame(message, number, **known)
     try:
-        image = np.ascontiguousarray(read_picture(content))
+        # Of its own: a view of the message is read-only, which not every engine takes.
+        image = np.require(read_picture(content), requirements=("C", "W"))
         return Frame(message, number, image=image, **known)
     except ImageError as error:
         return Frame(message, number, error=str(error), **known)
