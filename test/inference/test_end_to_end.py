@@ -240,3 +240,21 @@ def test_presets():
 def test_thresholds_are_checked(values):
     with pytest.raises(ConfigError):
         Thresholds(*values)
+
+
+def test_numbers_that_are_none_spoil_only_their_own_place(network):
+    """A layer that overflowed in 16 bits: no exception, and what is far from it stays."""
+    module = EndToEnd(network, CONFIG, (128, 192))
+    thresholds = torch.tensor([0.1, 0.05, 0.0, 0.0])
+    with torch.inference_mode():
+        output = module.predict(module.prepare(image(128, 192)))
+        whole = module.assemble(output, thresholds)
+        for maps in (output.box_logits, output.box_offsets, output.centerness):
+            maps[0][..., 0, 0] = float("nan")
+        output.semantics[..., 0, 0] = float("nan")
+        spoilt = module.assemble(output, thresholds)
+    assert ((spoilt.semantic < 19) | (spoilt.semantic == 255)).all()
+    same = spoilt.semantic[0, 64:, 96:] == whole.semantic[0, 64:, 96:]
+    assert same.float().mean() > 0.9
+    valid = spoilt.segments[0][spoilt.segments[0, :, 0] > 0]
+    assert torch.isfinite(valid).all()

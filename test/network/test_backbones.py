@@ -2,8 +2,12 @@ import pytest
 import torch
 
 from rt_panoptic_core.network.batch_norm import FrozenBatchNorm2d, batch_norm
+from rt_panoptic_core.network.config import NetworkConfig
 from rt_panoptic_core.network.mobilenet import MobileNetV2
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.network.resnet import ResNet
+from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.training.schedule import freeze_stages
 
 # Numbers of torchvision's models without their classifiers (and, for MobileNetV2, without the last
 # convolution to 1280 channels, 1280 * 320 + 2 * 1280).
@@ -105,3 +109,21 @@ def test_frozen_batch_norm_does_not_learn():
     network(torch.rand(2, 3, 64, 64))
     after = network.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_v2"])
+def test_training_can_leave_the_first_stages_alone(backbone):
+    """As published: the stem, the first residual stage and every BatchNorm do not learn."""
+    config = NetworkConfig.preset("published", backbone=backbone)
+    with torch.device("meta"):
+        network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
+    freeze_stages(network, 2)
+    learning = {name for name, p in network.backbone.named_parameters() if p.requires_grad}
+    assert not [name for name in learning if "bn" in name or "downsample.1" in name]
+    if backbone == "resnet50":
+        assert not [name for name in learning if name.startswith(("conv1", "layer1"))]
+        assert "layer2.0.conv1.weight" in learning
+    else:
+        assert "features.0.0.weight" not in learning
+        assert "features.17.conv.2.weight" in learning
+    assert all(p.requires_grad for p in network.head.parameters())
