@@ -30,7 +30,7 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb+") as written:
+        with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         # mkstemp makes private files; the result gets what open() would have given it.
         mask = os.umask(0)

@@ -93,9 +93,7 @@ class Taxonomy:
         return hash(self.categories)
 
     def __repr__(self) -> str:
-        return (
-            f"Taxonomy({self.name!r}, {len(self.thing_ids)} things, {len(self.stuff_ids)} stuff)"
-        )
+        return f"Taxonomy({self.name!r}, {len(self.thing_ids)} things, {len(self.stuff_ids)} stuff)"
 
     @cached_property
     def thing_ids(self) -> tuple[int, ...]:
