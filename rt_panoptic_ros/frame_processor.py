@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from rt_panoptic_core.errors import ImageError, PanopticError
 from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.image_conversion import to_depth, to_rgb
 from rt_panoptic_ros.labelled_cloud import pinhole
@@ -43,6 +44,7 @@ class FrameProcessor:
     def __init__(
         self,
         node: Node,
+        values: Callable[[], Mapping[str, Any]],
         segmenter: Segments,
         outputs: Outputs,
         statistics: Statistics,
@@ -52,7 +54,8 @@ class FrameProcessor:
         """Hold what a frame needs.
 
         Args:
-            node: for its clock and its current ``values``.
+            node: for its clock, its log and its topics' names.
+            values: the parameters' values now.
             segmenter: the engine.
             outputs: where results go.
             statistics: where all is counted.
@@ -60,6 +63,7 @@ class FrameProcessor:
             reload: makes the segmenter anew after failures.
         """
         self._node = node
+        self._current_values = values
         self._segmenter = segmenter
         self._own_thresholds = segmenter.thresholds
         self._outputs = outputs
@@ -75,14 +79,15 @@ class FrameProcessor:
         self._waiting_lock = threading.Lock()
 
     @property
-    def _values(self) -> Mapping[str, Any]:
-        return self._node.values
+    def values(self) -> Mapping[str, Any]:
+        """The parameters' values now."""
+        return self._current_values()
 
     # Frames: inference thread
 
     def process(self, message: Any, topic: str) -> Segments:
         """Answer ``message`` of ``topic``; the segmenter now in use (another one after a reload)."""
-        values, wanted = self._values, self._outputs.wanted()
+        values, wanted = self.values, self._outputs.wanted()
         if not wanted:
             self._statistics.drop(Drop.NO_SUBSCRIBER)
             return self._segmenter
@@ -93,8 +98,7 @@ class FrameProcessor:
             return self._segmenter
         started = time.perf_counter()
         try:
-            self._segmenter.thresholds = thresholds_of(self._own_thresholds, values)
-            result = self._segmenter.segment(image)
+            result = self.segment(image)
         except ImageError as error:
             self._refuse(topic, error)
             return self._segmenter
@@ -116,6 +120,21 @@ class FrameProcessor:
             self.publish_waiting_points()
         return self._segmenter
 
+    def segment(self, image: npt.NDArray[np.uint8]) -> PanopticResult:
+        """The result of ``image`` uint8 [H, W, 3] RGB with the thresholds as they are set now.
+
+        Raises:
+            ImageError: the image is too large for the segmenter.
+            Exception: the engine failed.
+        """
+        self._segmenter.thresholds = thresholds_of(self._own_thresholds, self.values)
+        return self._segmenter.segment(image)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes of the results."""
+        return self._segmenter.taxonomy
+
     def _refuse(self, topic: str, error: ImageError) -> None:
         self._statistics.drop(Drop.BAD_IMAGE, f"{topic}: {error}")
         self._warn((topic, Drop.BAD_IMAGE), f"{topic}: image refused: {error}")
@@ -126,7 +145,7 @@ class FrameProcessor:
         )
         self._statistics.drop(Drop.ENGINE_FAILED, text)
         self._warn(Drop.ENGINE_FAILED, f"the engine failed, the frame is dropped: {text}")
-        limit = self._values["diagnostics.failures_before_reload"]
+        limit = self.values["diagnostics.failures_before_reload"]
         now = time.monotonic()
         if not limit or self._statistics.failures_in_a_row < limit or now < self._reload_not_before:
             return
@@ -165,7 +184,7 @@ class FrameProcessor:
         self._depth.clear()
 
     def _tolerance(self) -> int:
-        values = self._values
+        values = self.values
         if values["depth.sync"] == "exact":
             return 0
         return round(values["depth.tolerance"] * NANOSECONDS)
@@ -192,7 +211,7 @@ class FrameProcessor:
                 waiting.image,
                 waiting.result,
                 camera,
-                self._values,
+                self.values,
             )
         except ImageError as error:
             self._statistics.trouble(Trouble.BAD_DEPTH, f"{topic}: {error}")

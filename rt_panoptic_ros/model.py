@@ -95,15 +95,18 @@ def thresholds_of(own: Thresholds, values: Mapping[str, Any]) -> Thresholds:
 
 def describe(segmenter: Segments) -> tuple[str, str, dict[str, str]]:
     """One line about the engine in use, its device, and further facts for the diagnostics."""
-    engine = getattr(segmenter, "engine", None)
     details: dict[str, str] = {}
+    try:
+        engine = getattr(segmenter, "engine", None)
+    except RuntimeError:  # the inference thread opens or closes one this very moment
+        engine = None
     checkpoint = getattr(segmenter, "checkpoint", None)
     if checkpoint is not None:
         details["model"] = str(checkpoint.path)
     if engine is None:
         return "waiting for the first image to build the engine", "", details
     details["library"] = str(engine.library)
-    for stage, seconds in engine.stages.items():
+    for stage, seconds in list(engine.stages.items()):
         details[f"stage {stage} (ms)"] = f"{seconds * 1e3:.2f}"
     return str(engine.spec.label), str(engine.spec.device), details
 

@@ -87,7 +87,7 @@ class PanopticNode(LifecycleNode):
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(self.values["diagnostics.period"], self._publish_diagnostics)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self._segment_service = SegmentService(self, lambda: self._worker, lambda: self._segmenter)
+        self._segment_service = SegmentService(self, lambda: self._worker, lambda: self._processor)
         self._transitions = Transitions(self)
 
     # Lifecycle
@@ -115,6 +115,7 @@ class PanopticNode(LifecycleNode):
             self._outputs = on_executor(self, lambda: self._create_outputs(values))
             self._processor = FrameProcessor(
                 self,
+                lambda: self.values,
                 self._segmenter,
                 self._outputs,
                 self.statistics,

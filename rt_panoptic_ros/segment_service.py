@@ -11,8 +11,8 @@ from rclpy.task import Future
 
 from rt_panoptic_core.errors import PanopticError
 from rt_panoptic_ros import messages
+from rt_panoptic_ros.frame_processor import FrameProcessor
 from rt_panoptic_ros.image_conversion import to_rgb
-from rt_panoptic_ros.model import Segments
 from rt_panoptic_ros.srv import SegmentImage
 from rt_panoptic_ros.worker import Worker
 
@@ -48,18 +48,18 @@ class SegmentService:
         self,
         node: Node,
         worker: Callable[[], Worker | None],
-        segmenter: Callable[[], Segments | None],
+        processor: Callable[[], FrameProcessor | None],
     ) -> None:
         """Offer the service on ``node``.
 
         Args:
             node: its owner.
             worker: the inference thread now, None while unconfigured.
-            segmenter: the segmenter now, None while unconfigured.
+            processor: what answers frames now, None while unconfigured.
         """
         self.node = node
         self._worker = worker
-        self._segmenter = segmenter
+        self._processor = processor
         node.create_service(
             SegmentImage, "~/segment", self._on_request, callback_group=ReentrantCallbackGroup()
         )
@@ -73,13 +73,13 @@ class SegmentService:
 
     def answer(self, request: Any, response: Any) -> None:
         """Fill ``response`` with the result of ``request``, or with why there is none."""
-        segmenter = self._segmenter()
+        processor = self._processor()
         try:
-            if segmenter is None:
+            if processor is None:
                 raise PanopticError("the node is not configured: there is no engine")
-            limit = self.node.values["input.max_megapixels"]
+            limit = processor.values["input.max_megapixels"]
             image = to_rgb(request.image, max_megapixels=limit)
-            result = segmenter.segment(image)
+            result = processor.segment(image)
         # A failing engine is the caller's to know, whatever the library calls it.
         except Exception as error:  # noqa: BLE001
             known = isinstance(error, PanopticError)
@@ -89,7 +89,7 @@ class SegmentService:
         header = request.image.header
         response.semantic = messages.to_image(header, result.semantic)
         response.instance = messages.to_image(header, result.instance)
-        response.instances = messages.to_instances(header, result, segmenter.taxonomy)
+        response.instances = messages.to_instances(header, result, processor.taxonomy)
         response.success = True
         response.message = f"{len(result.instances)} instances"
 
