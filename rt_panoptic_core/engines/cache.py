@@ -101,10 +101,21 @@ def cached(
     lock = _lock(path)
     if lock is None:
         return load(build())
+    _acquire(lock, path, progress)
     try:
+        return _load_or_build(path, identity, build, load)
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, path: Path, progress: Progress) -> None:
+    try:
+        lock.acquire(timeout=0)
+        return
+    except Timeout:
         progress("wait for another process that builds the same engine", None)
-        with lock:
-            return _load_or_build(path, identity, build, load)
+    try:
+        lock.acquire(timeout=BUILD_TIMEOUT)
     except Timeout as error:
         raise EngineError(
             f"{path}: another process has been building it for {BUILD_TIMEOUT:.0f} s; "
@@ -155,7 +166,7 @@ def _lock(path: Path) -> FileLock | None:
             FOLDER_VARIABLE,
         )
         return None
-    return FileLock(lock_file, timeout=BUILD_TIMEOUT)
+    return FileLock(lock_file)
 
 
 @cache

@@ -1,0 +1,235 @@
+"""``rt-panoptic benchmark``: how fast a model is here, end to end and by stage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rt_panoptic_core import __version__
+from rt_panoptic_core.cli.engine_options import add_model, build_progress
+from rt_panoptic_core.engines import hardware
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.files import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from rt_panoptic_core.checkpoint import Checkpoint
+    from rt_panoptic_core.engines.measurement import Measurement
+
+_GENERATED_FRAMES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rt-panoptic benchmark``."""
+    parser.epilog = (
+        "Every time is that of one frame at batch 1, from the uint8 image in host memory to the id maps in "
+        "host memory. With --against both engines take every frame in turn, and the panoptic quality of "
+        "the first measured against the results of the second says how far they agree."
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--size", metavar="HxW", help="of the images (default: what the model was trained for)"
+    )
+    parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
+    parser.add_argument("--precision", choices=PRECISIONS, help="fastest native one if left out")
+    parser.add_argument("--device", metavar="D", help="cpu or cuda:N")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; all if left out")
+    parser.add_argument(
+        "--against",
+        metavar="ENGINE[-PRECISION]",
+        help="a second engine, for example pytorch-fp32: times side by side, and agreement",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="frames; generated streets if left out"
+    )
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="images to calibrate int8")
+    parser.add_argument(
+        "--frames", type=int, default=30, metavar="N", help="timed runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--warm-up", type=int, default=3, metavar="N", help="untimed runs first (%(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="F", help="write everything to F as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print a table, write JSON."""
+    if args.frames < 1 or args.warm_up < 0:
+        raise ConfigError(
+            f"--frames {args.frames}, --warm-up {args.warm_up}: at least 1 and at least 0"
+        )
+    from rt_panoptic_core.checkpoint import load_checkpoint
+    from rt_panoptic_core.engines.measurement import measure_together
+    from rt_panoptic_core.engines.select import open_engine, select_engine
+
+    checkpoint = load_checkpoint(args.model)
+    size = benchmark_size(args.size, checkpoint)
+    chosen = select_engine(args.engine, args.precision, args.device)
+    wanted = [(chosen.engine, chosen.precision, chosen.device)]
+    if args.against:
+        second, _, ending = args.against.partition("-")
+        other = select_engine(second, ending or None, args.device)
+        wanted.append((other.engine, other.precision, other.device))
+    images = frames(args.images, size)
+    engines = []
+    for name, precision, device in wanted:
+        with build_progress(f"{name} {precision}") as progress:
+            engines.append(
+                open_engine(
+                    checkpoint,
+                    size,
+                    name,
+                    precision,
+                    device,
+                    threads=args.threads,
+                    calibration=args.calibration,
+                    progress=progress,
+                )
+            )
+    measured = measure_together(engines, images, frames=args.frames, warm_up=args.warm_up)
+    for engine in engines:
+        engine.close()
+    agreed = None
+    if args.against:
+        agreed = quality_against(checkpoint, size, wanted[0], wanted[1], images)
+    _print(checkpoint, chosen.reason, measured, agreed)
+    if args.json:
+        write_json(
+            args.json,
+            {
+                "model": checkpoint.name,
+                "checkpoint": checkpoint.digest,
+                "backbone": checkpoint.config.backbone,
+                "chosen": chosen.reason,
+                "machine": machine(),
+                "results": [result.to_dict() for result in measured],
+                "pq_against_second": agreed,
+            },
+        )
+    return 0
+
+
+def benchmark_size(text: str | None, checkpoint: Checkpoint) -> tuple[int, int]:
+    """The size in ``text``; None = 1:2 with the number of pixels that the checkpoint was trained for.
+
+    Raises:
+        ConfigError: the text is no size.
+    """
+    if text is not None:
+        return parse_size(text)
+    pixels = int(checkpoint.metadata.get("pixels", 384 * 768))
+    multiple = checkpoint.config.size_multiple
+    height = max(1, round((pixels / 2) ** 0.5 / multiple)) * multiple
+    return height, 2 * height
+
+
+def frames(folder: Path | None, size: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
+    """Images uint8 [H, W, 3] of ``folder`` resized to ``size``, or of generated streets.
+
+    Raises:
+        EngineError: the folder has no image that can be read.
+    """
+    if folder is not None:
+        from rt_panoptic_core.engines.quantization import calibration_images
+
+        return [image[0] for image in calibration_images(folder, size)]
+    from rt_panoptic_core.datasets.generated_streets import GeneratedStreets
+
+    streets = GeneratedStreets(length=_GENERATED_FRAMES, size=size, seed=7)
+    return [streets[index].image for index in range(_GENERATED_FRAMES)]
+
+
+def quality_against(
+    checkpoint: Checkpoint,
+    size: tuple[int, int],
+    engine: tuple[str, str, str],
+    reference: tuple[str, str, str],
+    images: list[npt.NDArray[np.uint8]],
+) -> float:
+    """PQ in percent of ``engine`` (name, precision, device) with the results of ``reference`` as truth.
+
+    int8 has to be in the cache by now.
+    """
+    from rt_panoptic_core.evaluation.agreement import agreement
+    from rt_panoptic_core.segmenter import Segmenter
+
+    results = []
+    for name, precision, device in (reference, engine):
+        segmenter = Segmenter(
+            checkpoint, engine=name, precision=precision, device=device, size=size
+        )
+        results.append([segmenter.segment(image) for image in images])
+        segmenter.close()
+    pairs = zip(*results, strict=True)
+    return round(100 * float(agreement(pairs, checkpoint.taxonomy).all.pq), 2)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on, and when."""
+    import torch
+
+    return {
+        "cpu": hardware.cpu_name(),
+        "threads": hardware.cpu_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "cuda": list(hardware.cuda_device_names()),
+        "driver": hardware.cuda_driver_version(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "openvino": hardware.package_version("openvino"),
+        "package": __version__,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def _print(
+    checkpoint: Checkpoint, reason: str, measured: list[Measurement], agreed: float | None
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    height, width = measured[0].size
+    here = machine()
+    console = Console()
+    console.print(
+        f"[bold]{checkpoint.name}[/] ({checkpoint.config.backbone}) at {height}x{width} on {here['cpu']}, "
+        f"{here['threads']} threads, load {here['load']}",
+        highlight=False,
+    )
+    console.print(f"engine: {reason}", highlight=False, markup=False)
+    table = Table(caption=measured[0].boundary, caption_justify="left")
+    table.add_column("engine", no_wrap=True)
+    for column in ("p50 / p95 / p99 ms", "CPU ms", "per s", "MB", "J", "PQ"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for index, result in enumerate(measured):
+        quality = "truth" if index else ("-" if agreed is None else f"{agreed:.1f}")
+        table.add_row(
+            f"{result.engine} {result.precision} {result.device}",
+            f"{result.p50_ms:.1f} / {result.p95_ms:.1f} / {result.p99_ms:.1f}",
+            f"{result.cpu_ms:.1f}",
+            f"{result.frames_per_second:.1f}",
+            f"{result.resident_mb if result.device_mb is None else result.device_mb:.0f}",
+            "-" if result.energy_j is None else f"{result.energy_j:.2f}",
+            quality,
+        )
+    console.print(table)
+    for result in measured:
+        total = sum(result.stages_ms.values()) or 1.0
+        parts = ", ".join(
+            f"{stage} {value:.1f} ms ({100 * value / total:.0f} %)"
+            for stage, value in result.stages_ms.items()
+        )
+        line = f"{result.engine} {result.precision}, {result.boundary}: {parts}"
+        console.print(line, highlight=False, soft_wrap=True)
+    if len(measured) == 2:
+        ratio = measured[1].p50_ms / measured[0].p50_ms
+        first, second = (f"{m.engine} {m.precision}" for m in measured)
+        console.print(f"{first} is {ratio:.2f} times as fast as {second}", highlight=False)

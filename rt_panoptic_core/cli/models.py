@@ -1,0 +1,96 @@
+"""``rt-panoptic models``: which models are at hand, what they know, and how fast they are here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rt_panoptic_core.errors import CheckpointError, EngineError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rt-panoptic models``."""
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help="also list the checkpoints in these folders (default: the current one, and models/, runs/)",
+    )
+    parser.add_argument(
+        "--speed", action="store_true", help="run each of them here and say how fast it is"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the models."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rt_panoptic_core.checkpoint import read_header, shipped_models
+
+    for folder in args.folders:
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: no such folder")
+    shipped = shipped_models()
+    found = [(name, path, "shipped") for name, path in shipped.items()]
+    for folder in args.folders or [Path(), Path("models"), Path("runs")]:
+        pattern = "**/*.safetensors" if folder != Path() else "*.safetensors"
+        found += [(str(path), path, "yours") for path in sorted(folder.glob(pattern))]
+    table = Table()
+    for column in ("model", "from", "backbone", "classes", "size", "licence"):
+        table.add_column(column, overflow="fold")
+    if args.speed:
+        table.add_column("here")
+    listed = 0
+    for name, path, origin in found:
+        try:
+            header = read_header(path)
+        except CheckpointError:
+            continue  # somebody else's safetensors: not a model of ours
+        listed += 1
+        row = _row(name, path, origin, header)
+        table.add_row(*row, *([_speed(path)] if args.speed else []))
+    if not listed:
+        print("no model at hand; train one (rt-panoptic train), or convert the authors' checkpoint")
+        print("(rt-panoptic convert-checkpoint IN.pth OUT.safetensors)")
+        return 0
+    Console().print(table)
+    return 0
+
+
+def _row(name: str, path: Path, origin: str, header: dict[str, Any]) -> tuple[str, ...]:
+    classes = header["taxonomy"].get("classes", [])
+    things = sum(bool(item.get("thing")) for item in classes)
+    label_set = f"{header['taxonomy'].get('name', '?')}: {len(classes)}, {things} of them things"
+    return (
+        name,
+        origin,
+        str(header["network"].get("backbone", "resnet50")),
+        label_set,
+        f"{path.stat().st_size / 2**20:.1f} MB",
+        str(header.get("licence", "not stated")),
+    )
+
+
+def _speed(path: Path) -> str:
+    from rt_panoptic_core.checkpoint import load_checkpoint
+    from rt_panoptic_core.cli.benchmark import benchmark_size, frames
+    from rt_panoptic_core.cli.engine_options import build_progress
+    from rt_panoptic_core.engines.measurement import measure
+    from rt_panoptic_core.engines.select import open_engine
+
+    try:
+        checkpoint = load_checkpoint(path)
+        size = benchmark_size(None, checkpoint)
+        with build_progress(path.stem) as progress:
+            engine = open_engine(checkpoint, size, progress=progress)
+        result = measure(engine, frames(None, size), frames=10)
+        engine.close()
+    except (CheckpointError, EngineError) as error:
+        return str(error)
+    return (
+        f"{result.frames_per_second:.1f} frames/s at {size[0]}x{size[1]} "
+        f"({result.engine} {result.precision})"
+    )
