@@ -42,8 +42,9 @@ def find_inputs(
 ) -> tuple[list[InputFile], list[str]]:
     """(files, problems): what ``inputs`` name, folders searched to their depth, in order of their names.
 
-    A file named twice is taken once. Of two files that would have one name, the second gets its suffix
-    too (``a.png`` beside ``a.jpg`` is ``a_png``), and a number where that is not enough.
+    Hidden files in folders are passed over, and a file named twice is taken once. Of two files that would
+    have one name, the second gets its suffix too (``a.png`` beside ``a.jpg`` is ``a_png``), and a number
+    where that is not enough.
 
     Args:
         inputs: files and folders.
@@ -84,9 +85,10 @@ def find_inputs(
             for below in sorted(path.rglob("*")):
                 if skipped is not None and skipped in below.resolve().parents:
                     continue
-                if below.is_file() and add(
-                    below, below.relative_to(path).with_suffix("").as_posix()
-                ):
+                relative = below.relative_to(path)
+                if any(part.startswith(".") for part in relative.parts):
+                    continue
+                if below.is_file() and add(below, relative.with_suffix("").as_posix()):
                     found = True
             if not found:
                 problems.append(f"{path}: the folder holds no pictures or videos")

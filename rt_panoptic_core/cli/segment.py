@@ -180,7 +180,7 @@ class _Job:
             path = self._args.output / "overlays" / f"{file.name}.jpg"
             write_bytes(path, _jpeg(self._draw(image, result)))
         if ids is not None:
-            ids.add(file.name, result, image_file=file.path.name)
+            ids.add(image_id(file.name), result, image_file=file.path.name)
             self._maps += 1
 
     def _video(self, file: InputFile, ids: PanopticWriter | None) -> None:
@@ -269,6 +269,19 @@ class _Job:
         if licence:
             lines.append(f"model: {self._segmenter.checkpoint.name} ({licence})")
         return "\n".join(lines)
+
+
+def image_id(name: str) -> int | str:
+    """What a data set's ground truth calls the picture called ``name``; ``name`` for any other picture.
+
+    COCO's twelve digits are a number, and Cityscapes leaves out the folder and ``_leftImg8bit``.
+    """
+    last = name.rsplit("/", 1)[-1]
+    if len(last) == 12 and last.isascii() and last.isdigit():
+        return int(last)
+    if last.endswith("_leftImg8bit"):
+        return last.removesuffix("_leftImg8bit")
+    return name
 
 
 def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -7,6 +7,7 @@ import torch
 
 from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.cli.segment import image_id
 from rt_panoptic_core.image_files import find_inputs, read_image
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.network.config import NetworkConfig
@@ -223,6 +224,29 @@ def test_wrong_options_are_explained(segment, tmp_path, capsys, arguments, words
     write(tmp_path / "a.png", picture(0))
     assert segment(tmp_path / "a.png", *arguments) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("000000000139", 139),
+        ("val/000000000139", 139),
+        ("frankfurt/frankfurt_000000_000294_leftImg8bit", "frankfurt_000000_000294"),
+        ("holiday/0139", "holiday/0139"),
+        ("000000000139b", "000000000139b"),
+    ],
+)
+def test_pictures_of_data_sets_are_called_as_their_ground_truth_calls_them(name, expected):
+    assert image_id(name) == expected
+
+
+def test_hidden_files_are_passed_over(tmp_path):
+    for name in ("a.jpg", "._a.jpg", ".cache/b.jpg", "c/.d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found, problems = find_inputs([tmp_path])
+    assert [file.name for file in found] == ["a"]
+    assert not problems
 
 
 def test_names_stay_unique(tmp_path):
