@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -90,17 +91,23 @@ class Canvas:
 
     # -- what came out ------------------------------------------------------------------------
 
+    @cached_property
+    def _index(self) -> npt.NDArray[np.intp]:
+        """``surface`` as NumPy likes its indices; painting is over when it is first asked for."""
+        return self.surface.astype(np.intp)
+
     def class_map(self) -> npt.NDArray[np.uint8]:
         """uint8 [H, W] class of every pixel."""
-        return np.take(np.concatenate(self._classes), self.surface)
+        return np.take(np.concatenate(self._classes), self._index)
 
     def instance_map(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """int32 [H, W] of ``ids`` [M] by the painter's index of the instance; ``ids[0]`` for none."""
-        return np.take(ids[np.concatenate(self._instances)], self.surface)
+        return np.take(ids[np.concatenate(self._instances)], self._index)
 
     def visible_instances(self) -> npt.NDArray[np.int64]:
         """Indices, rising and without 0, of the instances that at least one pixel shows."""
-        seen = np.bincount(self.surface.ravel(), minlength=self.count) > 0
+        seen = np.zeros(self.count, dtype=bool)
+        seen[self._index] = True
         shown = np.unique(np.concatenate(self._instances)[seen])
         return shown[shown > 0].astype(np.int64)
 
@@ -109,15 +116,15 @@ class Canvas:
         planes, bounds = np.concatenate(self._planes), np.concatenate(self._ranges)
         u = np.arange(self.width, dtype=np.float32)
         v = np.arange(self.height, dtype=np.float32)[:, None]
-        surface = self.surface
-        inverse = np.take(planes[:, 0], surface)
+        index = self._index
+        inverse = np.take(planes[:, 0], index)
         inverse *= u
-        part = np.take(planes[:, 1], surface)
+        part = np.take(planes[:, 1], index)
         part *= v
         inverse += part
-        inverse += np.take(planes[:, 2], surface)
-        np.maximum(inverse, np.take(bounds[:, 0], surface), out=inverse)
-        np.minimum(inverse, np.take(bounds[:, 1], surface), out=inverse)
+        inverse += np.take(planes[:, 2], index, out=part)
+        np.maximum(inverse, np.take(bounds[:, 0], index, out=part), out=inverse)
+        np.minimum(inverse, np.take(bounds[:, 1], index, out=part), out=inverse)
         with np.errstate(divide="ignore"):
-            depth: npt.NDArray[np.float32] = np.float32(1.0) / inverse
+            depth: npt.NDArray[np.float32] = np.divide(np.float32(1.0), inverse, out=inverse)
         return depth

@@ -544,7 +544,7 @@ class Ground:
         kinds = cv2.LUT(surface, kind_of)
         camera_height = float(camera.position[2])
         # Bands of rows by distance, each from the level of the texture that fits.
-        distances = (1.0, 7.0, 14.0, 28.0, 60.0)
+        distances = (1.0, 7.0, 14.0, 30.0)
         rows = [
             int(np.clip(horizon + k.fy * camera_height / z - top, 0, height)) for z in distances
         ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,50 @@ class Mesh:
     limb_parts: npt.NDArray[np.int8]
     size: tuple[float, float, float]
     center: tuple[float, float]
+
+    @cached_property
+    def part_labels(self) -> tuple[int, ...]:
+        """Class of each part."""
+        parts = np.concatenate([self.parts, self.limb_parts])
+        classes = np.concatenate([self.labels, self.limb_labels])
+        return tuple(int(classes[parts == p][0]) for p in range(int(parts.max()) + 1))
+
+    @cached_property
+    def coarse(self) -> Mesh:
+        """The mesh without its small faces and limbs, for far away; itself where little would go."""
+        corner = self.vertices[self.faces]
+        extent = np.sort(corner.max(axis=1) - corner.min(axis=1), axis=1)
+        faces = (extent[:, 2] > 0.3) & (extent[:, 2] * extent[:, 1] > 0.04)
+        length = np.linalg.norm(self.limbs[:, 0:3] - self.limbs[:, 3:6], axis=1)
+        limbs = (length + 2 * self.limbs[:, 6]) * self.limbs[:, 6] > 0.006
+        if len(faces) == 0:
+            faces = np.zeros(0, dtype=bool)
+        if not (faces.any() or limbs.any()) or faces.sum() + limbs.sum() > 0.85 * (
+            len(faces) + len(limbs)
+        ):
+            return self
+        if any(
+            not ((self.parts[faces] == p).any() or (self.limb_parts[limbs] == p).any())
+            for p in range(len(self.part_labels))
+        ):
+            return self
+        return replace(
+            self,
+            faces=self.faces[faces],
+            normals=self.normals[faces],
+            centers=self.centers[faces],
+            colors=self.colors[faces],
+            slots=self.slots[faces],
+            labels=self.labels[faces],
+            flags=self.flags[faces],
+            parts=self.parts[faces],
+            groups=self.groups[faces],
+            limbs=self.limbs[limbs],
+            limb_colors=self.limb_colors[limbs],
+            limb_slots=self.limb_slots[limbs],
+            limb_labels=self.limb_labels[limbs],
+            limb_parts=self.limb_parts[limbs],
+        )
 
 
 @dataclass

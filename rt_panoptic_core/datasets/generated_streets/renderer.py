@@ -42,6 +42,7 @@ from rt_panoptic_core.datasets.generated_streets.visibility import (
 
 _SMALLEST = 1.1  # pixels: faces with a smaller bounding box, rounded up, are left out
 
+_COARSE_FROM = 0.07  # metres per pixel of focal length from where on small faces are left out
 _GLOSSY = np.zeros(256, dtype=bool)
 _GLOSSY[[labels.CAR, labels.TRUCK, labels.BUS, labels.TRAIN, labels.MOTORCYCLE]] = True
 
@@ -266,9 +267,13 @@ def _faces(
             canvas.count,
             [0],
         )
-    meshes = [s.mesh for s in solids]
     number = len(solids)
     place = np.array([(s.x, s.y, s.z) for s in solids]) - camera.position
+    far = place @ camera.rotation[2] > _COARSE_FROM * camera.intrinsics.fx
+    meshes = [
+        s.mesh.coarse if distant else s.mesh
+        for s, distant in zip(solids, far.tolist(), strict=True)
+    ]
     yaw = np.array([s.yaw for s in solids])
     scale = np.array([s.scale for s in solids])
     cos, sin = np.cos(yaw), np.sin(yaw)
@@ -279,9 +284,7 @@ def _faces(
         if solid.keys:
             first_key[index] = len(keys)
             keys.extend(solid.keys)
-            parts = np.concatenate([solid.mesh.parts, solid.mesh.limb_parts])
-            classes = np.concatenate([solid.mesh.labels, solid.mesh.limb_labels])
-            key_classes.extend(int(classes[parts == p][0]) for p in range(len(solid.keys)))
+            key_classes.extend(solid.mesh.part_labels)
 
     def world_to_camera(points: Float, owner: npt.NDArray[np.int64], moved: bool) -> Float:
         c, s = cos[owner], sin[owner]
@@ -491,11 +494,17 @@ def _color_faces(
     color: npt.NDArray[np.uint8], surface: npt.NDArray[np.int32], faces: _Faces
 ) -> None:
     """Give the pixels that show faces their colours."""
-    number = surface - faces.first
+    number = (surface - faces.first).ravel()
     # As unsigned numbers, those before the first are large.
-    shown = number.view(np.uint32) < len(faces.colors)
-    shown[shown] = ~faces.see_through[number[shown]]
-    color[shown] = faces.colors[number[shown]]
+    place = np.flatnonzero(number.view(np.uint32) < len(faces.colors))
+    number = number[place]
+    if faces.see_through.any():
+        solid = ~faces.see_through[number]
+        place, number = place[solid], number[solid]
+    if color.flags.c_contiguous:
+        color.reshape(-1, 3)[place] = faces.colors[number]
+    else:
+        color[np.unravel_index(place, surface.shape)] = faces.colors[number]
 
 
 # -- plants ------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ def develop(color: npt.NDArray[np.uint8], light: Light, seed: int) -> npt.NDArra
     """Blur, expose, balance and grain of a painted picture: uint8 [H, W, 3], RGB, a new array."""
     height, width = color.shape[:2]
     deviation = light.blur * max(width / 1024, 0.45)
-    picture = cv2.GaussianBlur(color, (0, 0), deviation) if deviation > 0.3 else color.copy()
+    reach = 3 if deviation < 0.75 else 5 if deviation < 1.3 else 0
+    picture = cv2.GaussianBlur(color, (reach, reach), deviation)
     tone = np.arange(256) / 255.0
     table = np.empty((256, 1, 3), dtype=np.uint8)
     for channel in range(3):

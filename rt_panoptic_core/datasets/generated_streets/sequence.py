@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import islice
 
 import cv2
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.datasets.generated_streets import labels
 from rt_panoptic_core.datasets.generated_streets.camera import Camera, CameraIntrinsics
+from rt_panoptic_core.datasets.generated_streets.canvas import Canvas
 from rt_panoptic_core.datasets.generated_streets.layout import STREET_KINDS, Key, Street
 from rt_panoptic_core.datasets.generated_streets.light import random_light
 from rt_panoptic_core.datasets.generated_streets.renderer import Painted, Scene, paint
@@ -38,7 +40,6 @@ class StreetFrame:
         semantic: uint8 [H, W], Cityscapes' class ids; 255 is void.
         instance: int32 [H, W], instance id from 1, stable over the drive; 0 for stuff and void.
         instances: the instances that are visible here.
-        depth: float32 [H, W], metres along the optical axis; inf for the sky.
         intrinsics: of every frame alike.
         camera_to_world: float64 [4, 4], pose of the optical frame (x right, y down, z forward) in a world
             with z up and the ground at z = 0, metres.
@@ -50,9 +51,14 @@ class StreetFrame:
     semantic: npt.NDArray[np.uint8]
     instance: npt.NDArray[np.int32]
     instances: tuple[InstanceAnnotation, ...]
-    depth: npt.NDArray[np.float32] = field(repr=False)
     intrinsics: CameraIntrinsics
     camera_to_world: npt.NDArray[np.float64] = field(repr=False)
+    measure_depth: Callable[[], npt.NDArray[np.float32]] = field(repr=False)
+
+    @cached_property
+    def depth(self) -> npt.NDArray[np.float32]:
+        """float32 [H, W], metres along the optical axis; inf for the sky. Computed when first asked for."""
+        return self.measure_depth()
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,6 @@ class StreetSequence:
             ids[position] = numbers.setdefault(key, len(numbers) + 1)
         semantic = canvas.class_map()
         instance = canvas.instance_map(ids)
-        depth = canvas.depth_map()
         color = canvas.color
         if factor > 1:
             height, width = self.size
@@ -192,7 +197,6 @@ class StreetSequence:
             middle = factor // 2
             semantic = np.ascontiguousarray(semantic[middle::factor, middle::factor])
             instance = np.ascontiguousarray(instance[middle::factor, middle::factor])
-            depth = np.ascontiguousarray(depth[middle::factor, middle::factor])
             present = set(np.unique(instance).tolist())
         else:
             present = {int(ids[position]) for position in shown.tolist()}
@@ -216,7 +220,7 @@ class StreetSequence:
             semantic=semantic,
             instance=instance,
             instances=annotations,
-            depth=depth,
+            measure_depth=partial(_depth_of, canvas, factor),
             intrinsics=self.intrinsics,
             camera_to_world=pose,
         )
@@ -231,6 +235,11 @@ class StreetSequence:
             scene.houses.extend(section.houses)
         scene.solids.extend(traffic.between(s - 12, s + _VIEW, time))
         return paint(scene)
+
+
+def _depth_of(canvas: Canvas, factor: int) -> npt.NDArray[np.float32]:
+    middle = factor // 2
+    return np.ascontiguousarray(canvas.depth_map()[middle::factor, middle::factor])
 
 
 def _random_mount(rng: random.Random) -> _Mount:

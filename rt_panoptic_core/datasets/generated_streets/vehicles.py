@@ -264,7 +264,15 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             build.disc((x, plane, z), r * 1.22, axis, _BLACK, group=group)
             # The tyre's tread, seen under the bumpers from before and behind.
             y0, y1 = sorted((side * (sill - 0.2), side * sill))
-            build.box((x - 0.7 * r, y0, 0.0), (x + 0.7 * r, y1, low + 0.1), _RUBBER)
+            for end in (1, -1):
+                edge = x + end * 0.7 * r
+                tread: list[Point] = [
+                    (edge, y0, 0.0),
+                    (edge, y1, 0.0),
+                    (edge, y1, low + 0.1),
+                    (edge, y0, low + 0.1),
+                ]
+                build.face(tread if end == 1 else tread[::-1], _RUBBER)
             build.disc((x, side * sill, z), r, axis, _RUBBER, group=group)
             build.disc((x, side * sill, z), r * 0.66, axis, _CHROME, group=group)
             build.disc((x, side * sill, z), r * 0.2, axis, (90, 92, 95), group=group, corners=8)
