@@ -24,7 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.files import write_json
-from rt_panoptic_core.panoptic_format import coco_categories, measure_segments, write_ids
+from rt_panoptic_core.panoptic_format import (
+    coco_categories,
+    ids_to_rgb,
+    measure_segments,
+    write_ids,
+)
 from rt_panoptic_core.taxonomy import Taxonomy
 
 _THEIRS = """
@@ -37,7 +42,9 @@ json.dump(pq_compute(*sys.argv[1:5])["All"], open(sys.argv[5], "w"))
 def main() -> None:
     """Make the files, time both, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--panopticapi", type=Path, help="folder that holds the package panopticapi")
+    parser.add_argument(
+        "--panopticapi", type=Path, help="folder that holds the package panopticapi"
+    )
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
     parser.add_argument("--segments", type=int, default=15)
@@ -125,14 +132,25 @@ def make_pairs(folder: Path, pairs: int, height: int, width: int, segments: int)
             lost = void & (random.uniform() < 0.5)
             painted = np.where(lost, 0, colours[ids]).astype(np.int32)
             file_name = f"{image_id:012d}.png"
-            write_ids(folder / side / file_name, painted)
+            write_picture(folder / side / file_name, painted, as_coco=side == "truth")
             sides[side].append(
                 annotation(image_id, file_name, painted, colours, classes, crowd, taxonomy)
             )
-    for side, annotations in sides.items():
-        content = {"annotations": annotations, "categories": coco_categories(taxonomy)}
+    for side, listed in sides.items():
+        content = {"annotations": listed, "categories": coco_categories(taxonomy)}
         write_json(folder / f"{side}.json", content)
     return sum(len(item["segments_info"]) for item in sides["truth"]) / pairs
+
+
+def write_picture(path: Path, ids: npt.NDArray[np.int32], *, as_coco: bool) -> None:
+    """Write a PNG by Pillow, as COCO's ground truth was, or as this package writes predictions."""
+    if not as_coco:
+        write_ids(path, ids)
+        return
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(ids_to_rgb(ids)).save(path)
 
 
 def cells(
@@ -142,9 +160,7 @@ def cells(
     coarse = random.normal(size=(height // 8, width // 8, 2)).astype(np.float32)
     warp = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * 6
     ys, xs = np.mgrid[:height, :width].astype(np.float32)
-    index = cv2.flann_Index(
-        sites.astype(np.float32), {"algorithm": 1, "trees": 1}
-    )
+    index = cv2.flann_Index(sites.astype(np.float32), {"algorithm": 1, "trees": 1})
     points = np.stack([xs + warp[..., 0], ys + warp[..., 1]], axis=-1).reshape(-1, 2)
     nearest, _ = index.knnSearch(points, 1, params={"checks": -1})
     return nearest.reshape(height, width).astype(np.int64)

@@ -9,36 +9,56 @@ from __future__ import annotations
 
 import json
 import os
-import struct
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.errors import DatasetError, ImageError
-from rt_panoptic_core.files import write_bytes, write_json
-from rt_panoptic_core.inference.result import PanopticResult
-from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.files import write_json
+from rt_panoptic_core.panoptic_png import (
+    MAX_ID,
+    Ids,
+    encode_ids,
+    ids_to_rgb,
+    read_ids,
+    rgb_to_ids,
+    write_ids,
+)
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.inference.result import PanopticResult
+    from rt_panoptic_core.taxonomy import Taxonomy
+
+__all__ = [
+    "CITYSCAPES_INSTANCES",
+    "MAX_ID",
+    "VOID",
+    "Ids",
+    "PanopticAnnotations",
+    "PanopticWriter",
+    "SegmentTable",
+    "coco_categories",
+    "encode_ids",
+    "ids_to_rgb",
+    "measure_segments",
+    "own_ids",
+    "panoptic_ids",
+    "read_annotations",
+    "read_ids",
+    "rgb_to_ids",
+    "split_cityscapes_ids",
+    "taxonomy_of_categories",
+    "write_ids",
+]
 
 VOID = 0
 """Id of a pixel that belongs to no segment."""
 
-MAX_ID = 0xFFFFFF
-"""The largest id that three bytes hold."""
-
 CITYSCAPES_INSTANCES = 1000
 """Cityscapes instance ids are ``labelId * 1000 + k``; ids below it are labels: stuff and groups."""
-
-Ids = npt.NDArray[np.int32]
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
-# Colours with three bytes of meaning; in a grey picture the three would be one and the same.
-_PNG_ID_COLOR_TYPES = (2, 3, 6)
 
 
 class SegmentTable(NamedTuple):
@@ -53,75 +73,6 @@ class SegmentTable(NamedTuple):
     ids: npt.NDArray[np.int64]
     areas: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.int64]
-
-
-def ids_to_rgb(ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-    """Colours of ids: uint8 [H, W, 3] from integers [H, W] in 0 … 16777215.
-
-    Raises:
-        ImageError: an id is out of range.
-    """
-    if ids.size and (ids.min() < 0 or ids.max() > MAX_ID):
-        raise ImageError(
-            f"segment ids {int(ids.min())} to {int(ids.max())} do not fit a colour; "
-            f"they must be 0 to {MAX_ID}"
-        )
-    little_endian = np.ascontiguousarray(ids, dtype="<u4")
-    return little_endian.view(np.uint8).reshape(*ids.shape, 4)[..., :3].copy()
-
-
-def rgb_to_ids(rgb: npt.NDArray[np.uint8]) -> Ids:
-    """Ids of colours: int32 [H, W] from uint8 [H, W, 3]; ``R + 256 G + 65536 B``."""
-    padded = np.zeros((*rgb.shape[:2], 4), dtype=np.uint8)
-    padded[..., :3] = rgb
-    return padded.view("<i4")[..., 0].astype(np.int32, copy=False)
-
-
-def read_ids(path: str | os.PathLike[str]) -> Ids:
-    """Ids of a panoptic PNG: int32 [H, W]. The alpha channel of an RGBA file is ignored.
-
-    Raises:
-        ImageError: the file is missing, no PNG, cut short, damaged, of 16 bits, or grey; it is named.
-    """
-    name = os.fspath(path)
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{name}: there is no such picture") from None
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
-    _check_png(data, name)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
-    if pixels is None:
-        raise ImageError(f"{name}: cannot be decoded; the PNG is damaged")
-    # B G R -> R G B 255 as one little-endian word, then the alpha byte off: faster than any sum.
-    words = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGBA).view("<u4")[..., 0]
-    return np.bitwise_and(words, np.uint32(MAX_ID)).view(np.int32)
-
-
-def encode_ids(ids: npt.NDArray[np.integer[Any]]) -> bytes:
-    """The bytes of a PNG (8-bit RGB) that holds ``ids``, integers [H, W].
-
-    Raises:
-        ImageError: an id does not fit a colour.
-    """
-    done, data = cv2.imencode(".png", cv2.cvtColor(ids_to_rgb(ids), cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ImageError(f"ids of shape {list(ids.shape)} cannot be encoded as PNG")
-    return bytes(data.tobytes())
-
-
-def write_ids(path: str | os.PathLike[str], ids: npt.NDArray[np.integer[Any]]) -> None:
-    """Write ``ids``, integers [H, W], as a panoptic PNG, atomically.
-
-    Raises:
-        ImageError: an id does not fit a colour.
-        OSError: the file cannot be written.
-    """
-    write_bytes(path, encode_ids(ids))
 
 
 def measure_segments(ids: npt.NDArray[np.integer[Any]], void: int | None = VOID) -> SegmentTable:
@@ -264,6 +215,8 @@ def taxonomy_of_categories(categories: Sequence[Mapping[str, Any]], name: str) -
         if "color" in category:
             item["color"] = category["color"]
         classes.append(item)
+    from rt_panoptic_core.taxonomy import Taxonomy
+
     return Taxonomy.from_dict({"name": name, "classes": classes}, name)
 
 
@@ -439,40 +392,6 @@ def _replace(
     place = np.minimum(np.searchsorted(old, ids), len(old) - 1)
     replaced = np.where(old[place] == ids, new[place], VOID)
     return replaced.astype(np.int32)
-
-
-def _check_png(data: bytes, name: str) -> None:
-    """Refuse what would decode to other ids than were written; decoders guess and stay silent."""
-    if not data.startswith(_PNG_SIGNATURE):
-        raise ImageError(f"{name}: not a PNG; panoptic ids need one, lossless")
-    position = len(_PNG_SIGNATURE)
-    view = memoryview(data)
-    kind = b""
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        kind = data[position + 4 : position + 8]
-        end = position + 8 + length
-        if end + 4 > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end)
-        if zlib.crc32(view[position + 4 : end]) != checksum:
-            raise ImageError(f"{name}: the PNG is damaged (checksum of {kind.decode('latin-1')})")
-        if kind == b"IHDR":
-            bits, color_type = data[position + 16], data[position + 17]
-            if bits == 16:
-                raise ImageError(
-                    f"{name}: a PNG of 16 bits; panoptic ids are 8-bit RGB (R + 256 G + 65536 B). "
-                    "Convert it, for example with rt_panoptic_core.panoptic_format.write_ids"
-                )
-            if color_type not in _PNG_ID_COLOR_TYPES:
-                raise ImageError(
-                    f"{name}: a {_PNG_COLOR_TYPES.get(color_type, 'strange')} PNG; "
-                    "panoptic ids are 8-bit RGB (R + 256 G + 65536 B)"
-                )
-        if kind == b"IEND":
-            return
-        position = end + 4
-    raise ImageError(f"{name}: the PNG is cut short")
 
 
 def _check_keys(value: Any, keys: dict[str, type], where: str) -> None:

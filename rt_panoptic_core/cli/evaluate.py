@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write JSON and report."""
     from rich.console import Console
 
-    from rt_panoptic_core.evaluation.boundary_quality import (
+    from rt_panoptic_core.evaluation.boundary_regions import (
         BOUNDARY_RATIO,
         CITYSCAPES_BOUNDARY_RATIO,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ def progress_bar(
         unit: name of the units.
         quiet: show nothing.
     """
+    if quiet or not sys.stderr.isatty():
+        # Not even imported then: it would take longer than scoring a hundred images.
+        yield _nothing
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -40,7 +45,6 @@ def progress_bar(
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="cyan")
 
-    console = Console(stderr=True)
     bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
@@ -48,8 +52,7 @@ def progress_bar(
         TextColumn(unit),
         Speed(),
         TimeRemainingColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
+        console=Console(stderr=True),
         # No thread of its own: what runs under the bar may want to fork.
         auto_refresh=False,
     )
@@ -66,3 +69,7 @@ def progress_bar(
 
         bar.refresh()
         yield advance
+
+
+def _nothing(done: int) -> None:
+    del done

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rt_panoptic_core.errors import TaxonomyError
-from rt_panoptic_core.evaluation.boundary_quality import BOUNDARY_RATIO, BoundaryQuality
+from rt_panoptic_core.evaluation.boundary_quality import BoundaryQuality
+from rt_panoptic_core.evaluation.boundary_regions import BOUNDARY_RATIO
 from rt_panoptic_core.evaluation.frame import Frame
 from rt_panoptic_core.evaluation.instance_ap import (
     InstanceAP,
@@ -69,9 +70,7 @@ class Evaluation:
             detections: instances with whole masks for AP; the result's own, visible ones for None.
             latency_ms: time from image to result.
         """
-        own = PanopticQuality(self.panoptic.class_names, self.panoptic.is_thing)
-        own.add(frame.matches, frame.truth, frame.predicted)
-        self.panoptic.merge(own)
+        segments = self.panoptic.add(frame.matches, frame.truth, frame.predicted)
         if self.boundary is not None:
             self.boundary.update(frame)
         confusion = self.semantic.update(frame.sample.semantic, frame.result.semantic)
@@ -84,7 +83,7 @@ class Evaluation:
             )
             self.instances.update(frame.truth, guesses)
             self.recall.update(frame)
-        record = FrameRecord(frame.sample.name, own.counts(), class_pixels(confusion), latency_ms)
+        record = FrameRecord(frame.sample.name, segments, class_pixels(confusion), latency_ms)
         self.frames.append(record)
         return record
 

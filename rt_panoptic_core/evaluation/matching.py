@@ -65,8 +65,11 @@ def match_segments(
     truth_matched: set[int] = set()
     predicted_matched: set[int] = set()
     for (truth_id, predicted_id), intersection in shared.items():
-        true, guess = truth.get(truth_id), predicted.get(predicted_id)
-        if true is None or guess is None or true.is_crowd or true.class_id != guess.class_id:
+        true = truth.get(truth_id)
+        if true is None or true.is_crowd:
+            continue
+        guess = predicted.get(predicted_id)
+        if guess is None or true.class_id != guess.class_id:
             continue
         union = guess.area + true.area - intersection - shared.get((VOID, predicted_id), 0)
         iou = intersection / union

@@ -56,28 +56,38 @@ def overlaps(
         truth_ids: integers of any shape, in 0 … 2^31 - 1.
         predicted_ids: integers of the same shape, in 0 … 2^31 - 1.
     """
-    keys = truth_ids.reshape(-1).astype(np.int64)
-    np.left_shift(keys, 32, out=keys)
-    np.bitwise_or(keys, predicted_ids.reshape(-1), out=keys, casting="unsafe")
-    if not keys.size:
-        return Overlaps(keys, keys, keys)
-    starts = np.concatenate(([0], np.flatnonzero(keys[1:] != keys[:-1]) + 1))
-    pairs, group = np.unique(keys[starts], return_inverse=True)
-    lengths = np.diff(starts, append=keys.size)
-    # Sums below 2^53 are exact in bincount's doubles.
-    pixels = np.bincount(group, weights=lengths, minlength=len(pairs)).astype(np.int64)
-    return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, pixels)
+    truth, predicted = truth_ids.reshape(-1), predicted_ids.reshape(-1)
+    if not truth.size:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Overlaps(nothing, nothing, nothing)
+    changes = np.empty(truth.size, dtype=bool)
+    changes[0] = True
+    np.not_equal(truth[1:], truth[:-1], out=changes[1:])
+    changes[1:] |= predicted[1:] != predicted[:-1]
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=truth.size)
+    return _by_pair(truth[starts].astype(np.int64), predicted[starts].astype(np.int64), lengths)
 
 
 def add_overlaps(parts: Iterable[Overlaps]) -> Overlaps:
     """Joint histogram of several maps taken as one, from the histogram of each."""
     listed = list(parts)
-    truth = np.concatenate([part.truth_ids for part in listed])
-    predicted = np.concatenate([part.predicted_ids for part in listed])
-    pixels = np.concatenate([part.pixels for part in listed])
+    return _by_pair(
+        np.concatenate([part.truth_ids for part in listed]),
+        np.concatenate([part.predicted_ids for part in listed]),
+        np.concatenate([part.pixels for part in listed]),
+    )
+
+
+def _by_pair(
+    truth: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    pixels: npt.NDArray[np.int64],
+) -> Overlaps:
+    """Pixels summed over equal pairs of ids."""
     pairs, group = np.unique((truth << 32) | predicted, return_inverse=True)
-    total = np.zeros(len(pairs), dtype=np.int64)
-    np.add.at(total, group, pixels)
+    # Sums below 2^53 are exact in bincount's doubles.
+    total = np.bincount(group, weights=pixels, minlength=len(pairs)).astype(np.int64)
     return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, total)
 
 

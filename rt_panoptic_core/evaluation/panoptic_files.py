@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import sys
@@ -13,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError, ImageError
-from rt_panoptic_core.evaluation.boundary_quality import boundary_overlaps
+from rt_panoptic_core.evaluation.boundary_regions import boundary_overlaps
 from rt_panoptic_core.evaluation.matching import match_segments
 from rt_panoptic_core.evaluation.overlaps import Overlaps, Segment, overlaps
 from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
@@ -36,7 +38,7 @@ from rt_panoptic_core.panoptic_format import (
     read_ids,
 )
 
-_CHUNK = 8
+_LONGEST_SPAN = 32
 _SHOWN_PROBLEMS = 100
 
 
@@ -171,11 +173,14 @@ def score_files(
     """
     categories = list(files.truth.categories.values())
     job = _Job(files, {c["id"]: index for index, c in enumerate(categories)}, boundary_ratio)
-    spans = [
-        range(start, min(start + _CHUNK, len(files.pairs)))
-        for start in range(0, len(files.pairs), _CHUNK)
-    ]
     count = processes if processes is not None else _cores()
+    # Many more spans than processes, so that all end together, but none so small that handing over
+    # its results counts.
+    length = max(1, min(_LONGEST_SPAN, len(files.pairs) // (8 * count)))
+    spans = [
+        range(start, min(start + length, len(files.pairs)))
+        for start in range(0, len(files.pairs), length)
+    ]
     parts: dict[int, _Partial] = {}
     for number, part in _run(job, spans, min(count, len(spans))):
         parts[number] = part
@@ -249,6 +254,24 @@ _shared_job: _Job | None = None
 def _set_job(job: _Job) -> None:
     global _shared_job
     _shared_job = job
+    # The processes share the cores out among themselves; OpenCV's threads would only queue for them.
+    cv2.setNumThreads(1)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to hold on to what this process frees.
+
+    Every image needs the same few large arrays; by default each is given back to the kernel and
+    fetched anew, which costs as much as the scoring. Elsewhere than on glibc nothing happens.
+    """
+    trim_threshold, mmap_threshold, bytes_kept = -1, -3, 256 << 20
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(trim_threshold, bytes_kept)
+    mallopt(mmap_threshold, bytes_kept)
 
 
 def _score_shared_span(span: range) -> _Partial:
@@ -330,18 +353,14 @@ def _score_pair(job: _Job, pair: PanopticPair, part: _Partial) -> list[str]:
         segment.area != truth_areas[truth_id] for truth_id, segment in truth.items()
     )
     matches = match_segments(shared, truth, predicted)
-    frame_quality = PanopticQuality(part.quality.class_names, part.quality.is_thing)
-    frame_quality.add(matches, truth, predicted)
-    part.quality.merge(frame_quality)
+    counts = part.quality.add(matches, truth, predicted)
     if part.boundary is not None and job.boundary_ratio is not None:
         outline = boundary_overlaps(truth_ids, predicted_ids, job.boundary_ratio)
         by_boundary = match_segments(shared, truth, predicted, outline)
         part.boundary.add(by_boundary, truth, predicted)
     confusion = _confusion(shared, truth, predicted, len(job.class_ids))
     part.semantic.add(confusion)
-    part.frames.append(
-        FrameRecord(str(pair.truth["image_id"]), frame_quality.counts(), class_pixels(confusion))
-    )
+    part.frames.append(FrameRecord(str(pair.truth["image_id"]), counts, class_pixels(confusion)))
     return []
 
 
@@ -379,6 +398,8 @@ def _segments(
             continue
         crowd = area_from_json and info.get("iscrowd", 0) == 1
         segments[segment_id] = Segment(class_ids[category_id], int(stated), crowd)
+    if len(segments) + (VOID in areas) == len(areas):
+        return segments
     listed = {info["id"] for info in annotation["segments_info"]}
     problems += [
         f"{picture}: segment {segment_id} ({area} pixels) is not listed in {json_path}, "

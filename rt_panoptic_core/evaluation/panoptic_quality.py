@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from rt_panoptic_core.errors import TaxonomyError
 from rt_panoptic_core.evaluation.matching import SegmentMatches, match_segments
 from rt_panoptic_core.evaluation.overlaps import Segment, overlaps
 from rt_panoptic_core.taxonomy import Taxonomy
+
+ClassCounts: TypeAlias = tuple[int, int, int, float]
+"""tp, fp, fn, and the sum of the matches' IoU of one class."""
 
 # A double in (0.5, 1] is a whole multiple of 2^-53, and every larger one of a power above it: sums of
 # matched IoUs as integers of this unit are exact, so their order and grouping cannot matter.
@@ -119,15 +122,30 @@ class PanopticQuality:
         matches: SegmentMatches,
         truth: Mapping[int, Segment],
         predicted: Mapping[int, Segment],
-    ) -> None:
-        """Count the matches of one image whose segments are ``truth`` and ``predicted``."""
+    ) -> dict[int, ClassCounts]:
+        """Count the matches of one image and return its own counts, as :meth:`counts` does.
+
+        Args:
+            matches: what became of the image's segments.
+            truth: its true segments by id.
+            predicted: its predicted segments by id.
+        """
+        image: dict[int, list[int]] = {}
         for match in matches.matched:
-            self._counts[match.class_id, 0] += 1
-            self._iou_units[match.class_id] += int(match.iou * _IOU_UNITS)
+            counts = image.setdefault(match.class_id, [0, 0, 0, 0])
+            counts[0] += 1
+            counts[3] += int(match.iou * _IOU_UNITS)
         for predicted_id in matches.spurious:
-            self._counts[predicted[predicted_id].class_id, 1] += 1
+            image.setdefault(predicted[predicted_id].class_id, [0, 0, 0, 0])[1] += 1
         for truth_id in matches.missed:
-            self._counts[truth[truth_id].class_id, 2] += 1
+            image.setdefault(truth[truth_id].class_id, [0, 0, 0, 0])[2] += 1
+        for class_id, counts in image.items():
+            self._counts[class_id] += counts[:3]
+            self._iou_units[class_id] += counts[3]
+        return {
+            class_id: (tp, fp, fn, units / _IOU_UNITS)
+            for class_id, (tp, fp, fn, units) in sorted(image.items())
+        }
 
     def merge(self, other: PanopticQuality) -> None:
         """Add all that ``other`` counted.
@@ -143,12 +161,16 @@ class PanopticQuality:
         self._counts += other._counts
         self._iou_units = [a + b for a, b in zip(self._iou_units, other._iou_units, strict=True)]
 
-    def counts(self) -> dict[int, tuple[int, int, int, float]]:
+    def counts(self) -> dict[int, ClassCounts]:
         """``(tp, fp, fn, sum of the matches' IoU)`` by class id, classes with any count only."""
         return {
-            class_id: (int(tp), int(fp), int(fn), self._iou_units[class_id] / _IOU_UNITS)
-            for class_id, (tp, fp, fn) in enumerate(self._counts)
-            if tp or fp or fn
+            int(class_id): (
+                int(self._counts[class_id, 0]),
+                int(self._counts[class_id, 1]),
+                int(self._counts[class_id, 2]),
+                self._iou_units[class_id] / _IOU_UNITS,
+            )
+            for class_id in np.flatnonzero(self._counts.any(axis=1))
         }
 
     def result(self) -> PanopticQualityResult:

@@ -13,11 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import ConfigError, DatasetError, ImageError, TaxonomyError
-from rt_panoptic_core.evaluation.boundary_quality import (
-    BoundaryQuality,
-    boundary_region,
-    boundary_width,
-)
+from rt_panoptic_core.evaluation.boundary_quality import BoundaryQuality
+from rt_panoptic_core.evaluation.boundary_regions import boundary_region, boundary_width
 from rt_panoptic_core.evaluation.evaluation import Evaluation
 from rt_panoptic_core.evaluation.frame import Frame
 from rt_panoptic_core.evaluation.instance_ap import (

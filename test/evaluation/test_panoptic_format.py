@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rt_panoptic_core import panoptic_png
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.panoptic_format import (
@@ -94,6 +95,37 @@ def _bad_pictures(folder: Path) -> dict[str, Path]:
     return paths
 
 
+@pytest.fixture(params=["fast decoder", "OpenCV"])
+def decoder(request, monkeypatch):
+    """Both ways of decoding: with kornia-rs, and without."""
+    if request.param == "OpenCV":
+        monkeypatch.setattr(panoptic_png, "_fast_decoder", None)
+    elif panoptic_png._fast_decoder is None:
+        pytest.skip("kornia-rs is not installed")
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (50, 3), (48, 64)])
+def test_both_decoders_read_all_filters(tmp_path, shape):
+    # The encoder chooses among PNG's five row filters by content: noise, ramps, plain areas.
+    random = np.random.default_rng(0)
+    ys, xs = np.mgrid[: shape[0], : shape[1]]
+    for ids in (
+        random.integers(0, 1 << 24, shape),
+        ys * 65536 + xs * 257,
+        (ys // 5 + xs // 7) * 4000,
+        np.zeros(shape, int),
+    ):
+        pixels = ids_to_rgb(ids)[..., ::-1].copy()
+        for strategy in (cv2.IMWRITE_PNG_STRATEGY_DEFAULT, cv2.IMWRITE_PNG_STRATEGY_FILTERED):
+            parameters = [cv2.IMWRITE_PNG_STRATEGY, strategy]
+            if hasattr(cv2, "IMWRITE_PNG_FILTER"):
+                parameters += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS]
+            assert cv2.imwrite(str(tmp_path / "a.png"), pixels, parameters)
+            assert np.array_equal(read_ids(tmp_path / "a.png"), ids)
+
+
+@pytest.mark.usefixtures("decoder")
 def test_pictures_that_would_be_misread_are_refused_by_name(tmp_path):
     for reason, path in _bad_pictures(tmp_path).items():
         with pytest.raises(ImageError) as caught:
@@ -102,18 +134,20 @@ def test_pictures_that_would_be_misread_are_refused_by_name(tmp_path):
         assert path.name in str(caught.value)
 
 
+@pytest.mark.usefixtures("decoder")
 def test_undecodable_but_well_formed_png_is_refused(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
-    header = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
     path = tmp_path / "empty.png"
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    )
-    with pytest.raises(ImageError, match=r"empty\.png"):
-        read_ids(path)
+    # No pixels at all; more pixels than so few bytes can hold.
+    for width, reason in ((4, "damaged|decoded"), (1 << 20, "cannot hold the 1048576x4 pixels")):
+        header = struct.pack(">IIBBBBB", width, 4, 8, 2, 0, 0, 0)
+        parts = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+        with pytest.raises(ImageError, match=rf"empty\.png.*({reason})"):
+            read_ids(path)
 
 
 def test_segments_are_measured():
