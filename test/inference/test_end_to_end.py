@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.inference.config import InferenceConfig, Thresholds
@@ -258,3 +259,33 @@ def test_numbers_that_are_none_spoil_only_their_own_place(network):
     assert same.float().mean() > 0.9
     valid = spoilt.segments[0][spoilt.segments[0, :, 0] > 0]
     assert torch.isfinite(valid).all()
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                # A view that repeats its elements takes no memory.
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 4)
+        return result
+
+
+@pytest.mark.parametrize("order", ["probability", "score"])
+def test_no_map_of_all_queries_exists_at_full_size(network, order):
+    config = InferenceConfig.from_dict(
+        {**CONFIG.to_dict(), "fusion_order": order, "candidates": 200, "candidates_per_level": 200}
+    )
+    module = EndToEnd(network, config, (256, 512))
+    with torch.inference_mode():
+        output = module.predict(module.prepare(image(256, 512)))
+        with Largest() as largest:
+            module.assemble(output, torch.tensor(config.thresholds.as_tuple()))
+    queries, grid = 100, 64 * 128
+    assert largest.elements >= queries * grid
+    # Semantics are the largest thing at full size: 19 maps, not 100.
+    assert largest.elements <= 19 * 256 * 512 * 1.1

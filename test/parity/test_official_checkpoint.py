@@ -193,7 +193,7 @@ def test_a_malicious_file_is_refused_and_not_run(tmp_path, save, official_state)
 
 def test_a_bare_malicious_pickle_is_refused_and_not_run(tmp_path):
     path = tmp_path / "bare.pth"
-    path.write_bytes(pickle.dumps(Malicious(tmp_path / "ran")))
+    path.write_bytes(pickle.dumps(Malicious(tmp_path / "ran"), protocol=2))
     with pytest.raises(CheckpointError, match=r"bare\.pth"):
         read_state_dict(path)
     assert not (tmp_path / "ran").exists()
