@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.taxonomy import UNLABELLED
 
-_LONGER_SIDE = 480
+_LONGER_SIDE = 320
 _SHORTEST_SIDE = 48
 _LARGEST_CHANGE = 24
 
@@ -31,7 +31,7 @@ class Steadiness:
 class TemporalConsistency:
     """Compares the labels of consecutive frames after motion compensation, without ground truth.
 
-    The previous labels are warped along dense optical flow (DIS, at most 480 pixels on the longer side).
+    The previous labels are warped along dense optical flow (DIS, at most 320 pixels on the longer side).
     Pixels that leave the image, are uncovered (the warped picture differs by more than 24 grey levels),
     or have no label in both are not compared. ``flicker`` is the share of the others whose class
     changed; ``mean_iou`` the mean IoU of warped and new labels over the classes, the measure known as

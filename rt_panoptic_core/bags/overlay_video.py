@@ -12,14 +12,21 @@ import numpy.typing as npt
 from rt_panoptic_core.errors import BagError, ImageError
 from rt_panoptic_core.visualization.video import VideoWriter
 
+_WIDEST = 960
+
 
 class OverlayVideo:
-    """One picture for each frame of a topic, all in one size: the n-th picture is the n-th frame's."""
+    """One picture for each frame of a topic, all in one size: the n-th picture is the n-th frame's.
+
+    At most 960 pixels wide and encoded in a hurry: the encoder competes with the inference for the CPU.
+    """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        """A video of ``size`` (height, width) at ``path``; it appears when the context ends without error."""
-        self._video = VideoWriter(path, fps)
-        self._last = np.zeros((*size, 3), dtype=np.uint8)
+        """A video of frames of ``size`` (height, width); it is there when the context ends without error."""
+        self._video = VideoWriter(path, fps, preset="ultrafast")
+        scale = min(1.0, _WIDEST / size[1])
+        shown = (max(2, round(size[0] * scale)), max(2, round(size[1] * scale)))
+        self._last = np.zeros((*shown, 3), dtype=np.uint8)
 
     def write(self, picture: npt.NDArray[np.uint8] | None) -> None:
         """Append a picture; for None, where a frame has none, the last one again.

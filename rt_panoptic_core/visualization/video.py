@@ -30,18 +30,20 @@ class VideoWriter:
     Args:
         path: the file, ending in ``.mp4``; folders are made.
         fps: frames per second at which it plays, positive.
+        preset: of the H.264 encoder: how much time it takes to make the file smaller.
 
     Raises:
         ValueError: fps is not positive, or the path does not end in ``.mp4``.
     """
 
-    def __init__(self, path: str | PathLike[str], fps: float) -> None:
+    def __init__(self, path: str | PathLike[str], fps: float, *, preset: str = "veryfast") -> None:
         if not 0.0 < fps < 1000.0:
             raise ValueError(f"{path}: {fps} frames per second; it must be in (0, 1000)")
         if Path(path).suffix.lower() != ".mp4":
             raise ValueError(f"{path}: videos are written as .mp4; choose a name that ends in it")
         self.path = Path(path)
         self.fps = fps
+        self._preset = preset
         self.frames = 0
         self._size: tuple[int, int] | None = None
         self._stack = ExitStack()
@@ -76,7 +78,7 @@ class VideoWriter:
             even = (size[0] // 2 * 2, size[1] // 2 * 2)
             ffmpeg = _ffmpeg_with_h264()
             self._encoder = (
-                _FfmpegEncoder(ffmpeg, self._temporary, self.fps, even)
+                _FfmpegEncoder(ffmpeg, self._temporary, self.fps, even, self._preset)
                 if ffmpeg
                 else _OpenCVEncoder(self._temporary, self.fps, even)
             )
@@ -113,7 +115,9 @@ class _Encoder(Protocol):
 class _FfmpegEncoder:
     """Pipes raw frames through an ffmpeg process."""
 
-    def __init__(self, ffmpeg: str, path: Path, fps: float, size: tuple[int, int]) -> None:
+    def __init__(
+        self, ffmpeg: str, path: Path, fps: float, size: tuple[int, int], preset: str
+    ) -> None:
         self._path = path
         # A pipe for ffmpeg's messages could fill up and block it; a file cannot.
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
@@ -122,7 +126,7 @@ class _FfmpegEncoder:
                 *(ffmpeg, "-hide_banner", "-loglevel", "error", "-y"),
                 *("-f", "rawvideo", "-pixel_format", "rgb24"),
                 *("-video_size", f"{size[0]}x{size[1]}", "-framerate", f"{fps:.6f}", "-i", "-"),
-                *("-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20"),
+                *("-an", "-c:v", "libx264", "-preset", preset, "-crf", "20"),
                 *("-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", str(path)),
             ],
             stdin=subprocess.PIPE,
