@@ -125,7 +125,6 @@ class Recorder(Node):
             self._video = VideoWriter(self._path, self._fps)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self._video.__enter__()
         self._writing: Behind[tuple[int, npt.NDArray[np.uint8]]] = Behind(self._write, _BEHIND)
         self._closed = False
         self._begin: int | None = None
@@ -148,6 +147,7 @@ class Recorder(Node):
             PanopticInstanceArray, f"{name}/instances", self._on_instances, every
         )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._video.__enter__()
 
     @property
     def frames(self) -> int:
