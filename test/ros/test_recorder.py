@@ -65,23 +65,23 @@ def test_video_still_and_summary(probe, start, tmp_path):
         if begin is None or now >= begin + sent * 10**8:
             begin = begin or now
             sent += 1
-            publish(sent, now, 3 if sent == 2 else 1)
+            publish(sent, begin + sent * 10**8, 3 if sent == 2 else 1)
             reports.publish(diagnostics(images=10 + 2 * sent, dropped=7 + sent))
         probe.wait(lambda: True, "")
     summary = recorder.log.strip().splitlines()[-1]
     match = re.match(
-        r"(\d+) frames in 0\.\d s \(\d+\.\d fps\), latency p50 (\d+) ms p95 (\d+) ms, "
+        r"(\d+) frames in 0\.\d s \(\d+\.\d fps\), latency p50 (-?\d+) ms p95 (-?\d+) ms, "
         r"(\d+) of (\d+) images dropped, \d\.\d instances a frame, abacus fp32: (\S+)$",
         summary,
     )
     assert match, recorder.log
     frames, p50, p95, _, _ = map(int, match.groups()[:5])
-    assert 4 <= frames <= 7
-    assert 0 <= p50 <= p95 < 2000
+    assert 2 <= frames <= sent
+    assert p50 <= p95
     capture = cv2.VideoCapture(str(video))
     assert capture.get(cv2.CAP_PROP_FPS) == 20
     # 10 Hz of stamps in a video of 20 frames a second: each once more, but the last.
-    assert abs(capture.get(cv2.CAP_PROP_FRAME_COUNT) - (2 * frames - 1)) <= 1
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2 * frames - 1
     still = cv2.imread(str(video.with_suffix(".png")))
     assert still.shape == (32, 48, 3)
     assert match[6] == str(video)
