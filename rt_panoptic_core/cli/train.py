@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -33,6 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _quiet_lightning() -> None:
+    """Keep what Lightning says about the run, drop what it says about itself."""
+    chatter = ("Tip:", "TPU available", "HPU available", "litlogger", "`Trainer.fit` stopped")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not any(word in record.getMessage() for word in chatter)
+
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(keep)
+
+
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the model is and how good."""
     from rich.console import Console
@@ -54,7 +66,11 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"validation  {source.label}: {length} samples")
         return 0
 
+    from lightning.pytorch.utilities import rank_zero_only
+
     from rt_panoptic_core.training.run import train
+
+    _quiet_lightning()
 
     if args.restart:
         shutil.rmtree(Path(config.output), ignore_errors=True)
@@ -66,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         accelerator=args.accelerator,
         nodes=args.nodes,
     )
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return 0  # the first process speaks for all
     table = Table("validation", "PQ", "PQ things", "PQ stuff", "mIoU")
     for label, values in result.measures.items():
         cells = (values.get(name) for name in ("pq", "pq_things", "pq_stuff", "miou"))

@@ -13,7 +13,7 @@ import cv2
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -203,6 +203,17 @@ class Pictures(L.Callback):
                 logger.experiment.add_image(
                     f"{label}/{batch_idx}", picture, trainer.global_step, dataformats="HWC"
                 )
+
+
+class Progress(RichProgressBar):
+    """Lightning's progress bar with the run's name: a run is counted in updates and has no epochs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return self._name
 
 
 class DataWait(L.Callback):

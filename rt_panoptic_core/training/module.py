@@ -196,12 +196,14 @@ class PanopticModule(L.LightningModule):
         for source, measure in zip(self.config.data.validation, measures, strict=True):
             self.results[source.label] = measure.values()
         for label, values in self.results.items():
-            self.log_dict({f"{label}/{name}": value for name, value in values.items()})
+            named = {f"{label}/{name}": value for name, value in values.items()}
+            self.log_dict(named, sync_dist=self.trainer.world_size > 1)
         # One number that every run has, to choose its best checkpoint by.
         primary = [v["pq"] for v in self.results.values() if "pq" in v]
         fallback = [v["miou"] for v in self.results.values() if "miou" in v]
         best = (primary or fallback or [0.0])[0]
-        self.log("pq", float(np.nan_to_num(best)), prog_bar=True)
+        several = self.trainer.world_size > 1  # all of them hold the same number
+        self.log("pq", float(np.nan_to_num(best)), prog_bar=True, sync_dist=several)
 
     def segmenter(self) -> Segmenter:
         """A segmenter with a copy of the present weights."""

@@ -13,6 +13,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from rt_panoptic_core.checkpoint import load_checkpoint, load_weights
 from rt_panoptic_core.errors import TrainingError
@@ -26,6 +27,7 @@ from rt_panoptic_core.training.callbacks import (
     ExponentialAverage,
     ModelWriter,
     Pictures,
+    Progress,
     checkpoints,
 )
 from rt_panoptic_core.training.configuration import TrainingConfig, config_from
@@ -105,6 +107,7 @@ def train(
     module = PanopticModule(network, config)
     write_text(folder / "configuration.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
 
+    _announce(config, data, network, resumed)
     curves, wait = Curves(folder), DataWait()
     extra: list[L.Callback] = [*callbacks, *checkpoints(folder, config)]
     if config.optimization.ema:
@@ -112,9 +115,7 @@ def train(
     if config.evaluation.pictures and config.data.validation:
         extra.append(Pictures(folder, config.evaluation.pictures))
     if progress:
-        from lightning.pytorch.callbacks import RichProgressBar
-
-        extra.append(RichProgressBar())
+        extra.append(Progress(config.name))
     settings = config.optimization
     every = config.evaluation.every or settings.steps
     trainer = L.Trainer(
@@ -126,7 +127,7 @@ def train(
         strategy="auto",
         precision=settings.precision,  # type: ignore[arg-type]
         max_steps=settings.steps,
-        max_epochs=-1,
+        max_epochs=1,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip or None,
         val_check_interval=every * settings.accumulate if config.data.validation else None,
@@ -151,6 +152,7 @@ def train(
         # The sampler takes care of resuming in mid-epoch, which the loop cannot know.
         warnings.filterwarnings("ignore", ".*resum.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*checkpoint directory .* exists.*")
         trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
     if trainer.interrupted:
@@ -160,6 +162,24 @@ def train(
         trainer.validate(module, data, verbose=False)
     return TrainingResult(
         module.results, curves.evaluations, wait.share, folder / "final.safetensors", network
+    )
+
+
+def _announce(
+    config: TrainingConfig, data: PanopticDataModule, network: PanopticNetwork, resumed: bool
+) -> None:
+    """Say once what is about to happen."""
+    sources = ", ".join(
+        f"{source.label} {length}"
+        for source, length in zip(config.data.train, data.train_lengths, strict=True)
+    )
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    settings = config.optimization
+    rank_zero_info(
+        f"{config.name}: {config.network.backbone}, {millions:.1f} M parameters; samples: {sources}; "
+        f"{settings.steps} updates of {settings.batch_size} x {settings.accumulate} a process, "
+        f"{settings.precision}; output {config.output}"
+        + (", going on from its last.ckpt" if resumed else "")
     )
 
 

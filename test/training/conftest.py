@@ -91,7 +91,7 @@ def toy_settings(toys, tmp_path):
             "output": str(tmp_path / "run"),
             "backbone_weights": "",
             "network": {
-                "backbone": "resnet18",
+                "backbone": "mobilenet_v2",
                 "pyramid_channels": 16,
                 "semantic_tower_channels": 16,
                 "box_tower_channels": 16,
