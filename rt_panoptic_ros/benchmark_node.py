@@ -38,6 +38,9 @@ from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.stamps import nanoseconds
 
 _TOPICS = ("semantic", "instance", "instances")
+_WARM_FRAMES = 1000
+"""Until then the queues' buffers are touched for the first time, as the scheduler happens to fill them."""
+
 _MEBIBYTE = 1024 * 1024
 _SCENARIOS = ("overhead", "overload", "memory")
 
@@ -265,8 +268,8 @@ class _Benchmark:
         )
 
     def memory(self, size: str) -> Memory:
-        """Resident memory after the first few hundred frames, and after many more."""
-        warm = min(300, self._options.frames)
+        """Resident memory once every buffer has been used, and after many more frames."""
+        warm = min(_WARM_FRAMES, self._options.frames)
         node = self._node(1.0, size)
         camera = self._camera(size, self._options.memory_rate, 3600.0)
         self._answered(warm)

@@ -98,8 +98,10 @@ def _camera(arguments: argparse.Namespace) -> int:
             now = time.time_ns()
             message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, NANOSECONDS)
             publisher.publish(message)
-    except KeyboardInterrupt:
-        pass
+    except (KeyboardInterrupt, RuntimeError):
+        # Told to stop in mid-publish, rclpy says that its context is invalid.
+        if rclpy.ok():
+            raise
     node.destroy_node()
     rclpy.try_shutdown()
     return 0

@@ -78,6 +78,7 @@ class PanopticNode(LifecycleNode):
         self._processor: FrameProcessor | None = None
         self._outputs: Outputs | None = None
         self._inputs: Inputs | None = None
+        self._announced: Any = None
         self._progress = ""
         self._failure = ""
         self._last_stamp = 0
@@ -298,9 +299,21 @@ class PanopticNode(LifecycleNode):
         """Inference thread."""
         processor = self._processor
         if processor is not None and self.context.ok():
-            self._segmenter = processor.process(message, self._topic())
-            # An engine that the first image of a size had built is done by now.
-            self._progress = ""
+            segmenter = processor.process(message, self._topic())
+            # Unless the node was cleaned up while this frame was in work.
+            if self._processor is processor:
+                self._segmenter = segmenter
+                self._announce_engine()
+
+    def _announce_engine(self) -> None:
+        """Say once that the engine which the first image of a size had built is there."""
+        engine = getattr(self._segmenter, "engine", None)
+        if self._segmenter is None or engine is self._announced:
+            return
+        self._announced, self._progress = engine, ""
+        if engine is not None:
+            text, _, details = describe(self._segmenter)
+            self.get_logger().info(f"engine ready: {text} ({details['library']})")
 
     def _topic(self) -> str:
         inputs = self._inputs

@@ -28,10 +28,14 @@ OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 
 
 def input_profile(name: str) -> QoSProfile:
-    """Profile of parameter ``input.qos``: ``sensor_data`` or ``reliable``."""
+    """Profile of parameter ``input.qos``: ``sensor_data`` or ``reliable``.
+
+    The queue is short: the executor empties it into the slot at once, and each place in it keeps a buffer
+    of an image's size for good.
+    """
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=5,
+        depth=2,
         reliability=(
             ReliabilityPolicy.RELIABLE if name == "reliable" else ReliabilityPolicy.BEST_EFFORT
         ),
