@@ -15,6 +15,9 @@ SHIFT = 3
 """Polygon corners are given to OpenCV in 1 / 2**SHIFT pixels."""
 
 Rgb = tuple[float, float, float]
+HORIZON = 20000.0
+"""Metres beyond which nothing but sky is."""
+
 _LIMIT = 30000.0
 
 
@@ -51,7 +54,7 @@ class Canvas:
     ) -> int:
         """Number of the first of the announced surfaces; the others follow it.
 
-        ``planes`` is [M, 3]; ``nearest`` and ``furthest`` [M] bound the depth [m].
+        ``planes`` is [M, 3]; ``nearest`` and ``furthest`` [M] bound the depth [m]; else :data:`HORIZON` does.
         """
         first = self.count
         number = len(planes)
@@ -59,7 +62,7 @@ class Canvas:
         self._instances.append(np.asarray(instances, dtype=np.int32))
         self._planes.append(np.asarray(planes, dtype=np.float32))
         bounds = np.empty((number, 2), dtype=np.float32)
-        bounds[:, 0] = 0.0 if furthest is None else 1.0 / furthest
+        bounds[:, 0] = 1.0 / (HORIZON if furthest is None else furthest)
         bounds[:, 1] = 1e3 if nearest is None else 1.0 / np.maximum(nearest, 1e-3)
         self._ranges.append(bounds)
         self.count += number

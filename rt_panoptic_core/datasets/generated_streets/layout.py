@@ -227,7 +227,7 @@ class Street:
         self.course = Course(rng, bend * rng.random())
         self.drive_sign = 1 if rng.random() < 0.4 else -1  # +1: traffic keeps to the left
         self.season = rng.choices(("summer", "autumn", "bare", "dry"), (50, 14, 20, 16))[0]
-        self.tram = self.kind in ("canyon", "shops") and rng.random() < 0.3
+        self.tram = self.kind in ("canyon", "shops") and rng.random() < 0.45
         self.lane = rng.uniform(3.0, 3.5)
         self.own_lanes, self.other_lanes, self.median = 1, 1, 0.0
         self.median_kind = "line"

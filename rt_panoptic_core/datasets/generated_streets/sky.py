@@ -20,7 +20,7 @@ _COARSE = 4
 
 def paint_sky(canvas: Canvas, camera: Camera, light: Light) -> None:
     """Fill the canvas with sky, surface 0: it is painted at a quarter of the size and enlarged."""
-    canvas.announce([labels.SKY], [0], np.zeros((1, 3)))
+    canvas.announce([labels.SKY], [0], np.zeros((1, 3)), furthest=np.array([np.inf]))
     k = camera.intrinsics
     horizon = k.cy + k.fy * math.tan(math.asin(float(np.clip(camera.rotation[2, 2], -0.9, 0.9))))
     bottom = int(np.clip(horizon + 0.03 * canvas.height + 4, 4, canvas.height))

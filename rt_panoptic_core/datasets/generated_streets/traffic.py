@@ -123,7 +123,7 @@ class Traffic:
                     "tram",
                     -sign * (street.median / 2 + 0.5 * street.lane),
                     -rng.uniform(5, 8),
-                    190.0,
+                    120.0,
                     0.8,
                     "tram",
                 )
@@ -212,7 +212,7 @@ class Traffic:
         trucks = 0.16 if street.kind in ("highway", "country") else 0.055
         kind = rng.choices(
             ("car", "truck", "bus", "motorcycle"),
-            (0.9, trucks, 0.07 if street.urban else 0.02, 0.045),
+            (0.9, trucks, 0.12 if street.urban else 0.03, 0.08),
         )[0]
         if kind == "truck":
             form = rng.choices(("box", "tipper", "semi"), (5, 2, 6 if not street.urban else 1))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -261,7 +262,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         for axle in (axle_front, axle_rear):
             x, z, r = at(axle), shape.wheel, shape.wheel
             plane = side * (half - 0.01)
-            build.disc((x, plane, z), r * 1.22, axis, _BLACK, group=group)
+            build.disc((x, plane, z), r * 1.22, axis, _BLACK, group=group, turn=math.pi)
             # The tyre's tread, seen under the bumpers from before and behind.
             y0, y1 = sorted((side * (sill - 0.2), side * sill))
             for end in (1, -1):
@@ -356,35 +357,15 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         )
         build.face(bed, (46, 46, 48), group=boot)
     roof = build.new_group()
-    build.face(
-        strip(shape.roof, shape.height - 0.05, inner, shape.roof + 0.5, shape.height, inner * 0.97),
-        PAINT,
-        group=roof,
-    )
-    build.face(
-        strip(
-            shape.roof + 0.5,
-            shape.height,
-            inner * 0.97,
-            shape.roof_end - 0.4,
-            shape.height,
-            inner * 0.97,
-        ),
-        PAINT,
-        group=roof,
-    )
-    build.face(
-        strip(
-            shape.roof_end - 0.4,
-            shape.height,
-            inner * 0.97,
-            shape.roof_end,
-            shape.height - 0.06,
-            inner,
-        ),
-        PAINT,
-        group=roof,
-    )
+    span = shape.roof_end - shape.roof
+    ridge = [
+        (shape.roof, shape.height - 0.05, inner),
+        (shape.roof + 0.3 * span, shape.height, inner * 0.97),
+        (shape.roof + 0.72 * span, shape.height, inner * 0.97),
+        (shape.roof_end, shape.height - 0.06, inner * 0.97),
+    ]
+    for fore, aft in pairwise(ridge):
+        build.face(strip(*fore, *aft), PAINT, group=roof)
     belt_y = half_width(shape.hood + 0.6, shape.belt)
     rear_y = half_width(shape.glass_end, shape.tail)
 
@@ -439,6 +420,7 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
         second = 0.12 if end == 1 else shape.length - (0.08 if len(upper) == 9 else 0.06)
         x = at(from_front)
         edge = (shape.nose if end == 1 else shape.tail) - (0.2 if end == 1 else 0.22)
+        seam = min(waist * 0.8, edge - 0.06)
         edge_top = shape.nose if end == 1 else shape.tail
         w = half_width(from_front, waist) * 0.99
         w_top = half_width(second, edge_top)
@@ -449,10 +431,8 @@ def car(kind: str, lights_on: bool = False, braking: bool = False) -> Mesh:
             points: list[Point] = [(x0, -w0, z0), (x0, w0, z0), (x1, w1, z1), (x1, -w1, z1)]
             return points if end == 1 else points[::-1]
 
-        build.face(
-            across(low, w * 0.95, x - end * 0.06, waist * 0.8, w, x), PAINT, group=group, shade=0.8
-        )
-        build.face(across(waist * 0.8, w, x, edge, w, x), PAINT, group=group)
+        build.face(across(low, w * 0.95, x - end * 0.06, seam, w, x), PAINT, group=group, shade=0.8)
+        build.face(across(seam, w, x, edge, w, x), PAINT, group=group)
         build.face(across(edge, w, x, edge_top, w_top, at(second)), PAINT, group=group, shade=0.97)
         proud = x + end * 0.006
 
@@ -515,7 +495,14 @@ def _wheels(build: MeshBuilder, xs: tuple[float, ...], half: float, radius: floa
         group = build.side_group(side)
         for x in xs:
             y = side * (half + 0.012)
-            build.disc((x, y - side * 0.006, radius), radius * 1.16, axis, _BLACK, group=group)
+            build.disc(
+                (x, y - side * 0.006, radius),
+                radius * 1.16,
+                axis,
+                _BLACK,
+                group=group,
+                turn=math.pi,
+            )
             build.disc((x, y, radius), radius, axis, _RUBBER, group=group)
             build.disc((x, y, radius), radius * 0.55, axis, (140, 142, 146), group=group)
             build.disc((x, y, radius), radius * 0.2, axis, (80, 82, 84), group=group, corners=8)
