@@ -4,20 +4,22 @@
 
 Makes 500 pairs of 640x480 with about 15 segments each, ragged outlines, void, crowds and errors of
 every kind, lets both programs score them in turn, each as a user would start it (interpreter start
-included), and prints the times of every round, their medians and both results.
+included), and prints the times of every round, their medians and both results. Beside the time on the
+clock stands the processor time of all processes, which a busy machine disturbs less.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -50,60 +52,85 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="make the files here and keep them")
+    parser.add_argument("--reuse", action="store_true", help="take the files kept there before")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         width, height = args.size
-        mean = make_pairs(folder, args.pairs, height, width, args.segments)
-        print(f"{args.pairs} pairs of {width}x{height}, {mean:.1f} true segments on average")
-        ours, theirs = [], []
-        for round_number in range(args.rounds):
-            seconds, our_result = time_ours(folder)
-            ours.append(seconds)
-            line = f"round {round_number + 1}: rt-panoptic score {seconds:.2f} s"
+        if not args.reuse:
+            mean = make_pairs(folder, args.pairs, height, width, args.segments)
+            print(f"{args.pairs} pairs of {width}x{height}, {mean:.1f} true segments on average")
+        ours: list[Run] = []
+        theirs: list[Run] = []
+        for number in range(args.rounds):
+            ours.append(run_ours(folder))
+            line = f"round {number + 1}: rt-panoptic score {ours[-1].times()}"
             if args.panopticapi:
-                seconds, their_result = time_theirs(folder, args.panopticapi)
-                theirs.append(seconds)
-                line += f", panopticapi {seconds:.2f} s"
+                theirs.append(run_theirs(folder, args.panopticapi))
+                line += f"; panopticapi {theirs[-1].times()}"
             print(line, flush=True)
-        rate = args.pairs / statistics.median(ours)
-        print(f"rt-panoptic score: median {statistics.median(ours):.2f} s, {rate:.0f} pairs/s")
-        print("  " + in_words(our_result))
+        report("rt-panoptic score", ours, args.pairs)
         if theirs:
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            print(f"panopticapi: median {statistics.median(theirs):.2f} s; ratio {ratio:.1f}")
-            print("  " + in_words(their_result))
+            report("panopticapi", theirs, args.pairs)
+            clock = median(theirs, "clock") / median(ours, "clock")
+            processor = median(theirs, "processor") / median(ours, "processor")
+            print(f"panopticapi takes {clock:.1f} times as long, {processor:.1f} of processor time")
 
 
-def time_ours(folder: Path) -> tuple[float, dict[str, Any]]:
-    """Seconds and result over all classes of `rt-panoptic score`."""
+class Run(NamedTuple):
+    """Seconds on the clock, seconds of processor time, and the result over all classes."""
+
+    clock: float
+    processor: float
+    result: dict[str, Any]
+
+    def times(self) -> str:
+        """Both times in words."""
+        return f"{self.clock:.2f} s ({self.processor:.2f} s of processor time)"
+
+
+def median(runs: list[Run], name: str) -> float:
+    """Median of one of the times."""
+    return statistics.median(getattr(run, name) for run in runs)
+
+
+def report(title: str, runs: list[Run], pairs: int) -> None:
+    """Print medians and result."""
+    clock, processor = median(runs, "clock"), median(runs, "processor")
+    print(
+        f"{title}: median {clock:.2f} s, {processor:.2f} s of processor time; {pairs / clock:.0f} pairs/s"
+    )
+    result = runs[-1].result
+    print("  " + ", ".join(f"{key} {100 * result[key]:.13f}" for key in ("pq", "sq", "rq")))
+
+
+def timed(command: list[str], folder: Path | None = None) -> tuple[float, float]:
+    """Run a command; seconds on the clock and of processor time, its children's included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    clock = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    return clock, used
+
+
+def run_ours(folder: Path) -> Run:
+    """`rt-panoptic score`."""
     output = folder / "ours.json"
     command = [sys.executable, "-m", "rt_panoptic_core", "score", "--quiet"]
     command += ["--ground-truth", str(folder / "truth.json")]
     command += ["--predictions", str(folder / "predictions.json"), "--output", str(output)]
-    start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    result: dict[str, Any] = json.loads(output.read_text())["panoptic"]["all"]
-    return seconds, result
+    return Run(*timed(command), json.loads(output.read_text())["panoptic"]["all"])
 
 
-def time_theirs(folder: Path, checkout: Path) -> tuple[float, dict[str, Any]]:
-    """Seconds and result over all classes of panopticapi's pq_compute."""
+def run_theirs(folder: Path, checkout: Path) -> Run:
+    """panopticapi's pq_compute."""
     output = folder / "theirs.json"
     paths = [folder / name for name in ("truth.json", "predictions.json", "truth", "predictions")]
     command = [sys.executable, "-c", _THEIRS, *map(str, paths), str(output)]
-    start = time.perf_counter()
     # The current folder is on the path of `python -c`, so their package is found there.
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=checkout)
-    seconds = time.perf_counter() - start
-    result: dict[str, Any] = json.loads(output.read_text())
-    return seconds, result
-
-
-def in_words(result: dict[str, Any]) -> str:
-    """PQ, SQ and RQ with every digit that a double has."""
-    return ", ".join(f"{key} {100 * result[key]:.13f}" for key in ("pq", "sq", "rq"))
+    return Run(*timed(command, checkout), json.loads(output.read_text()))
 
 
 def make_pairs(folder: Path, pairs: int, height: int, width: int, segments: int) -> float:
