@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -32,11 +33,13 @@ class Replay:
         times: of every published frame by image topic: ``number``, ``stamp``, ``time``, ``published`` and
             ``latency`` (seconds, None where there was no result).
         largest_lag: seconds by which a frame was published too late, at most.
+        engine: what the nodes said they run on, or empty.
     """
 
     replies: Path
     times: Mapping[str, Sequence[Mapping[str, Any]]]
     largest_lag: float
+    engine: str = ""
 
     @property
     def latencies(self) -> dict[tuple[str, int], float]:
@@ -132,7 +135,11 @@ def replay(
 
 def _read(output: OutputFolder) -> Replay:
     data = json.loads(output.replies_json.read_text(encoding="utf-8"))
-    return Replay(output.replies, data["frames"], data["largest_lag"])
+    log = output.node_log.read_text(encoding="utf-8", errors="replace")
+    # The node's own words once its engine is built.
+    found = re.search(r"configured in [\d.]+ s: (.+?)(\x1b|$)", log, re.MULTILINE)
+    engine = found.group(1).strip() if found else ""
+    return Replay(output.replies, data["frames"], data["largest_lag"], engine)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -77,9 +77,12 @@ def print_timing(console: Console, timing: Mapping[str, Any]) -> None:
     console.print(
         f"{timing['frames_computed']} frames computed in {timing['elapsed']:.1f} s "
         f"({timing['frames_per_second']:.1f} a second), inference p50 "
-        f"{1e3 * timing['frame_p50']:.1f} ms; everything else adds "
-        f"{100 * timing['on_top_of_inference']:.1f} %"
-        + (f"; {timing['frames_resumed']} frames read back" if timing["frames_resumed"] else "")
+        f"{1e3 * timing['frame_p50']:.1f} ms; "
+        + (
+            f"{timing['frames_resumed']} frames read back"
+            if timing["frames_resumed"]
+            else f"everything else adds {100 * timing['on_top_of_inference']:.1f} %"
+        )
     )
 
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from rt_panoptic_core.bags.annotate import RecordedResults
     from rt_panoptic_core.bags.answers import Answers, Timing
     from rt_panoptic_core.bags.output import OutputFolder
+    from rt_panoptic_core.bags.realtime import Replay
     from rt_panoptic_core.bags.run import EvaluationPlan
     from rt_panoptic_core.bags.survey import TopicSurvey
     from rt_panoptic_core.checkpoint import Checkpoint
-    from rt_panoptic_core.taxonomy import Taxonomy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +121,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
-    from rt_panoptic_core.bags.annotate import result_topics
+    from rt_panoptic_core.bags.annotate import RecordedResults, result_topics
+    from rt_panoptic_core.bags.answers import ReplayAnswers
     from rt_panoptic_core.bags.conclude import conclude, timing_summary
     from rt_panoptic_core.bags.frames import find_image_topics
     from rt_panoptic_core.bags.output import OutputFolder
@@ -179,7 +180,11 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         if offline is not None:
             answers = offline.answers(output.interrupted(names, checkpoint.taxonomy))
         else:
-            answers, extra = _replayed(args, console, output, topics, total, checkpoint.taxonomy)
+            played = _replayed(args, console, output, topics, total)
+            results = RecordedResults(played.replies, names, checkpoint.taxonomy)
+            answers = ReplayAnswers(results, played.latencies)
+            extra = {topic: {"realtime": played.summary(topic)} for topic in topics}
+            about["engine"] = played.engine or about["engine"]
         passing = EvaluationRun(reader, surveys, answers, checkpoint.taxonomy, truths, output, plan)
         try:
             with frame_progress(console, total) as advance:
@@ -251,11 +256,8 @@ def _replayed(
     output: OutputFolder,
     topics: Sequence[str],
     total: int,
-    taxonomy: Taxonomy,
-) -> tuple[Answers, dict[str, dict[str, Any]]]:
-    """What the node said when the bag was played to it, and its figures by topic."""
-    from rt_panoptic_core.bags.annotate import RecordedResults, result_topics
-    from rt_panoptic_core.bags.answers import ReplayAnswers
+) -> Replay:
+    """What the node said when the bag was played to it."""
     from rt_panoptic_core.bags.realtime import replay
     from rt_panoptic_core.cli.bag_summary import frame_progress
 
@@ -276,13 +278,9 @@ def _replayed(
     }
     console.print("playing the bag to the node")
     with frame_progress(console, total) as advance:
-        played = replay(
+        return replay(
             args.bag, topics, output, rate=args.rate or 1.0, parameters=parameters, progress=advance
         )
-    names = result_topics(list(topics))
-    results = RecordedResults(played.replies, names, taxonomy)
-    extra = {topic: {"realtime": played.summary(topic)} for topic in topics}
-    return ReplayAnswers(results, played.latencies), extra
 
 
 def _plan(args: argparse.Namespace, checkpoint: Checkpoint) -> EvaluationPlan:
