@@ -1,0 +1,293 @@
+"""One graph, several engines, the same answers."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from rt_panoptic_core.checkpoint import load_checkpoint
+from rt_panoptic_core.engines.base import INPUT_NAMES, OUTPUT_NAMES
+from rt_panoptic_core.engines.graph import build_graph, fold_batch_norm
+from rt_panoptic_core.engines.measurement import BOUNDARY, measure_together
+from rt_panoptic_core.engines.onnx_export import OPSET, PIXELS, export_onnx, network_outputs
+from rt_panoptic_core.engines.select import open_engine
+from rt_panoptic_core.errors import EngineError, ImageError
+from rt_panoptic_core.evaluation.agreement import agreement
+from rt_panoptic_core.inference.config import Thresholds
+from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+from rt_panoptic_core.segmenter import Segmenter
+from rt_panoptic_core.taxonomy import Taxonomy
+
+SIZE = (64, 96)
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def graph_onnx(checkpoint):
+    return export_onnx(checkpoint, SIZE)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint):
+    return open_engine(checkpoint, SIZE, "pytorch", "fp32", "cpu")
+
+
+@pytest.fixture(scope="module")
+def exported_once(graph_onnx):
+    """Engines of this module are built from the one export: it takes most of a build's time."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    from rt_panoptic_core.engines import openvino_engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_engine, "export_onnx", lambda *_: graph_onnx)
+        yield
+
+
+@pytest.fixture(scope="module")
+def openvino(checkpoint, exported_once):
+    return open_engine(checkpoint, SIZE, "openvino", "fp32")
+
+
+def same(outputs, expected):
+    """Labels equal but for pixels where two classes tie up to rounding; scores and boxes close."""
+    for name in ("semantic", "instance"):
+        assert (getattr(outputs, name) != getattr(expected, name)).mean() < 0.002, name
+    difference = outputs.confidence.astype(int) - expected.confidence.astype(int)
+    assert np.abs(difference).max() <= 1
+    valid = expected.segments[:, 0] > 0
+    np.testing.assert_allclose(
+        outputs.segments[valid][:, [1, 2, 4, 5, 6, 7]],
+        expected.segments[valid][:, [1, 2, 4, 5, 6, 7]],
+        atol=1e-3,
+        rtol=1e-4,
+    )
+
+
+def test_folding_batch_norm_changes_nothing():
+    """Statistics away from 0 and 1, so that a wrong fold shows; ResNet (frozen) and MobileNet."""
+    torch.manual_seed(0)
+    for backbone, frozen in (("resnet18", True), ("resnet50", False), ("mobilenet_v2", True)):
+        config = NetworkConfig.preset(
+            "paper", backbone=backbone, frozen_batch_norm=frozen, pyramid_channels=8,
+            semantic_tower_channels=8, box_tower_channels=8, tower_depth=1,
+        )  # fmt: skip
+        trunk = PanopticNetwork(config, Taxonomy.load("cityscapes")).eval().backbone
+        for name, value in trunk.state_dict().items():
+            if name.endswith("running_mean"):
+                value.normal_(std=0.1)
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2.0)
+        image = torch.rand(1, 3, 64, 64)
+        with torch.no_grad():
+            before = trunk(image)
+            norms = sum(name.endswith("running_var") for name in trunk.state_dict())
+            assert fold_batch_norm(trunk) == norms
+            for old, new in zip(before, trunk(image), strict=True):
+                torch.testing.assert_close(new, old, atol=1e-3, rtol=1e-3)
+
+
+def test_building_a_graph_leaves_the_checkpoint_alone(checkpoint):
+    before = {k: v.clone() for k, v in checkpoint.network.state_dict().items()}
+    build_graph(checkpoint, SIZE, "bf16")
+    after = checkpoint.network.state_dict()
+    assert list(before) == list(after)
+    assert all(
+        torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before
+    )
+
+
+def test_the_onnx_graph_is_named_static_and_checked(checkpoint, graph_onnx):
+    onnx.checker.check_model(graph_onnx, full_check=True)
+    assert graph_onnx.opset_import[0].version >= 18
+    assert OPSET >= 18
+    assert tuple(value.name for value in graph_onnx.graph.input) == INPUT_NAMES
+    assert tuple(value.name for value in graph_onnx.graph.output) == OUTPUT_NAMES
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*graph_onnx.graph.input, *graph_onnx.graph.output)
+    }
+    assert shapes == {
+        "image": [1, 64, 96, 3],
+        "thresholds": [4],
+        "semantic": [1, 64, 96],
+        "instance": [1, 64, 96],
+        "segments": [1, 20, 8],
+        "confidence": [1, 64, 96],
+    }
+    tensors = {name for node in graph_onnx.graph.node for name in node.output}
+    assert {PIXELS, *network_outputs(checkpoint.config)} <= tensors
+
+
+def test_onnxruntime_agrees_with_pytorch(graph_onnx, reference, checkpoint, picture):
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    session = runtime.InferenceSession(graph_onnx.SerializeToString())
+    for seed in SEEDS:
+        image = picture(seed)
+        thresholds = np.array(checkpoint.inference.thresholds.as_tuple(), np.float32)
+        arrays = session.run(None, {"image": image[None], "thresholds": thresholds})
+        expected = reference.run(image)
+        same(type(expected)(*(array[0] for array in arrays)), expected)
+
+
+def test_openvino_agrees_with_pytorch(openvino, reference, picture):
+    for seed in SEEDS:
+        same(openvino.run(picture(seed)), reference.run(picture(seed)))
+
+
+def test_bf16_stays_close(checkpoint, exported_once, picture):
+    """Panoptic quality of bf16 on the CPU with fp32 as the truth.
+
+    The weights are random, so classes nearly tie all over the picture: a trained model is far closer.
+    """
+    results = []
+    for engine, precision in (("pytorch", "fp32"), ("openvino", "bf16"), ("openvino", "fp32")):
+        segmenter = Segmenter(
+            checkpoint, engine=engine, precision=precision, device="cpu", size=SIZE
+        )
+        results.append([segmenter.segment(picture(seed)) for seed in SEEDS])
+    truth, bf16, fp32 = results
+    taxonomy = checkpoint.taxonomy
+    assert agreement(zip(truth, truth, strict=True), taxonomy).all.pq == 1
+    assert agreement(zip(truth, fp32, strict=True), taxonomy).all.pq > 0.98
+    assert agreement(zip(truth, bf16, strict=True), taxonomy).all.pq > 0.6
+
+
+def test_thresholds_change_without_a_new_engine(openvino, reference, picture):
+    image = picture(1)
+    assert openvino.run(image).instance.any()
+    none = Thresholds(score=1.0, mask=0.05, overlap=0.5, stuff_area=0.0)
+    assert not openvino.run(image, none).instance.any()
+    assert not reference.run(image, none).instance.any()
+    everything_small = Thresholds(score=1.0, mask=0.05, overlap=0.5, stuff_area=1e9)
+    labels = openvino.run(image, everything_small).semantic
+    is_thing = Taxonomy.load("cityscapes").is_thing
+    assert ((labels == 255) | is_thing[labels]).all()
+    assert openvino.run(image).instance.any()
+
+
+def test_outputs_are_views_until_copied(openvino, picture):
+    first = openvino.run(picture(1))
+    kept = first.copy()
+    openvino.run(picture(2))
+    assert not np.array_equal(first.semantic, kept.semantic)
+    again = openvino.run(picture(1))
+    assert np.array_equal(again.semantic, kept.semantic)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((64, 97, 3), np.uint8),
+        np.zeros((64, 96), np.uint8),
+        np.zeros((64, 96, 3), np.float32),
+        "picture.png",
+    ],
+)
+def test_images_that_do_not_fit_are_named(openvino, reference, image):
+    for engine in (openvino, reference):
+        with pytest.raises(ImageError, match=r"this engine takes uint8 \[64, 96, 3\]"):
+            engine.run(image)
+
+
+def test_an_image_that_is_not_contiguous(openvino, reference, picture):
+    flipped = picture(1)[:, ::-1]
+    same(openvino.run(flipped), reference.run(flipped))
+
+
+def test_a_size_that_is_no_multiple_of_the_stride(checkpoint, picture):
+    """Padded inside the graph; the maps have the image's own size."""
+    engine = open_engine(checkpoint, (50, 70), "pytorch", "fp32", "cpu")
+    output = engine.run(picture(1)[:50, :70])
+    assert output.semantic.shape == output.instance.shape == output.confidence.shape == (50, 70)
+    assert output.segments[:, 6].max() <= 70
+
+
+def test_a_closed_engine_says_so(checkpoint, picture):
+    engine = open_engine(checkpoint, SIZE, "pytorch", "fp32", "cpu")
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.run(picture(1))
+
+
+def test_throughput_mode_keeps_the_order(checkpoint, exported_once, reference, picture):
+    engine = open_engine(checkpoint, SIZE, "openvino", "fp32", mode="throughput")
+    images = [picture(seed) for seed in range(5)]
+    outputs = list(engine.map(images))
+    assert len(outputs) == 5
+    for image, output in zip(images, outputs, strict=True):
+        same(output, reference.run(image))
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        next(engine.map(images))
+
+
+def test_a_failure_closes_one_engine_and_no_other(checkpoint, openvino, picture, monkeypatch):
+    engine = open_engine(checkpoint, SIZE, "pytorch", "bf16", "cpu")
+
+    def fail(_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nsome trace")
+
+    monkeypatch.setattr(engine._graph, "predict", fail)
+    with pytest.raises(
+        EngineError, match=r"can't allocate memory\. If memory ran out, use a smaller"
+    ):
+        engine.run(picture(1))
+    with pytest.raises(EngineError, match="is closed"):
+        engine.run(picture(1))
+    assert openvino.run(picture(1)).instance.any()
+
+
+def test_an_engine_file_of_another_model_is_rebuilt(
+    model, exported_once, tmp_path, caplog, picture
+):
+    """The file that was named holds another checkpoint's engine."""
+    from rt_panoptic_core.engines.openvino_engine import LIBRARY, open_openvino
+
+    mine = load_checkpoint(model)
+    spec = open_engine(mine, SIZE, "openvino", "fp32").spec
+    from rt_panoptic_core.engines.cache import engine_identity, engine_path
+    from rt_panoptic_core.engines.engine_file import read_engine_file, write_engine_file
+
+    identity = engine_identity(mine, spec, LIBRARY)
+    sections = read_engine_file(engine_path(mine, spec), identity)
+    foreign = tmp_path / "foreign.engine"
+    write_engine_file(foreign, {**identity, "checkpoint": "0" * 64}, sections)
+    with caplog.at_level("WARNING"):
+        engine = open_openvino(mine, spec, engine_file=foreign)
+    assert "built for checkpoint 0000" in caplog.text
+    assert engine.run(picture(1)).instance.any()
+
+
+def test_measurement(openvino, reference, picture):
+    first, second = measure_together([openvino, reference], [picture(1)], frames=5, warm_up=1)
+    for result in (first, second):
+        assert result.boundary == BOUNDARY
+        assert 0 < result.p50_ms <= result.p95_ms <= result.p99_ms
+        assert result.frames == 5
+        assert result.resident_mb <= result.peak_mb
+        assert result.stages_ms
+    assert first.to_dict()["engine"] == "openvino"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("engine", "precision", "least"),
+    [
+        ("pytorch", "fp32", 0.98),
+        ("pytorch", "fp16", 0.6),
+        ("tensorrt", "fp32", 0.95),
+        ("tensorrt", "fp16", 0.6),
+    ],
+)
+def test_cuda_engines_agree_with_the_cpu(checkpoint, picture, engine, precision, least):
+    from rt_panoptic_core.engines.select import missing_for
+
+    if missing := missing_for(engine, "cuda:0", precision):
+        pytest.skip(missing)
+    results = []
+    for name, kind, device in (("pytorch", "fp32", "cpu"), (engine, precision, "cuda:0")):
+        segmenter = Segmenter(checkpoint, engine=name, precision=kind, device=device, size=SIZE)
+        results.append([segmenter.segment(picture(seed)) for seed in SEEDS])
+    assert agreement(zip(*results, strict=True), checkpoint.taxonomy).all.pq > least

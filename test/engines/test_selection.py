@@ -1,0 +1,122 @@
+"""Which engine is chosen, and what is said where none is."""
+
+import pytest
+
+from rt_panoptic_core.engines import hardware
+from rt_panoptic_core.engines.select import missing_for, open_engine, select_engine
+from rt_panoptic_core.engines.spec import EngineSpec, parse_size
+from rt_panoptic_core.errors import ConfigError, EngineError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that says what the machine has."""
+
+    def has(*, tensorrt=False, torch_cuda=False, openvino=True, flags=("avx512f", "avx512_bf16")):
+        def lack(there, words):
+            return lambda: None if there else words
+
+        monkeypatch.setattr(hardware, "missing_tensorrt", lack(tensorrt, "no TensorRT"))
+        monkeypatch.setattr(hardware, "missing_torch_cuda", lack(torch_cuda, "no CUDA"))
+        monkeypatch.setattr(hardware, "missing_openvino", lack(openvino, "no OpenVINO"))
+        monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+        monkeypatch.setattr(hardware, "cuda_device_names", lambda: ("A", "B") if torch_cuda else ())
+
+    return has
+
+
+def test_tensorrt_comes_first(machine):
+    machine(tensorrt=True, torch_cuda=True)
+    chosen = select_engine()
+    assert (chosen.engine, chosen.precision, chosen.device) == ("tensorrt", "fp16", "cuda:0")
+
+
+def test_then_pytorch_on_cuda(machine):
+    machine(torch_cuda=True)
+    chosen = select_engine()
+    assert (chosen.engine, chosen.precision, chosen.device) == ("pytorch", "fp16", "cuda:0")
+    assert "not tensorrt on cuda:0: no TensorRT" in chosen.reason
+
+
+def test_then_openvino_in_what_the_cpu_has(machine):
+    machine()
+    chosen = select_engine()
+    assert (chosen.engine, chosen.precision, chosen.device) == ("openvino", "bf16", "cpu")
+    assert "AVX512-BF16" in chosen.reason
+    machine(flags=("avx2",))
+    assert select_engine().precision == "fp32"
+
+
+def test_then_pytorch_on_the_cpu(machine):
+    machine(openvino=False)
+    chosen = select_engine()
+    assert (chosen.engine, chosen.device) == ("pytorch", "cpu")
+    assert "no OpenVINO" in chosen.reason
+
+
+def test_what_is_named_is_taken_or_refused(machine):
+    machine()
+    assert select_engine("pytorch", "fp32", "cpu").reason.endswith("as asked")
+    assert select_engine("pytorch").device == "cpu"
+    with pytest.raises(EngineError, match="tensorrt on cuda:0: no TensorRT"):
+        select_engine("tensorrt")
+    with pytest.raises(EngineError, match=r"pytorch on cuda:1: no CUDA"):
+        select_engine("pytorch", device="cuda:1")
+    with pytest.raises(EngineError, match="computes no fp16"):
+        select_engine("openvino", "fp16")
+    with pytest.raises(EngineError, match="PyTorch runs no int8"):
+        select_engine("pytorch", "int8", "cpu")
+    with pytest.raises(EngineError, match="TensorRT runs on CUDA devices only"):
+        select_engine("tensorrt", device="cpu")
+
+
+def test_a_device_that_is_not_there(machine):
+    machine(torch_cuda=True)
+    assert missing_for("pytorch", "cuda:1") is None
+    assert "cuda:0 to cuda:1" in missing_for("pytorch", "cuda:7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("onnx",), "engine 'onnx': it must be auto or one of"),
+        (("auto", "fp8"), "precision 'fp8'"),
+        (("auto", None, "gpu"), "device 'gpu'"),
+    ],
+)
+def test_names_that_do_not_exist(arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        select_engine(*arguments)
+
+
+def test_the_real_machine_says_what_it_lacks():
+    """Without a driver every CUDA engine names the driver or the module; nothing raises on the way."""
+    for missing in (hardware.missing_tensorrt(), hardware.missing_torch_cuda()):
+        assert missing is None or any(word in missing for word in ("driver", "install", "CUDA"))
+    assert hardware.cpu_threads() >= 1
+    assert hardware.cpu_name()
+
+
+@pytest.mark.parametrize("text", ["1024", "axb", "12x", "-1x4", "0x8", "9000x10", "1x2x3"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(ConfigError, match="size"):
+        parse_size(text)
+
+
+def test_sizes():
+    assert parse_size("1024x2048") == (1024, 2048)
+    assert EngineSpec((64, 96), "openvino", "bf16").label == "openvino bf16 cpu 64x96"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"engine": "x"}, {"precision": "x"}, {"device": "cuda"}, {"mode": "x"}, {"threads": 0}],
+)
+def test_specs_out_of_range(changes):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        EngineSpec(**{"image_size": (64, 96), "engine": "openvino", "precision": "bf16", **changes})
+
+
+def test_a_size_out_of_range_is_refused_before_anything_is_built(checkpoint):
+    with pytest.raises(ConfigError, match="image_size"):
+        open_engine(checkpoint, (64, 100_000))
