@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from rt_panoptic_core.checkpoint import load_checkpoint, load_weights
-from rt_panoptic_core.errors import TrainingError
+from rt_panoptic_core.errors import PanopticError, TrainingError
 from rt_panoptic_core.files import write_text
 from rt_panoptic_core.network.backbone_weights import load_backbone_weights
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
@@ -154,7 +154,10 @@ def train(
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*checkpoint directory .* exists.*")
-        trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
+        except PanopticError as error:
+            raise _without_worker(error) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     if config.data.validation and settings.steps % every:
@@ -163,6 +166,14 @@ def train(
     return TrainingResult(
         module.results, curves.evaluations, wait.share, folder / "final.safetensors", network
     )
+
+
+def _without_worker(error: PanopticError) -> PanopticError:
+    """The error without the worker's traceback that the loader wraps around its text."""
+    text = str(error)
+    if "Original Traceback" not in text:
+        return error
+    return type(error)(text.rpartition(f"{type(error).__name__}: ")[2].strip())
 
 
 def _announce(

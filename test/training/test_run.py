@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +126,17 @@ def test_missing_data_is_told_before_anything_starts(toy_settings, source):
     with pytest.raises(DatasetError, match=r"/nowhere/panoptic_(train|val)\.json"):
         train(config_from(toy_settings), **CPU)
     assert not Path(toy_settings["output"]).exists()
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_from_a_worker(toy_settings, tmp_path):
+    root = tmp_path / "broken"
+    shutil.copytree(toy_settings["data"]["toys_root"], root)
+    for image in (root / "images" / "train").iterdir():
+        image.write_bytes(image.read_bytes()[:50])
+    toy_settings["data"].update(toys_root=str(root), workers=1)
+    with pytest.raises(DatasetError) as caught:
+        train(config_from(toy_settings), **CPU)
+    assert re.fullmatch(r"\S+/images/train/000\d\.png: cannot be decoded.*", str(caught.value))
 
 
 def test_accumulated_gradients_update_as_often_as_configured(toy_settings):
