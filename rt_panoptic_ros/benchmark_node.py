@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -41,7 +40,7 @@ _TOPICS = ("semantic", "instance", "instances")
 _WARM_FRAMES = 1000
 """Until then the queues' buffers are touched for the first time, as the scheduler happens to fill them."""
 
-_MEBIBYTE = 1024 * 1024
+_KIBIBYTES = 1024
 _SCENARIOS = ("overhead", "overload", "memory")
 
 
@@ -74,13 +73,19 @@ class Overload:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory of the node before and after many frames; MiB."""
+    """Resident memory of the node before and after many frames; MiB.
+
+    ``shared`` is what it has touched of the publishers' shared-memory segments, each of which has a fixed
+    size; it is as large as the busiest moment made it.
+    """
 
     size: str
     frames: int
     before: float
     after: float
     growth: float
+    shared_before: float
+    shared_after: float
 
 
 class _Receiver:
@@ -273,18 +278,20 @@ class _Benchmark:
         node = self._node(1.0, size)
         camera = self._camera(size, self._options.memory_rate, 3600.0)
         self._answered(warm)
-        before = _resident(node.pid)
+        before, shared_before = _resident(node.pid)
         self._answered(warm + self._options.frames)
-        after = _resident(node.pid)
+        after, shared_after = _resident(node.pid)
         frames = int(self._receiver.diagnostics["results"]) - warm
         _stop(camera)
         _stop(node)
         return Memory(
             size,
             frames,
-            round(before / _MEBIBYTE, 2),
-            round(after / _MEBIBYTE, 2),
-            round((after - before) / _MEBIBYTE, 2),
+            round(before, 2),
+            round(after, 2),
+            round(after - before, 2),
+            round(shared_before, 2),
+            round(shared_after, 2),
         )
 
     def _answered(self, frames: int) -> None:
@@ -305,9 +312,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _resident(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _resident(pid: int) -> tuple[float, float]:
+    """MiB of a process that are in memory: its own and its files', and shared memory."""
+    fields = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.startswith("Rss"):
+            fields[key] = int(value.split()[0]) / _KIBIBYTES
+    return fields["RssAnon"] + fields["RssFile"], fields["RssShmem"]
 
 
 def _ms(seconds: float) -> float:
@@ -322,7 +334,7 @@ def _print(results: list[Any], engine: str) -> None:
     for kind, title in (
         (Overhead, "What the node adds (ms): publication to receipt of all three, minus inference"),
         (Overload, "Images at twice the rate that can be answered (ms)"),
-        (Memory, "Resident memory of the node (MiB)"),
+        (Memory, "Resident memory of the node (MiB), and what it maps of shared memory"),
     ):
         rows = [asdict(result) for result in results if isinstance(result, kind)]
         if not rows:
