@@ -204,11 +204,16 @@ class Environment:
             command += [f"--build-base={self.folder / 'build'}"]
             command += [f"--install-base={self.folder / 'install'}", "--event-handlers"]
             command += ["console_direct+", "console_stderr-", "--cmake-args", *cmake]
-            ninja = re.compile(r"\[(\d+)/(\d+)\]")
+            # "[12/80]" of ninja, "[ 15%]" of make.
+            count = re.compile(r"\[\s*(\d+)(?:/(\d+)|%)\]")
+            state = "configuring"
 
             def watch(line: str) -> None:
-                count = ninja.match(line)
-                progress.update(f"{count[1]} of {count[2]}" if count else "configuring")
+                nonlocal state
+                found = count.match(line)
+                if found:
+                    state = f"{found[1]} of {found[2]}" if found[2] else f"{found[1]} %"
+                progress.update(state)
 
             self.call("colcon", command, watch, environment)
             progress.done()
