@@ -11,7 +11,6 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import cv2
@@ -35,6 +34,8 @@ _Decoder: TypeAlias = "Callable[[bytes, tuple[int, int], str], npt.NDArray[np.ui
 _fast_decoder: _Decoder | None = decode_image_png_u8
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_HEADER_END = 33
 _PNG_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
 # Colours with three bytes of meaning; in a grey picture the three would be one and the same.
 _PNG_ID_COLOR_TYPES = (2, 3, 6)
@@ -81,12 +82,16 @@ def read_ids(path: str | os.PathLike[str]) -> Ids:
     """
     name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        with open(name, "rb") as file:  # noqa: PTH123 - thousands of times, and Path takes its time
+            data = file.read()
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such picture") from None
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
-    return _decode(data, _check_png(data, name), name)
+    header = _read_header(data, name)
+    if _fast_decoder is None or header.color_type != _PNG_RGB or not data.endswith(_PNG_END):
+        _check_chunks(data, name)
+    return _decode(data, header, name)
 
 
 def encode_ids(ids: npt.NDArray[np.integer[Any]]) -> bytes:
@@ -112,7 +117,7 @@ def write_ids(path: str | os.PathLike[str], ids: npt.NDArray[np.integer[Any]]) -
 
 
 def _decode(data: bytes, header: _Header, name: str) -> Ids:
-    """The ids of a PNG that :func:`_check_png` let pass."""
+    """The ids of a PNG whose header is known to be good."""
     if _fast_decoder is not None and header.color_type == _PNG_RGB:
         try:
             pixels = _fast_decoder(data, (header.height, header.width), "rgb")
@@ -135,41 +140,43 @@ def _decode(data: bytes, header: _Header, name: str) -> Ids:
     return ids
 
 
-def _check_png(data: bytes, name: str) -> _Header:
-    """Refuse what would decode to other ids than were written; decoders guess and stay silent."""
+def _read_header(data: bytes, name: str) -> _Header:
+    """What the header says, if it promises ids: 8-bit colours, and no more than so few bytes hold."""
     if not data.startswith(_PNG_SIGNATURE):
         raise ImageError(f"{name}: not a PNG; panoptic ids need one, lossless")
+    if len(data) < _HEADER_END:
+        raise ImageError(f"{name}: the PNG is cut short")
+    kind, width, height, bits, color_type = struct.unpack_from(">4sIIBB", data, 12)
+    if kind != b"IHDR":
+        raise ImageError(f"{name}: the PNG is damaged: it does not begin with its header")
+    if bits == 16:
+        raise ImageError(
+            f"{name}: a PNG of 16 bits; panoptic ids are 8-bit RGB (R + 256 G + 65536 B). "
+            "Convert it, for example with rt_panoptic_core.panoptic_format.write_ids"
+        )
+    if color_type not in _PNG_ID_COLOR_TYPES:
+        raise ImageError(
+            f"{name}: a {_PNG_COLOR_TYPES.get(color_type, 'strange')} PNG; "
+            "panoptic ids are 8-bit RGB (R + 256 G + 65536 B)"
+        )
+    if height * (3 * width + 1) > _MOST_INFLATION * len(data) and color_type == _PNG_RGB:
+        raise ImageError(f"{name}: the PNG cannot hold the {width}x{height} pixels it claims")
+    return _Header(width, height, color_type)
+
+
+def _check_chunks(data: bytes, name: str) -> None:
+    """Refuse a PNG that is damaged or lacks its end: OpenCV fills in what is missing, and stays silent."""
     position = len(_PNG_SIGNATURE)
     view = memoryview(data)
-    header: _Header | None = None
     while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        kind = data[position + 4 : position + 8]
+        length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
         if end + 4 > len(data):
             break
         (checksum,) = struct.unpack_from(">I", data, end)
         if zlib.crc32(view[position + 4 : end]) != checksum:
             raise ImageError(f"{name}: the PNG is damaged (checksum of {kind.decode('latin-1')})")
-        if kind == b"IHDR" and length == 13:
-            width, height = struct.unpack_from(">II", data, position + 8)
-            bits, color_type = data[position + 16], data[position + 17]
-            if bits == 16:
-                raise ImageError(
-                    f"{name}: a PNG of 16 bits; panoptic ids are 8-bit RGB (R + 256 G + 65536 B). "
-                    "Convert it, for example with rt_panoptic_core.panoptic_format.write_ids"
-                )
-            if color_type not in _PNG_ID_COLOR_TYPES:
-                raise ImageError(
-                    f"{name}: a {_PNG_COLOR_TYPES.get(color_type, 'strange')} PNG; "
-                    "panoptic ids are 8-bit RGB (R + 256 G + 65536 B)"
-                )
-            if height * (3 * width + 1) > _MOST_INFLATION * len(data) and color_type == _PNG_RGB:
-                raise ImageError(
-                    f"{name}: the PNG cannot hold the {width}x{height} pixels it claims"
-                )
-            header = _Header(width, height, color_type)
-        if kind == b"IEND" and header is not None:
-            return header
+        if kind == b"IEND":
+            return
         position = end + 4
     raise ImageError(f"{name}: the PNG is cut short")

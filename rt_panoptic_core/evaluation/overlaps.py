@@ -44,6 +44,9 @@ class Overlaps(NamedTuple):
         return dict(zip(pairs, self.pixels.tolist(), strict=True))
 
 
+_NONE = Overlaps(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+
+
 def overlaps(
     truth_ids: npt.NDArray[np.integer[Any]], predicted_ids: npt.NDArray[np.integer[Any]]
 ) -> Overlaps:
@@ -58,8 +61,7 @@ def overlaps(
     """
     truth, predicted = truth_ids.reshape(-1), predicted_ids.reshape(-1)
     if not truth.size:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Overlaps(nothing, nothing, nothing)
+        return _NONE
     changes = np.empty(truth.size, dtype=bool)
     changes[0] = True
     np.not_equal(truth[1:], truth[:-1], out=changes[1:])
@@ -71,7 +73,9 @@ def overlaps(
 
 def add_overlaps(parts: Iterable[Overlaps]) -> Overlaps:
     """Joint histogram of several maps taken as one, from the histogram of each."""
-    listed = list(parts)
+    listed = [part for part in parts if len(part.pixels)]
+    if not listed:
+        return _NONE
     return _by_pair(
         np.concatenate([part.truth_ids for part in listed]),
         np.concatenate([part.predicted_ids for part in listed]),
@@ -85,13 +89,16 @@ def _by_pair(
     pixels: npt.NDArray[np.int64],
 ) -> Overlaps:
     """Pixels summed over equal pairs of ids."""
-    pairs, group = np.unique((truth << 32) | predicted, return_inverse=True)
-    # Sums below 2^53 are exact in bincount's doubles.
-    total = np.bincount(group, weights=pixels, minlength=len(pairs)).astype(np.int64)
-    return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, total)
+    keys = (truth << 32) | predicted
+    order = np.argsort(keys)
+    keys = keys[order]
+    firsts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    pairs = keys[firsts]
+    return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, np.add.reduceat(pixels[order], firsts))
 
 
 def _totals(ids: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> dict[int, int]:
-    values, group = np.unique(ids, return_inverse=True)
-    totals = np.bincount(group, weights=pixels, minlength=len(values)).astype(np.int64)
-    return dict(zip(values.tolist(), totals.tolist(), strict=True))
+    totals: dict[int, int] = {}
+    for key, count in zip(ids.tolist(), pixels.tolist(), strict=True):
+        totals[key] = totals.get(key, 0) + count
+    return dict(sorted(totals.items()))

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.evaluation.boundary_regions import boundary_overlaps
@@ -29,7 +27,7 @@ from rt_panoptic_core.evaluation.record import (
     FrameRecord,
     panoptic_to_json,
 )
-from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU, class_pixels
+from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
 from rt_panoptic_core.panoptic_format import (
     VOID,
     Ids,
@@ -308,8 +306,8 @@ def _score_span(job: _Job, span: range) -> _Partial:
 def _score_pair(job: _Job, pair: PanopticPair, part: _Partial) -> list[str]:
     """Count one image into ``part``, or say what is wrong with it."""
     files = job.files
-    truth_path = files.truth_folder / pair.truth["file_name"]
-    predicted_path = files.predicted_folder / pair.predicted["file_name"]
+    truth_path = os.path.join(files.truth_folder, pair.truth["file_name"])  # noqa: PTH118
+    predicted_path = os.path.join(files.predicted_folder, pair.predicted["file_name"])  # noqa: PTH118
     problems: list[str] = []
     maps: list[Ids] = []
     for path in (truth_path, predicted_path):
@@ -358,9 +356,8 @@ def _score_pair(job: _Job, pair: PanopticPair, part: _Partial) -> list[str]:
         outline = boundary_overlaps(truth_ids, predicted_ids, job.boundary_ratio)
         by_boundary = match_segments(shared, truth, predicted, outline)
         part.boundary.add(by_boundary, truth, predicted)
-    confusion = _confusion(shared, truth, predicted, len(job.class_ids))
-    part.semantic.add(confusion)
-    part.frames.append(FrameRecord(str(pair.truth["image_id"]), counts, class_pixels(confusion)))
+    pixels = part.semantic.add_pairs(_class_pairs(shared, truth, predicted, len(job.class_ids)))
+    part.frames.append(FrameRecord(str(pair.truth["image_id"]), counts, pixels))
     return []
 
 
@@ -368,7 +365,7 @@ def _segments(
     annotation: Mapping[str, Any],
     areas: Mapping[int, int],
     class_ids: Mapping[int, int],
-    picture: Path,
+    picture: str,
     json_path: Path,
     problems: list[str],
     *,
@@ -410,19 +407,20 @@ def _segments(
     return segments
 
 
-def _confusion(
+def _class_pairs(
     shared: Overlaps,
     truth: Mapping[int, Segment],
     predicted: Mapping[int, Segment],
-    classes: int,
-) -> npt.NDArray[np.int64]:
-    confusion = np.zeros((classes, classes + 1), dtype=np.int64)
+    unlabelled: int,
+) -> dict[tuple[int, int], int]:
+    """Pixels by true class and predicted class, ``unlabelled`` for void in the prediction."""
+    pairs: dict[tuple[int, int], int] = {}
     for (truth_id, predicted_id), pixels in shared.as_dict().items():
         if truth_id != VOID:
             guess = predicted.get(predicted_id)
-            column = classes if guess is None else guess.class_id
-            confusion[truth[truth_id].class_id, column] += pixels
-    return confusion
+            key = (truth[truth_id].class_id, unlabelled if guess is None else guess.class_id)
+            pairs[key] = pairs.get(key, 0) + pixels
+    return pairs
 
 
 def _classes(categories: Sequence[Mapping[str, Any]]) -> tuple[ClassRecord, ...]:

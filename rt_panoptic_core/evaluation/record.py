@@ -76,7 +76,7 @@ class EvaluationRecord:
     frames: tuple[FrameRecord, ...]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON atomically: results indented to be read, frames one a line.
+        """Write the JSON atomically, a line for every part of the results and for every frame.
 
         Raises:
             OSError: the file cannot be written.
@@ -89,12 +89,14 @@ class EvaluationRecord:
             ],
             **self.results,
         }
-        lines = [json.dumps(_frame_to_json(frame), allow_nan=False) for frame in self.frames]
-        text = json.dumps(without_nan(head), indent=1, allow_nan=False)
-        frames = ",\n  ".join(lines)
-        write_text(
-            path, f'{text[: text.rindex("}")].rstrip()},\n "frames": [\n  {frames}\n ]\n}}\n'
-        )
+        # A line for a part and for a frame: easy on the eye, and many times faster than indenting.
+        parts = [
+            f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
+            for key, value in without_nan(head).items()
+        ]
+        frames = [json.dumps(_frame_to_json(frame), allow_nan=False) for frame in self.frames]
+        parts.append('"frames": [\n  ' + ",\n  ".join(frames) + "\n ]")
+        write_text(path, "{\n " + ",\n ".join(parts) + "\n}\n")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> EvaluationRecord:

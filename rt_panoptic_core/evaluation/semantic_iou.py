@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,12 +76,27 @@ class SemanticIoU:
         confusion = np.zeros_like(self._confusion)
         columns = np.minimum(shared.predicted_ids[labelled], classes)
         confusion[shared.truth_ids[labelled], columns] = shared.pixels[labelled]
-        self.add(confusion)
+        self._confusion += confusion
         return confusion
 
-    def add(self, confusion: npt.NDArray[np.int64]) -> None:
-        """Count a confusion of pixels, int64 [C, C + 1], as :meth:`update` returns it."""
-        self._confusion += confusion
+    def add_pairs(self, pixels: Mapping[tuple[int, int], int]) -> dict[int, tuple[int, int, int]]:
+        """Count pixels by ``(true class, predicted class)`` and return them as :func:`class_pixels` does.
+
+        Args:
+            pixels: C stands for unlabelled in the prediction; pixels that the truth leaves unlabelled are
+                not in it.
+        """
+        counts: dict[int, list[int]] = {}
+        unlabelled = len(self.class_names)
+        for (true, guess), count in pixels.items():
+            self._confusion[true, guess] += count
+            if true == guess:
+                counts.setdefault(true, [0, 0, 0])[0] += count
+                continue
+            counts.setdefault(true, [0, 0, 0])[2] += count
+            if guess != unlabelled:
+                counts.setdefault(guess, [0, 0, 0])[1] += count
+        return {key: (tp, fp, fn) for key, (tp, fp, fn) in sorted(counts.items())}
 
     def merge(self, other: SemanticIoU) -> None:
         """Add all that ``other`` counted.

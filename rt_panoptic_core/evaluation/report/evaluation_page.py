@@ -39,7 +39,8 @@ def evaluation_page(
         f"{subject.get('model', 'Model')} on {subject.get('dataset', 'data')}",
         f"{len(record.frames)} frames",
         [
-            (name.replace("_", " "), str(value))
+            # Of a digest the beginning is enough to tell models apart; the JSON holds all of it.
+            (name.replace("_", " "), str(value)[:16] if name.endswith("sha256") else str(value))
             for name, value in subject.items()
             if name not in ("model", "dataset") and value not in (None, "", [])
         ],
@@ -107,7 +108,7 @@ def summary_section(record: EvaluationRecord) -> Section:
         shown.append(
             Tile(
                 "Latency",
-                f"{latency['median']:.1f} ms",
+                f"{latency['median']:.{0 if latency['median'] >= 100 else 1}f} ms",
                 f"median; {1000 / latency['mean']:.1f} frames/s on average",
             )
         )

@@ -29,7 +29,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .note { color: var(--soft); margin: 0 0 1rem; max-width: 75ch; font-size: .9rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
 .tile { background: var(--back); border-radius: 10px; padding: 12px 14px; }
-.tile b { display: block; font-size: 1.75rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.6rem; line-height: 1.25; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
 .tile .name { color: var(--soft); font-size: .85rem; } .tile .more { color: var(--soft); font-size: .78rem; }
 .tile.first b { color: var(--accent); }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 22px; }
