@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from rt_panoptic_core.inference.boxes import decode
 from rt_panoptic_core.inference.dense_boxes import dense_boxes
 from rt_panoptic_core.network.locations import grid_locations
 from rt_panoptic_core.network.panoptic_head import NetworkOutput
+from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.losses import (
     LossTerm,
     bootstrapped_cross_entropy,
@@ -48,6 +49,9 @@ class LossConfig:
         focal_alpha, focal_gamma: of the focal loss.
         focal_normalisation: ``locations`` (the paper) or ``foreground``.
         semantic_share: share of each image's pixels, the worst, that teach semantics.
+        class_weights: factor of a class' pixels in the semantic loss by its name, 1 where it has none: rare
+            and thin classes are otherwise lost among the worst pixels of the large ones. Empty in the
+            paper's presets.
         level_bounds: m_1 … m_{L-1} of eq. 9 in pixels.
         supervision: ``masks``, or ``boxes`` for section 5.6 (then without the mask loss).
     """
@@ -63,6 +67,7 @@ class LossConfig:
     focal_gamma: float = 2.0
     focal_normalisation: str = "locations"
     semantic_share: float = 0.3
+    class_weights: dict[str, float] = field(default_factory=dict)
     level_bounds: tuple[float, ...] = DEFAULT_BOUNDS
     supervision: str = "masks"
 
@@ -96,6 +101,23 @@ class LossConfig:
             )
 
 
+def weight_of_classes(config: LossConfig, taxonomy: Taxonomy) -> Tensor | None:
+    """float32 [C]: ``config.class_weights`` by class id; None where there are none.
+
+    Raises:
+        ConfigError: a weight is negative.
+        TaxonomyError: a name is no class of ``taxonomy``.
+    """
+    if not config.class_weights:
+        return None
+    weights = torch.ones(len(taxonomy))
+    for name, weight in config.class_weights.items():
+        if not weight >= 0:
+            raise ConfigError(f"losses.class_weights.{name} {weight}: it must not be negative")
+        weights[taxonomy.class_id(name)] = float(weight)
+    return weights
+
+
 class Losses(NamedTuple):
     """The total of eq. 19 with gradient, and its parts (unweighted, detached) by name."""
 
@@ -109,6 +131,7 @@ def panoptic_losses(
     strides: Sequence[int],
     config: LossConfig,
     share_count: Callable[[Tensor], Tensor] | None = None,
+    class_weights: Tensor | None = None,
 ) -> Losses:
     """L = L_box_reg + L_center + L_levelness + L_box_cls + λ·L_semantics + L_mask of a batch (eq. 19).
 
@@ -118,6 +141,7 @@ def panoptic_losses(
         share_count: maps this process's counts, float [6], to their mean over all processes. With
             gradients averaged over the processes, dividing by it makes them those of one process with
             all samples. None for one process.
+        class_weights: float [C] of :func:`weight_of_classes`, or None for all 1.
     """
     shapes = [(logits.shape[-2], logits.shape[-1]) for logits in output.box_logits]
     targets = assign_targets(batch, shapes, strides, config.level_bounds)
@@ -139,7 +163,7 @@ def panoptic_losses(
             normalisation=config.focal_normalisation,
         ),
         "semantics": bootstrapped_cross_entropy(
-            output.semantics.float(), batch.semantic, config.semantic_share
+            output.semantics.float(), batch.semantic, config.semantic_share, class_weights
         ),
     }
     if output.levelness is not None:

@@ -25,7 +25,7 @@ from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.segmenter import Segmenter
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import TrainingConfig
-from rt_panoptic_core.training.criterion import panoptic_losses
+from rt_panoptic_core.training.criterion import panoptic_losses, weight_of_classes
 from rt_panoptic_core.training.schedule import (
     freeze_stages,
     frozen_parts,
@@ -96,6 +96,9 @@ class PanopticModule(L.LightningModule):
         self.config = config
         # Before any wrapping for several processes: those wait for the gradients of what may learn.
         freeze_stages(network, config.optimization.frozen_stages)
+        self.class_weights: Tensor | None
+        weights = weight_of_classes(config.losses, network.taxonomy)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.results: dict[str, dict[str, float]] = {}
         self._measures: list[Measures] = []
         self._segmenter: Segmenter | None = None
@@ -124,7 +127,12 @@ class PanopticModule(L.LightningModule):
         with torch.autocast(images.device.type, enabled=False):
             share = self._mean_over_processes if self.trainer.world_size > 1 else None
             losses = panoptic_losses(
-                output, batch, self.network.config.strides, self.config.losses, share
+                output,
+                batch,
+                self.network.config.strides,
+                self.config.losses,
+                share,
+                self.class_weights,
             )
         finite = torch.isfinite(losses.total)
         if not bool(finite):

@@ -6,10 +6,15 @@ import torch
 
 from rt_panoptic_core.datasets.batch import collate, concatenate, encode_sample
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
-from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.errors import ConfigError, TaxonomyError
 from rt_panoptic_core.network.panoptic_head import NetworkOutput
 from rt_panoptic_core.taxonomy import Taxonomy
-from rt_panoptic_core.training.criterion import LossConfig, panoptic_losses, select_mask_queries
+from rt_panoptic_core.training.criterion import (
+    LossConfig,
+    panoptic_losses,
+    select_mask_queries,
+    weight_of_classes,
+)
 from rt_panoptic_core.training.targets import Targets
 
 CITYSCAPES = Taxonomy.load("cityscapes")
@@ -111,6 +116,24 @@ def test_weights_scale_their_losses():
         full.total.item() - 0.6 * full.parts["semantics"].item(), rel=1e-5
     )
     assert full.total.item() == pytest.approx(sum(v.item() for v in full.parts.values()), rel=1e-5)
+
+
+def test_class_weights_by_name():
+    assert weight_of_classes(LossConfig(), CITYSCAPES) is None
+    weights = weight_of_classes(LossConfig(class_weights={"pole": 4, "sky": 0.5}), CITYSCAPES)
+    assert weights[CITYSCAPES.class_id("pole")] == 4
+    assert weights[CITYSCAPES.class_id("sky")] == 0.5
+    assert weights.sum() == 17 + 4.5
+    with pytest.raises(TaxonomyError, match="unicorn"):
+        weight_of_classes(LossConfig(class_weights={"unicorn": 2}), CITYSCAPES)
+
+
+def test_a_class_that_weighs_double_costs_double():
+    batch, output = batch_of(sample()), output_for(1)
+    config = LossConfig(level_bounds=(24.0,), semantic_share=1.0)
+    plain = panoptic_losses(output, batch, STRIDES, config)
+    double = panoptic_losses(output, batch, STRIDES, config, None, torch.full((19,), 2.0))
+    assert double.parts["semantics"].item() == pytest.approx(2 * plain.parts["semantics"].item())
 
 
 def part(output, n):
