@@ -67,16 +67,10 @@ def global_convolution(features: list[Tensor], conv: nn.Conv2d, size: tuple[int,
             level = F.interpolate(level, size=size, mode="bilinear", align_corners=False)
         taps = level if taps is None else taps + level
     assert taps is not None
-    height, width = size
-    padded = F.pad(taps, (1, 1, 1, 1))
-    result: Tensor | None = None
-    for tap in range(9):
-        dy, dx = divmod(tap, 3)
-        part = padded[:, tap * outputs : (tap + 1) * outputs, dy : dy + height, dx : dx + width]
-        result = part if result is None else result + part
-    assert result is not None
-    assert conv.bias is not None
-    return result + conv.bias.reshape(1, -1, 1, 1)
+    # Shifting and adding the taps is itself a convolution, with a single 1 for each tap and output.
+    unit = torch.eye(9 * outputs, dtype=taps.dtype, device=taps.device)
+    shifts = unit.reshape(9, outputs, 9 * outputs).permute(1, 2, 0).reshape(outputs, -1, 3, 3)
+    return F.conv2d(taps, shifts, conv.bias, padding=1)
 
 
 def concatenated_convolution(
