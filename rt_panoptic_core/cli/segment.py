@@ -34,6 +34,7 @@ EXIT_NOTHING_DONE = 1
 EXIT_SOME_SKIPPED = 3
 
 _DEFAULT_RATE = 25.0
+_MANY_SIZES = 5
 _JPEG_QUALITY = 92
 
 
@@ -143,6 +144,8 @@ class _Job:
         self._task = task
         self._tally = _Tally()
         self._maps = 0
+        self._sizes: set[tuple[int, int]] = set()
+        self._hinted = False
         self.done = 0
         self.skipped = 0
 
@@ -228,7 +231,9 @@ class _Job:
 
         try:
             # The engine is built here, so that its time is not counted.
-            self._segmenter.prepare(check_image(image))
+            size = check_image(image)
+            self._segmenter.prepare(size)
+            self._hint(self._segmenter.engine_size(size))
             begun = time.perf_counter()
             if self._tally.begun is None:
                 self._tally.begun = begun
@@ -238,6 +243,17 @@ class _Job:
         self._tally.segmenting += time.perf_counter() - begun
         self._tally.frames += 1
         return result
+
+    def _hint(self, size: tuple[int, int]) -> None:
+        """Say once that pictures of many sizes need as many engines, and what to do about it."""
+        self._sizes.add(size)
+        if len(self._sizes) == _MANY_SIZES and not self._hinted:
+            self._hinted = True
+            height, width = (max(sides) for sides in zip(*self._sizes, strict=True))
+            self._progress.console.print(
+                f"The pictures have many sizes, and an engine is built for each; "
+                f"--size {height}x{width} would use one for all."
+            )
 
     def _draw(self, image: npt.NDArray[np.uint8], result: PanopticResult) -> npt.NDArray[np.uint8]:
         args = self._args

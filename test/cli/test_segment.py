@@ -226,6 +226,16 @@ def test_wrong_options_are_explained(segment, tmp_path, capsys, arguments, words
     assert words in capsys.readouterr().err
 
 
+def test_pictures_of_many_sizes_get_a_hint(segment, tmp_path, capsys):
+    for index in range(6):
+        write(tmp_path / f"in/{index}.png", picture(index, (32 + 16 * index, 128 - 16 * index)))
+    assert segment(tmp_path / "in", "--no-overlay") == 0
+    error = capsys.readouterr().err
+    assert error.count("--size 96x128") == 1
+    assert segment(tmp_path / "in", "--no-overlay", "--size", "96x128") == 0
+    assert "--size" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
