@@ -120,7 +120,7 @@ def random_light(rng: random.Random) -> Light:
         cloud_shift=(rng.random(), rng.random()),
         haze=haze * rng.uniform(0.5, 1.6),
         exposure=exposure,
-        contrast=rng.uniform(0.9, 1.35),
+        contrast=rng.uniform(0.88, 1.24),
         balance=np.array([1.0 + warm, 1.0 + rng.gauss(0.0, 0.012), 1.0 - warm]),
         noise=rng.uniform(1.0, 5.0) * (1.5 if weather == "dusk" else 1.0),
         blur=rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 1.6),

@@ -42,7 +42,8 @@ from rt_panoptic_core.datasets.generated_streets.visibility import (
 
 _SMALLEST = 1.1  # pixels: faces with a smaller bounding box, rounded up, are left out
 
-_COARSE_FROM = 0.07  # metres per pixel of focal length from where on small faces are left out
+_COARSE_FROM = 0.055  # metres per pixel of focal length from where on small faces are left out
+_TEXTURED = 160  # pixels of a wall's bounding box from where on it has windows
 _GLOSSY = np.zeros(256, dtype=bool)
 _GLOSSY[[labels.CAR, labels.TRUCK, labels.BUS, labels.TRAIN, labels.MOTORCYCLE]] = True
 
@@ -342,9 +343,9 @@ def _faces(
     glass = (flags & GLASS) > 0
     if glass.any():
         # Panes that lean back mirror the sky, upright ones the street.
-        mirrored = np.clip(0.14 + 0.34 * np.maximum(up[glass], 0.0), 0.0, 0.45)[:, None]
+        mirrored = np.clip(0.1 + 0.2 * np.maximum(up[glass], 0.0), 0.0, 0.3)[:, None]
         sky = light.zenith * 0.55 + light.horizon * 0.35
-        tone = np.where(up[glass, None] > 0.12, sky, sky * 0.62)
+        tone = sky * np.clip(0.35 + 0.5 * up[glass, None], 0.35, 0.85)
         color[glass] = (
             color[glass] * (1 - mirrored) + tone * np.minimum(light.ambient * 1.3, 1.0) * mirrored
         )
@@ -659,6 +660,11 @@ def _paint_wall(
     if x1 - x0 < 1 or y1 - y0 < 1:
         return
     surface = canvas.announce_one(labels.BUILDING, camera.plane(normal, float(normal @ points[0])))
+    if (x1 - x0) * (y1 - y0) < _TEXTURED:
+        mean = texture.levels[-1].mean(axis=(0, 1)) * lit * clear + light.horizon * (1 - clear)
+        r, g, b = np.minimum(mean, 255.0).tolist()
+        canvas.fill(pixels, (r, g, b), surface)
+        return
     meters = float(np.linalg.norm(points[3] - points[0]))
     depth = float(np.sqrt(max(clipped[:, 2].min(), 1.0) * clipped[:, 2].max()))
     image = texture.level(texture.levels[0].shape[0] / meters * depth / k.fy)

@@ -10,15 +10,22 @@ import numpy.typing as npt
 
 from rt_panoptic_core.datasets.generated_streets.light import Light
 
+_TILE = (640, 1152)
+
+
+@cache
+def _unit_noise() -> npt.NDArray[np.float32]:
+    rng = np.random.default_rng([20200613, 9])
+    gray = rng.standard_normal((*_TILE, 1), dtype=np.float32)
+    chroma = rng.standard_normal((*_TILE, 3), dtype=np.float32)
+    # Demosaicing leaves noise that is coarser than a pixel.
+    noise = cv2.GaussianBlur(0.8 * gray + 0.5 * chroma, (3, 3), 0.6) * 1.6
+    return np.asarray(noise, dtype=np.float32)
+
 
 @cache
 def _noise_tile(deviation: float) -> npt.NDArray[np.int8]:
-    rng = np.random.default_rng([20200613, 9])
-    tile = rng.standard_normal((1200, 2400, 1)).astype(np.float32)
-    chroma = rng.standard_normal((1200, 2400, 3)).astype(np.float32)
-    # Demosaicing leaves noise that is coarser than a pixel.
-    noise = cv2.GaussianBlur(0.8 * tile + 0.5 * chroma, (3, 3), 0.6) * 1.6
-    return np.clip(np.rint(noise * deviation), -127, 127).astype(np.int8)
+    return np.clip(np.rint(_unit_noise() * deviation), -127, 127).astype(np.int8)
 
 
 def develop(color: npt.NDArray[np.uint8], light: Light, seed: int) -> npt.NDArray[np.uint8]:
