@@ -28,10 +28,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
+from rt_panoptic_core.allocator import keep_freed_memory
 from rt_panoptic_core.engines.spec import ENGINES, parse_size
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.files import write_json
-from rt_panoptic_ros.allocator import keep_freed_memory
 from rt_panoptic_ros.fastdds import use_profile
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.stamps import nanoseconds

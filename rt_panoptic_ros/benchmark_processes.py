@@ -71,7 +71,7 @@ def _camera(arguments: argparse.Namespace) -> int:
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image
 
-    from rt_panoptic_ros.allocator import keep_freed_memory
+    from rt_panoptic_core.allocator import keep_freed_memory
     from rt_panoptic_ros.fastdds import use_profile
     from rt_panoptic_ros.messages import to_image
     from rt_panoptic_ros.stamps import NANOSECONDS

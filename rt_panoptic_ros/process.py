@@ -12,8 +12,8 @@ from typing import Any
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
+from rt_panoptic_core.allocator import keep_freed_memory
 from rt_panoptic_core.errors import PanopticError
-from rt_panoptic_ros.allocator import keep_freed_memory
 from rt_panoptic_ros.fastdds import use_profile
 
 _SECONDS_TO_STOP = 1.0

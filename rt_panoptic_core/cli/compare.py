@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="A.json", help="from rt-panoptic evaluate or score")
     parser.add_argument("after", metavar="B.json", help="the same of the other run")
     parser.add_argument(
-        "--samples", type=int, default=2000, metavar="N", help="resamples (default %(default)s)"
+        "--samples", type=int, default=10000, metavar="N", help="resamples (default %(default)s)"
     )
     parser.add_argument(
         "--block",

@@ -75,7 +75,7 @@ def compare(
     before: EvaluationRecord,
     after: EvaluationRecord,
     *,
-    samples: int = 2000,
+    samples: int = 10000,
     block: int = 1,
     seed: int = 0,
     common_frames: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from rt_panoptic_core.allocator import keep_freed_memory
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.evaluation.boundary_regions import boundary_overlaps
 from rt_panoptic_core.evaluation.matching import match_segments
@@ -254,22 +254,8 @@ def _set_job(job: _Job) -> None:
     _shared_job = job
     # The processes share the cores out among themselves; OpenCV's threads would only queue for them.
     cv2.setNumThreads(1)
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to hold on to what this process frees.
-
-    Every image needs the same few large arrays; by default each is given back to the kernel and
-    fetched anew, which costs as much as the scoring. Elsewhere than on glibc nothing happens.
-    """
-    trim_threshold, mmap_threshold, bytes_kept = -1, -3, 256 << 20
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(trim_threshold, bytes_kept)
-    mallopt(mmap_threshold, bytes_kept)
+    # Every image needs the same few large arrays.
+    keep_freed_memory()
 
 
 def _score_shared_span(span: range) -> _Partial:

@@ -14,9 +14,9 @@ def keep_freed_memory() -> bool:
     """Whether freed memory now stays with the process for the next frame's buffers.
 
     By default glibc gives blocks of megabytes back to the kernel when they are freed, and the kernel
-    hands out zeroed pages again for the next frame, one fault for each 4 KiB. Measured at 1920x1080
-    between two processes on a virtual machine: 10 ms for a message, and 3.7 ms with this. False where the
-    library is not glibc.
+    hands out zeroed pages again for the next frame, one fault for each 4 KiB. Measured in the node at
+    1920x1080 between two processes on a virtual machine: 10 ms for a message, and 3.7 ms with this.
+    False where the library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
