@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 from datetime import datetime, timezone
@@ -152,10 +153,10 @@ def quality_against(
     engine: tuple[str, str, str],
     reference: tuple[str, str, str],
     images: list[npt.NDArray[np.uint8]],
-) -> float:
+) -> float | None:
     """PQ in percent of ``engine`` (name, precision, device) with the results of ``reference`` as truth.
 
-    int8 has to be in the cache by now.
+    None where neither finds a segment. int8 has to be in the cache by now.
     """
     from rt_panoptic_core.evaluation.agreement import agreement
     from rt_panoptic_core.segmenter import Segmenter
@@ -168,7 +169,8 @@ def quality_against(
         results.append([segmenter.segment(image) for image in images])
         segmenter.close()
     pairs = zip(*results, strict=True)
-    return round(100 * float(agreement(pairs, checkpoint.taxonomy).all.pq), 2)
+    quality = float(agreement(pairs, checkpoint.taxonomy).all.pq)
+    return None if math.isnan(quality) else round(100 * quality, 2)
 
 
 def machine() -> dict[str, Any]:

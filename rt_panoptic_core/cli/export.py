@@ -57,10 +57,11 @@ def _onnx(
 
     precision = args.precision or "fp32"
     if precision == "int8":
-        from rt_panoptic_core.engines.quantization import quantize_onnx
+        from rt_panoptic_core.engines.quantization import calibration_images, quantize_onnx
 
+        images = calibration_images(args.calibration, size)
         model = export_onnx(checkpoint, size, "fp32", progress)
-        model = quantize_onnx(model, checkpoint.config, size, args.calibration, progress)
+        model = quantize_onnx(model, checkpoint.config, images, progress)
     else:
         model = export_onnx(checkpoint, size, precision, progress)
     save_onnx(model, args.output)

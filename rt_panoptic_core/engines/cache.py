@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
-
-from filelock import FileLock, Timeout
 
 from rt_panoptic_core import __version__
 from rt_panoptic_core.checkpoint import Checkpoint
@@ -30,6 +30,8 @@ FOLDER_VARIABLE = "RT_PANOPTIC_CACHE"
 
 BUILD_TIMEOUT = 3600.0
 """Longest wait in seconds for another process that builds the same engine."""
+
+_POLL = 0.1
 
 Sections = Mapping[str, bytes]
 Loaded = TypeVar("Loaded")
@@ -98,29 +100,39 @@ def cached(
     except EngineError:
         # Said once, under the lock, by the process that builds it again.
         pass
-    lock = _lock(path)
+    lock = _lock_file(path)
     if lock is None:
         return load(build())
-    _acquire(lock, path, progress)
     try:
+        _wait(lock, path, progress)
         return _load_or_build(path, identity, build, load)
     finally:
-        lock.release()
+        os.close(lock)  # which gives the lock away, as the end of the process would
 
 
-def _acquire(lock: FileLock, path: Path, progress: Progress) -> None:
-    try:
-        lock.acquire(timeout=0)
-        return
-    except Timeout:
-        progress("wait for another process that builds the same engine", None)
-    try:
-        lock.acquire(timeout=BUILD_TIMEOUT)
-    except Timeout as error:
-        raise EngineError(
-            f"{path}: another process has been building it for {BUILD_TIMEOUT:.0f} s; "
-            f"end that process, or delete {lock.lock_file}"
-        ) from error
+def _wait(lock: int, path: Path, progress: Progress) -> None:
+    """Hold the lock once no other process does.
+
+    Raises:
+        EngineError: another process holds it for longer than a build can take.
+    """
+    deadline = time.monotonic() + BUILD_TIMEOUT
+    told = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"{path}: another process has been building it for {BUILD_TIMEOUT:.0f} s; "
+                "end that process"
+            )
+        if not told:
+            progress("wait for another process that builds the same engine", None)
+            told = True
+        time.sleep(_POLL)
 
 
 def _load_or_build(
@@ -152,12 +164,12 @@ def _load_or_build(
     return loaded
 
 
-def _lock(path: Path) -> FileLock | None:
+def _lock_file(path: Path) -> int | None:
+    """Descriptor of the file whose lock guards ``path``; None where the folder cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A lock file is created here and now, so that a read-only folder is noticed before the build.
-        lock_file = path.with_name(f".{path.name}.lock")
-        lock_file.touch()
+        # Made here and now, so that a read-only folder is noticed before the build.
+        return os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         _log.warning(
             "%s: cannot be written (%s); engines are built at every start. Name a writable folder in %s",
@@ -166,7 +178,6 @@ def _lock(path: Path) -> FileLock | None:
             FOLDER_VARIABLE,
         )
         return None
-    return FileLock(lock_file)
 
 
 @cache

@@ -80,13 +80,18 @@ def build_openvino(
     Raises:
         EngineError: the graph cannot be exported, converted or quantised.
     """
+    images = []
+    if spec.precision == "int8":
+        from rt_panoptic_core.engines.quantization import calibration_images
+
+        images = calibration_images(calibration, spec.image_size)
     model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
     progress("convert to OpenVINO", None)
     network, rest = split_graph(model, network_outputs(checkpoint.config))
     if spec.precision == "int8":
         from rt_panoptic_core.engines.quantization import quantize_openvino
 
-        network = quantize_openvino(network, spec.image_size, calibration, progress)
+        network = quantize_openvino(network, images, progress)
     sections: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, part in zip(_PARTS, (network, rest), strict=True):

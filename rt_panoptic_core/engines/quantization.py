@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +71,23 @@ def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
 def quantize_openvino(
     network: ov.Model,
-    size: tuple[int, int],
-    calibration: str | os.PathLike[str] | None,
+    images: Sequence[npt.NDArray[np.uint8]],
     progress: Progress = no_progress,
 ) -> ov.Model:
     """``network`` (from the image to the head's outputs) with int8 convolutions, for OpenVINO.
 
+    Args:
+        images: those of :func:`calibration_images`.
+
     Raises:
-        EngineError: NNCF is not installed, or the calibration images cannot be used.
+        EngineError: NNCF is not installed.
     """
-    images = calibration_images(calibration, size)
     progress(f"calibrate int8 on {len(images)} images", None)
     nncf = _nncf()
     with _quiet():
         quantized: ov.Model = nncf.quantize(
             network,
-            nncf.Dataset(images),
+            nncf.Dataset(list(images)),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(names=_kept_openvino(network), validate=False),
@@ -97,16 +98,17 @@ def quantize_openvino(
 def quantize_onnx(
     model: onnx.ModelProto,
     config: NetworkConfig,
-    size: tuple[int, int],
-    calibration: str | os.PathLike[str] | None,
+    images: Sequence[npt.NDArray[np.uint8]],
     progress: Progress = no_progress,
 ) -> onnx.ModelProto:
     """The whole graph with explicit Q/DQ around the network's convolutions, symmetric, for TensorRT.
 
+    Args:
+        images: those of :func:`calibration_images`.
+
     Raises:
-        EngineError: NNCF is not installed, or the calibration images cannot be used.
+        EngineError: NNCF is not installed.
     """
-    images = calibration_images(calibration, size)
     progress(f"calibrate int8 on {len(images)} images", None)
     nncf = _nncf()
     ends = network_outputs(config)

@@ -109,10 +109,11 @@ def build_tensorrt(
         EngineError: the graph cannot be exported, quantised, parsed or built.
     """
     if spec.precision == "int8":
-        from rt_panoptic_core.engines.quantization import quantize_onnx
+        from rt_panoptic_core.engines.quantization import calibration_images, quantize_onnx
 
+        images = calibration_images(calibration, spec.image_size)
         model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
-        model = quantize_onnx(model, checkpoint.config, spec.image_size, calibration, progress)
+        model = quantize_onnx(model, checkpoint.config, images, progress)
     else:
         model = export_onnx(checkpoint, spec.image_size, spec.precision, progress)
     return {_PLAN: build_plan(model.SerializeToString(), progress)}

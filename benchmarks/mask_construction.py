@@ -1,0 +1,269 @@
+"""What it costs to make a panoptic map from 100 queries, and what each way of enlarging it loses.
+
+    python benchmarks/mask_construction.py --size 1024x2048 --json construction.json
+
+Everything after query selection: P_loc, P_sem, their product, the assignment, the label maps at full size.
+Three ways to full size are compared:
+
+- ``grid``: argmax on the stride-4 grid, enlarged by the nearest neighbour;
+- ``edges`` (what the package does): semantics as the argmax of the logits enlarged bilinearly; an instance's
+  edge where its mask probability, enlarged bilinearly, crosses the threshold; between two instances the grid;
+- ``full``: every mask enlarged bilinearly, one after the other, and the best taken at every pixel.
+
+The inputs are what a network that makes no mistake would say of generated streets: class frequencies of each
+cell as semantic probabilities, the true boxes as dense boxes and as queries. So the panoptic quality against
+the truth is what is lost by the grid and by the way back from it, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rt_panoptic_core.datasets.generated_streets import GeneratedStreets
+from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.engines import hardware
+from rt_panoptic_core.engines.spec import parse_size
+from rt_panoptic_core.evaluation.boundary_quality import BoundaryQuality
+from rt_panoptic_core.evaluation.frame import Frame
+from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
+from rt_panoptic_core.files import write_json
+from rt_panoptic_core.inference.fusion import assign_instances, full_size_labels
+from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
+from rt_panoptic_core.inference.result import PanopticResult, Segment
+from rt_panoptic_core.inference.upsampling import upsample, upsampled_argmax
+from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE
+from rt_panoptic_core.taxonomy import Taxonomy
+
+QUERIES = 100
+WAYS = ("grid", "edges", "full")
+
+
+class Construction(nn.Module):
+    """(query boxes [Q, 4], classes [Q], dense boxes [1, P, 4], logits [1, C, h, w]) to label maps."""
+
+    def __init__(
+        self, way: str, size: tuple[int, int], classes: int, sigma: float, correlation: str
+    ) -> None:
+        super().__init__()
+        self.way, self.size, self.classes, self.correlation = way, size, classes, correlation
+        self.grid = (size[0] // LEVELNESS_STRIDE, size[1] // LEVELNESS_STRIDE)
+        self.register_buffer("sigma", torch.tensor(sigma))
+        self.register_buffer("overlap", torch.tensor(0.5))
+
+    def forward(
+        self, boxes: Tensor, classes: Tensor, dense: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        probability = semantic_probability(logits, self.grid)[0].flatten(1)
+        masks = mask_probability(boxes, classes, dense, probability, self.correlation)
+        alive = torch.ones(len(boxes), device=boxes.device)
+        assignment = assign_instances(masks, alive, self.sigma, self.overlap, "probability")
+        if self.way == "edges":
+            dropped = torch.zeros(self.classes, dtype=torch.bool, device=boxes.device)
+            return full_size_labels(
+                logits, assignment, classes, dropped, self.sigma, self.grid, self.size, self.size
+            )
+        if self.way == "grid":
+            stuff = probability.argmax(dim=0)
+            zero = torch.zeros_like(stuff)
+            semantic = torch.where(assignment.taken, classes[assignment.winner], stuff)
+            instance = torch.where(assignment.taken, assignment.winner + 1, zero)
+            maps = torch.stack((semantic, instance)).float().reshape(2, 1, *self.grid)
+            enlarged = F.interpolate(maps, size=self.size)
+            return enlarged[0, 0], enlarged[1, 0]
+        kept = torch.zeros(len(boxes), device=boxes.device)
+        kept[assignment.winner[assignment.taken]] = 1
+        best = torch.zeros(self.size, device=boxes.device)
+        row = torch.zeros(self.size, dtype=torch.int64, device=boxes.device)
+        for index in torch.nonzero(kept).flatten().tolist():
+            mask = upsample(masks[index].reshape(1, *self.grid), LEVELNESS_STRIDE)[0]
+            row = torch.where(mask > best, index + 1, row)
+            best = torch.maximum(best, mask)
+        row = torch.where(best > self.sigma, row, torch.zeros_like(row))
+        stuff = upsampled_argmax(logits[0], self.size[0] // logits.shape[-2])
+        semantic = torch.where(row > 0, classes[(row - 1).clamp(min=0)], stuff)
+        return semantic.float(), row.float()
+
+
+def oracle(
+    sample: PanopticSample, taxonomy: Taxonomy, stride: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs of :class:`Construction` from the truth of ``sample``, padded to :data:`QUERIES` queries."""
+    height, width = sample.semantic.shape
+    one_hot = F.one_hot(torch.from_numpy(sample.semantic).long().clamp(max=len(taxonomy)))
+    one_hot = F.pad(one_hot, (0, len(taxonomy) + 1 - one_hot.shape[-1]))[..., : len(taxonomy)]
+    share = F.avg_pool2d(one_hot.permute(2, 0, 1).float().unsqueeze(0), stride)
+    logits = share.clamp(min=1e-3).log()
+    grid = (height // LEVELNESS_STRIDE, width // LEVELNESS_STRIDE)
+    half = LEVELNESS_STRIDE // 2
+    ids = torch.from_numpy(sample.instance)[half::LEVELNESS_STRIDE, half::LEVELNESS_STRIDE]
+    dense = torch.tensor([-100.0, -100.0, -99.0, -99.0]).repeat(*grid, 1)
+    boxes, classes = [], []
+    for annotation in sample.instances:
+        rows, columns = np.nonzero(sample.instance == annotation.id)
+        if len(rows) == 0 or annotation.is_crowd or len(boxes) == QUERIES:
+            continue
+        box = torch.tensor(
+            [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=torch.float32
+        )
+        dense[ids == annotation.id] = box
+        boxes.append(box)
+        classes.append(annotation.class_id)
+    for index in range(QUERIES - len(boxes)):
+        # Padding: boxes that no dense box overlaps, so that the work is that of 100 queries.
+        boxes.append(torch.tensor([-9.0, -9.0, -8.0, -8.0]) - index)
+        classes.append(taxonomy.thing_ids[0])
+    return torch.stack(boxes), torch.tensor(classes), dense.reshape(1, -1, 4), logits
+
+
+def as_result(semantic: Tensor, instance: Tensor, classes: Tensor) -> PanopticResult:
+    """The label maps as a result."""
+    rows = instance.numpy().astype(np.uint16)
+    found = [int(row) for row in np.unique(rows) if row]
+    segments = [Segment(row, int(classes[row - 1]), True, 1.0, 0, None) for row in found]
+    return PanopticResult(semantic.numpy().astype(np.uint8), rows, segments)
+
+
+def openvino_times(
+    module: Construction, inputs: tuple[Tensor, ...], repeats: int
+) -> dict[str, float] | None:
+    """Milliseconds through OpenVINO in fp32: median of the wall clock, and of processor time by threads."""
+    if hardware.missing_openvino() is not None:
+        return None
+    import openvino as ov
+
+    program = torch.onnx.export(module, inputs, dynamo=True, opset_version=20, verbose=False)
+    assert program is not None
+    core = ov.Core()
+    compiled = core.compile_model(
+        core.read_model(program.model_proto.SerializeToString()),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
+    )
+    request = compiled.create_infer_request()
+    for index, tensor in enumerate(inputs):
+        request.set_input_tensor(index, ov.Tensor(tensor.numpy()))
+    return timed(request.infer, repeats)
+
+
+def timed(work: Any, repeats: int) -> dict[str, float]:
+    """Milliseconds: median of the wall clock, least, and median of processor time divided by the cores."""
+    work()
+    wall, processor = [], []
+    for _ in range(repeats):
+        cpu, start = time.process_time(), time.perf_counter()
+        work()
+        wall.append(time.perf_counter() - start)
+        processor.append(time.process_time() - cpu)
+    return {
+        "median_ms": round(float(np.median(wall)) * 1000, 1),
+        "least_ms": round(min(wall) * 1000, 1),
+        "cpu_ms_per_core": round(
+            float(np.median(processor))
+            * 1000
+            / min(hardware.cpu_threads(), torch.get_num_threads()),
+            1,
+        ),
+    }
+
+
+def torch_times(
+    module: Construction, inputs: tuple[Tensor, ...], device: str, repeats: int
+) -> dict[str, float]:
+    """Milliseconds in PyTorch on ``device``."""
+    module = module.to(device)
+    moved = tuple(tensor.to(device) for tensor in inputs)
+
+    def work() -> None:
+        with torch.inference_mode():
+            module(*moved)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return timed(work, repeats)
+
+
+def main() -> int:
+    """Measure the three ways, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="1024x2048", metavar="HxW")
+    parser.add_argument(
+        "--frames", type=int, default=4, metavar="N", help="streets for the quality"
+    )
+    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed runs")
+    parser.add_argument("--stride", type=int, default=4, choices=(4, 8), help="of the semantics")
+    parser.add_argument("--correlation", default="iou", choices=("iou", "giou"))
+    parser.add_argument("--device", default="cpu", help="of the PyTorch times")
+    parser.add_argument("--sigma", type=float, default=0.3)
+    parser.add_argument("--json", type=Path, metavar="F")
+    args = parser.parse_args()
+    size = parse_size(args.size)
+    streets = GeneratedStreets(length=args.frames, size=size, seed=3)
+    taxonomy = streets.taxonomy
+    samples = [streets[index] for index in range(args.frames)]
+    cases = [oracle(sample, taxonomy, args.stride) for sample in samples]
+    rows = []
+    print("| way | OpenVINO ms (per core) | PyTorch ms | PQ | boundary PQ | memory MB |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for way in WAYS:
+        module = Construction(way, size, len(taxonomy), args.sigma, args.correlation).eval()
+        quality = PanopticQuality.for_taxonomy(taxonomy)
+        boundary = BoundaryQuality(taxonomy)
+        for sample, case in zip(samples, cases, strict=True):
+            with torch.inference_mode():
+                semantic, instance = module(*case)
+            frame = Frame.of(sample, as_result(semantic, instance, case[1]), taxonomy)
+            quality.add(frame.matches, frame.truth, frame.predicted)
+            boundary.update(frame)
+        # The loop over the kept queries is no static graph.
+        through_openvino = (
+            openvino_times(module, cases[0], args.repeats)
+            if way != "full" and args.device == "cpu"
+            else None
+        )
+        row = {
+            "way": way,
+            "openvino": through_openvino,
+            "torch": torch_times(module, cases[0], args.device, max(2, args.repeats // 3)),
+            "pq": round(100 * float(quality.result().all.pq), 2),
+            "boundary_pq": round(100 * float(boundary.result().all.pq), 2),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+        rows.append(row)
+        times = (
+            "-"
+            if through_openvino is None
+            else f"{through_openvino['median_ms']} ({through_openvino['cpu_ms_per_core']})"
+        )
+        print(
+            f"| {way} | {times} | {row['torch']['median_ms']} | {row['pq']} | {row['boundary_pq']} "
+            f"| {row['peak_mb']} |",
+            flush=True,
+        )
+    if args.json:
+        write_json(
+            args.json,
+            {
+                "size": size,
+                "queries": QUERIES,
+                "stride": args.stride,
+                "correlation": args.correlation,
+                "cpu": hardware.cpu_name(),
+                "threads": hardware.cpu_threads(),
+                "rows": rows,
+            },
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
