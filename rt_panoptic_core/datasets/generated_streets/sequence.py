@@ -28,6 +28,7 @@ from rt_panoptic_core.taxonomy import Taxonomy
 
 _SMALLEST_SIDE = 32
 _VIEW = 230.0  # metres ahead that are furnished
+_VIEW_IN_TOWN = 165.0
 
 
 @dataclass(frozen=True)
@@ -229,11 +230,12 @@ class StreetSequence:
         self, camera: Camera, s: float, time: float, traffic: Traffic, surroundings: Surroundings
     ) -> Painted:
         scene = Scene(self._street, self._light, camera, s)
-        for section in surroundings.between(s - 15, s + _VIEW):
+        view = s + (_VIEW_IN_TOWN if self._street.urban else _VIEW)
+        for section in surroundings.between(s - 15, view):
             scene.solids.extend(section.solids)
             scene.plants.extend(section.plants)
             scene.houses.extend(section.houses)
-        scene.solids.extend(traffic.between(s - 12, s + _VIEW, time))
+        scene.solids.extend(traffic.between(s - 12, view, time))
         return paint(scene)
 
 
