@@ -121,7 +121,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--limit {args.limit}: it must be 1 or more")
     if args.pictures < 0:
         raise ConfigError(f"--pictures {args.pictures}: it must be 0 or more")
+    if args.boundary is not None and not 0 < args.boundary < 1:
+        raise ConfigError(f"--boundary {args.boundary}: it must be between 0 and 1")
     kind = _KIND_ALIASES.get(args.dataset, args.dataset)
+    options = _options(args.option)
     segmenter = Segmenter.from_checkpoint(
         args.model,
         args.engine,
@@ -134,7 +137,6 @@ def run(args: argparse.Namespace) -> int:
     segmenter.thresholds = replace(
         segmenter.thresholds, **{key: v for key, v in changes.items() if v is not None}
     )
-    options = _options(args.option)
     if kind == "generated_streets":
         options = {"length": args.limit or _GENERATED_LENGTH, "depth": True, **options}
     dataset = open_dataset(kind, args.root, args.split, segmenter.taxonomy, **options)
