@@ -18,7 +18,7 @@ def test_it_measures_and_prints(tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "rt_panoptic_ros.benchmark_node"),
-            *("--size", "48x64", "--seconds", "1", "--milliseconds", "20"),
+            *("--size", "48x64", "--seconds", "2", "--milliseconds", "20"),
             *("--frames", "100", "--only", "overhead"),
             *("--only", "memory", "--json", str(target)),
         ],
