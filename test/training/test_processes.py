@@ -37,7 +37,7 @@ def test_two_processes_learn_what_one_learns_from_the_double_batch(toy_settings,
         env={**os.environ, "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

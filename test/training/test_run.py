@@ -60,7 +60,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, tmp_path):
     command += ["--quiet", "--accelerator", "cpu", "--devices", "1"]
     process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     last = tmp_path / "killed" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not last.is_file():
         assert process.poll() is None, (tmp_path / "log.txt").read_text()
         assert time.monotonic() < deadline, "no checkpoint appeared"
