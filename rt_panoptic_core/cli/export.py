@@ -53,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
 def _onnx(
     checkpoint: Checkpoint, size: tuple[int, int], args: argparse.Namespace, progress: Progress
 ) -> Path:
+    from rt_panoptic_core.engines import hardware
+
+    if missing := hardware.missing_export():
+        raise EngineError(f"onnx: {missing}")
     from rt_panoptic_core.engines.onnx_export import export_onnx, save_onnx
 
     precision = args.precision or "fp32"

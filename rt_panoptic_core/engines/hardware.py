@@ -57,6 +57,14 @@ def missing_openvino() -> str | None:
     """What OpenVINO lacks to run here, or None."""
     if find_spec("openvino") is None:
         return "the module openvino is not installed (pip install openvino)"
+    return missing_export()
+
+
+def missing_export() -> str | None:
+    """What the export to ONNX lacks, which every engine but PyTorch is built from, or None."""
+    lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if lacking:
+        return f"the export to ONNX needs {' and '.join(lacking)} (pip install {' '.join(lacking)})"
     return None
 
 
@@ -72,7 +80,7 @@ def missing_tensorrt_build() -> str | None:
             "neither module tensorrt nor tensorrt_rtx is installed "
             "(pip install tensorrt, or tensorrt-rtx for RTX cards)"
         )
-    return None
+    return missing_export()
 
 
 def missing_tensorrt() -> str | None:
