@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rt_panoptic_core.datasets.generated_streets import CameraIntrinsics, people, vehicles
+from rt_panoptic_core.datasets.generated_streets import (
+    CameraIntrinsics,
+    heavy_vehicles,
+    people,
+    vehicles,
+)
 from rt_panoptic_core.datasets.generated_streets.camera import Camera, clip_near
 from rt_panoptic_core.datasets.generated_streets.canvas import Canvas
 from rt_panoptic_core.datasets.generated_streets.layout import Course, Footprint, House
@@ -196,8 +201,8 @@ def test_canvas_counts_what_is_left_to_see() -> None:
 
 def prototypes() -> list[Mesh]:
     meshes = [vehicles.car(kind) for kind in vehicles.CAR_SHAPES]
-    meshes += [vehicles.truck(kind) for kind in ("box", "tipper", "semi")]
-    meshes += [vehicles.bus(False), vehicles.bus(True), vehicles.tram()]
+    meshes += [heavy_vehicles.truck(kind) for kind in ("box", "tipper", "semi")]
+    meshes += [heavy_vehicles.bus(False), heavy_vehicles.bus(True), heavy_vehicles.tram()]
     meshes += [people.person(phase) for phase in range(people.WALK_PHASES)]
     meshes += [people.cyclist(2, True), people.motorcyclist(True), people.bicycle()]
     return meshes

@@ -471,23 +471,3 @@ def trunk(height: float, radius: float, branches: bool) -> Mesh:
                 end_radius=radius * 0.25,
             )
     return build.build()
-
-
-@cache
-def ego_hood() -> Mesh:
-    """The bonnet of the car that carries the camera, which sits at the origin looking along +x: void."""
-    build = MeshBuilder(labels.VOID)
-    group = build.new_group()
-    build.face(
-        [(0.6, 0.9, -0.62), (0.6, -0.9, -0.62), (1.75, -0.8, -0.78), (1.75, 0.8, -0.78)][::-1],
-        PAINT,
-        group=group,
-        flags=TWO_SIDED,
-    )
-    build.face(
-        [(1.75, 0.8, -0.78), (1.75, -0.8, -0.78), (1.95, -0.55, -0.9), (1.95, 0.55, -0.9)][::-1],
-        PAINT2,
-        group=group,
-        flags=TWO_SIDED,
-    )
-    return build.build()

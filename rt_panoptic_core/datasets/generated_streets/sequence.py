@@ -127,7 +127,6 @@ class StreetSequence:
         self.speed = drawn if speed is None else float(speed)
         self._lane = rng.randrange(self._street.own_lanes)
         self._start = rng.uniform(20, 20 + 3 * self._street.spacing)
-        self._hood = rng.random() < 0.08
         self.intrinsics = _intrinsics(self._mount, self.size)
 
     @property

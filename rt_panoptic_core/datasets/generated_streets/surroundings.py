@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from rt_panoptic_core.datasets.generated_streets import furniture, people, vehicles
+from rt_panoptic_core.datasets.generated_streets import furniture, heavy_vehicles, people, vehicles
 from rt_panoptic_core.datasets.generated_streets.layout import (
     House,
     Junction,
@@ -508,13 +508,13 @@ class _SectionMaker:
                 mesh, colors = random_car(rng, False)
                 if rng.random() < 0.035:
                     mesh, colors = (
-                        vehicles.truck("box"),
-                        palette(rng.choice(vehicles.TRUCK_PAINTS), (214, 214, 210)),
+                        heavy_vehicles.truck("box"),
+                        palette(rng.choice(heavy_vehicles.TRUCK_PAINTS), (214, 214, 210)),
                     )
                 if rng.random() < 0.04:
                     mesh, colors = (
                         furniture_motorcycle(rng),
-                        palette(rng.choice(vehicles.TRUCK_PAINTS)),
+                        palette(rng.choice(heavy_vehicles.TRUCK_PAINTS)),
                     )
                 length = mesh.size[0]
                 if s + length > stop:

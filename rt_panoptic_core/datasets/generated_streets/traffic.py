@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from rt_panoptic_core.datasets.generated_streets import people, vehicles
+from rt_panoptic_core.datasets.generated_streets import heavy_vehicles, people
 from rt_panoptic_core.datasets.generated_streets.layout import Palette, Solid, Street, palette
 from rt_panoptic_core.datasets.generated_streets.mesh import Color, Mesh
 from rt_panoptic_core.datasets.generated_streets.surroundings import (
@@ -206,7 +206,16 @@ class Traffic:
                 )
             )
             return _Member(
-                vehicles.tram(), palette(*colors), 0.0, along, sway, 1, 1.0, False, False, 250.0
+                heavy_vehicles.tram(),
+                palette(*colors),
+                0.0,
+                along,
+                sway,
+                1,
+                1.0,
+                False,
+                False,
+                250.0,
             )
         street = self.street
         trucks = 0.16 if street.kind in ("highway", "country") else 0.055
@@ -216,10 +225,12 @@ class Traffic:
         )[0]
         if kind == "truck":
             form = rng.choices(("box", "tipper", "semi"), (5, 2, 6 if not street.urban else 1))[0]
-            load: Color = rng.choice(((224, 224, 220), (196, 198, 200), *vehicles.TRUCK_PAINTS))
+            load: Color = rng.choice(
+                ((224, 224, 220), (196, 198, 200), *heavy_vehicles.TRUCK_PAINTS)
+            )
             return _Member(
-                vehicles.truck(form),
-                palette(rng.choice(vehicles.TRUCK_PAINTS), load),
+                heavy_vehicles.truck(form),
+                palette(rng.choice(heavy_vehicles.TRUCK_PAINTS), load),
                 offset,
                 along,
                 sway,
@@ -231,7 +242,7 @@ class Traffic:
             )
         if kind == "bus":
             return _Member(
-                vehicles.bus(rng.random() < 0.3),
+                heavy_vehicles.bus(rng.random() < 0.3),
                 palette(*rng.choice(_BUS_PAINTS)),
                 offset,
                 along,
