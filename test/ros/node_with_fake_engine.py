@@ -1,8 +1,8 @@
 """The panoptic node with an engine that needs no network: run by the tests as a process of its own.
 
-What the engine does is set by environment variables: FAKE_LOAD_SECONDS, FAKE_LOAD_ERROR,
-FAKE_FRAME_SECONDS. A picture whose first pixel is (255, 0, 255) makes it fail as a GPU without memory
-does. The red channel is the class; green of 200 and more is instance 1, a car.
+What the engine does is set by environment variables: FAKE_LOAD_SECONDS, FAKE_LOAD_UNTIL (a file that
+ends the loading when it appears), FAKE_LOAD_ERROR, FAKE_FRAME_SECONDS. A picture whose first pixel is
+(255, 0, 255) makes it fail as a GPU without memory does. The red channel is the class; green of 200 and more is instance 1, a car.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -59,6 +60,9 @@ def load(values, progress):
     seconds = float(os.environ.get("FAKE_LOAD_SECONDS", "0"))
     progress("building the engine", 0.5)
     time.sleep(seconds)
+    gate = os.environ.get("FAKE_LOAD_UNTIL")
+    while gate and not Path(gate).exists():
+        time.sleep(0.02)
     if os.environ.get("FAKE_LOAD_ERROR"):
         raise CheckpointError(os.environ["FAKE_LOAD_ERROR"])
     return FakeSegmenter()

@@ -80,8 +80,9 @@ def test_an_impossible_transition_is_refused_and_survived(start, probe):
     node.wait_log(f"transition {Transition.TRANSITION_ACTIVATE} is not possible")
 
 
-def test_the_node_answers_while_the_engine_is_built(start, probe, diagnosis):
-    start(*named("building"), "-p", "diagnostics.period:=0.1", FAKE_LOAD_SECONDS="2")
+def test_the_node_answers_while_the_engine_is_built(start, probe, diagnosis, tmp_path):
+    built = tmp_path / "built"
+    start(*named("building"), "-p", "diagnostics.period:=0.1", FAKE_LOAD_UNTIL=str(built))
     seen = diagnosis("building")
     probe.wait(lambda: probe.state("/building") == "configuring", "the state to be told")
     probe.wait(
@@ -91,6 +92,7 @@ def test_the_node_answers_while_the_engine_is_built(start, probe, diagnosis):
         "progress in the diagnostics",
     )
     assert probe.set_parameter("overlay.opacity", 0.3, "/building").successful
+    built.touch()
     probe.wait_active("/building")
 
 
