@@ -2,7 +2,8 @@
 
 What the engine does is set by environment variables: FAKE_LOAD_SECONDS, FAKE_LOAD_UNTIL (a file that
 ends the loading when it appears), FAKE_LOAD_ERROR, FAKE_FRAME_SECONDS. A picture whose first pixel is
-(255, 0, 255) makes it fail as a GPU without memory does. The red channel is the class; green of 200 and more is instance 1, a car.
+(255, 0, 255) makes it fail as a GPU without memory does. The red channel is the class; green of 200 and
+more is instance 1, a car.
 """
 
 from __future__ import annotations
