@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -109,6 +109,21 @@ class Frame:
             for segment in self.result.segments
             if segment.is_thing
         }
+
+
+def compared_as(result: PanopticResult, counts_as: npt.NDArray[np.uint8] | None) -> PanopticResult:
+    """``result`` with each class replaced by the one it is compared as; ``result`` itself for None.
+
+    For data that tells fewer classes apart than the model: CamVid calls a truck a car and a wall a
+    building, and a model that knows better must not be punished for it.
+
+    Args:
+        counts_as: uint8 [256], class id by predicted class id.
+    """
+    if counts_as is None:
+        return result
+    segments = [replace(s, class_id=int(counts_as[s.class_id])) for s in result.segments]
+    return replace(result, semantic=counts_as[result.semantic], segments=segments)
 
 
 def _truth_ids(sample: PanopticSample, taxonomy: Taxonomy) -> tuple[Ids, dict[int, int]]:

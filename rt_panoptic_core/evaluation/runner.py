@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError, ImageError, TaxonomyError
 from rt_panoptic_core.evaluation.evaluation import Evaluation
-from rt_panoptic_core.evaluation.frame import Frame
+from rt_panoptic_core.evaluation.frame import Frame, compared_as
 from rt_panoptic_core.evaluation.record import FrameRecord
 from rt_panoptic_core.inference.result import Detections, PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
@@ -59,7 +59,8 @@ def evaluate(
 
     Args:
         model: a Segmenter, or what answers as one.
-        dataset: in the model's label set.
+        dataset: in the model's label set. Where it tells fewer classes apart than the model, its
+            ``counts_as`` (uint8 [256]) says as what a predicted class is compared.
         evaluation: counts; frames are added to it in the data set's order.
         indices: samples to take; None for all.
         detect: gives instances with whole masks for AP; the panoptic result's for None.
@@ -80,6 +81,7 @@ def evaluate(
             "they must be the same: open the data set with the model's taxonomy"
         )
     order = range(len(dataset)) if indices is None else indices
+    counts_as = getattr(dataset, "counts_as", None)
     problems: list[str] = []
     warmed: set[tuple[int, ...]] = set()
     counted: deque[Future[None]] = deque()
@@ -91,7 +93,7 @@ def evaluate(
         latency_ms: float,
     ) -> None:
         try:
-            frame = Frame.of(sample, result, evaluation.taxonomy)
+            frame = Frame.of(sample, compared_as(result, counts_as), evaluation.taxonomy)
             record = evaluation.update(frame, detections=found, latency_ms=latency_ms)
         except (DatasetError, ImageError) as error:
             problems.append(str(error))

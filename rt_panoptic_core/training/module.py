@@ -17,7 +17,7 @@ from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.datasets.batch import TrainingBatch
 from rt_panoptic_core.datasets.sample import PanopticSample
 from rt_panoptic_core.errors import TrainingError
-from rt_panoptic_core.evaluation.frame import Frame
+from rt_panoptic_core.evaluation.frame import Frame, compared_as
 from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
 from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
 from rt_panoptic_core.inference.result import PanopticResult
@@ -41,7 +41,7 @@ class Measures:
         """Start with nothing counted.
 
         Args:
-            counts_as: uint8 [256], class that a predicted one is compared as in the semantic IoU, for
+            counts_as: uint8 [256], class that a predicted one is compared as, for
                 labels that are coarser than the taxonomy.
         """
         self.taxonomy = taxonomy
@@ -52,12 +52,10 @@ class Measures:
 
     def add(self, sample: PanopticSample, result: PanopticResult) -> None:
         """Count one sample."""
+        result = compared_as(result, self.counts_as)
         frame = Frame.of(sample, result, self.taxonomy)
         self.quality.add(frame.matches, frame.truth, frame.predicted)
-        predicted = result.semantic
-        if self.counts_as is not None:
-            predicted = self.counts_as[predicted]
-        self.semantics.update(sample.semantic, predicted)
+        self.semantics.update(sample.semantic, result.semantic)
         self.has_instances |= sample.has_instances
 
     def merge(self, other: Measures) -> None:
