@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rt_panoptic_core.cli.model_options import add_engine_options, open_segmenter
 from rt_panoptic_core.cli.progress import progress_bar
 from rt_panoptic_core.datasets.registry import DATASET_KINDS, open_dataset
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
 from rt_panoptic_core.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -56,15 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="report on the rest where samples cannot be read",
     )
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
-    engine.add_argument(
-        "--device", metavar="D", help="cpu or cuda:N; the best there is if left out"
-    )
-    engine.add_argument("--precision", choices=PRECISIONS, help="fastest native one if left out")
-    engine.add_argument(
-        "--size", type=_size, metavar="HxW", help="work at this size; results keep the input's"
-    )
+    engine = add_engine_options(parser)
     engine.add_argument("--score", type=float, metavar="S", help="score threshold")
     engine.add_argument("--mask", type=float, metavar="P", help="mask threshold sigma")
     measures = parser.add_argument_group("measures")
@@ -114,7 +105,6 @@ def run(args: argparse.Namespace) -> int:
     from rt_panoptic_core.evaluation.report.pictures import FrameGallery
     from rt_panoptic_core.evaluation.runner import EvaluatedFrame, evaluate
     from rt_panoptic_core.panoptic_format import PanopticWriter
-    from rt_panoptic_core.segmenter import Segmenter
 
     errors = Console(stderr=True, highlight=False)
     if args.limit is not None and args.limit < 1:
@@ -125,18 +115,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--boundary {args.boundary}: it must be between 0 and 1")
     kind = _KIND_ALIASES.get(args.dataset, args.dataset)
     options = _options(args.option)
-    segmenter = Segmenter.from_checkpoint(
-        args.model,
-        args.engine,
-        args.size,
-        args.device,
-        precision=args.precision,
-        progress=lambda step, _: errors.print(f"[dim]{step}[/]"),
-    )
-    changes = {"score": args.score, "mask": args.mask}
-    segmenter.thresholds = replace(
-        segmenter.thresholds, **{key: v for key, v in changes.items() if v is not None}
-    )
+    segmenter = open_segmenter(args, lambda step, _: errors.print(f"[dim]{step}[/]"))
     if kind == "generated_streets":
         options = {"length": args.limit or _GENERATED_LENGTH, "depth": True, **options}
     dataset = open_dataset(kind, args.root, args.split, segmenter.taxonomy, **options)
@@ -273,10 +252,3 @@ def _spread(length: int, limit: int | None) -> list[int]:
     if limit is None or limit >= length:
         return list(range(length))
     return [index * length // limit for index in range(limit)]
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        return parse_size(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
+from rt_panoptic_core.cli.model_options import add_engine_options, open_segmenter
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.image_files import InputFile, Video, find_inputs, read_image
@@ -53,15 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
     )
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
-    engine.add_argument(
-        "--device", metavar="D", help="cpu or cuda:N; the best there is if left out"
-    )
-    engine.add_argument("--precision", choices=PRECISIONS, help="fastest native one if left out")
-    engine.add_argument(
-        "--size", type=_size, metavar="HxW", help="work at this size; results keep the input's"
-    )
+    add_engine_options(parser)
     method = parser.add_argument_group("method")
     method.add_argument(
         "--score", type=float, metavar="S", help="instances below this score are left out"
@@ -89,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
     """Segment ``args.inputs``; exit status."""
     from rich.console import Console
 
-    from rt_panoptic_core.segmenter import Segmenter
-
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not 0.0 <= args.opacity <= 1.0:
         raise ConfigError(f"--opacity {args.opacity}: it must lie between 0 and 1")
@@ -103,18 +93,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_NOTHING_DONE
     with _progress(console) as progress:
         task = progress.add_task("loading the model", total=len(files))
-        segmenter = Segmenter.from_checkpoint(
-            args.model,
-            args.engine,
-            args.size,
-            args.device,
-            precision=args.precision,
-            progress=lambda step, _: progress.update(task, description=step),
-        )
-        changes = {"score": args.score, "mask": args.mask}
-        segmenter.thresholds = replace(
-            segmenter.thresholds, **{k: v for k, v in changes.items() if v is not None}
-        )
+        segmenter = open_segmenter(args, lambda step, _: progress.update(task, description=step))
         job = _Job(args, segmenter, progress, task)
         job.work(files)
     console.print(job.summary(), markup=False)
@@ -307,13 +286,6 @@ def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
         height, width = picture.shape[:2]
         raise ImageError(f"an overlay of {height}x{width} cannot be encoded as JPEG")
     return bytes(data.tobytes())
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        return parse_size(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _plain(text: str) -> str:
