@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rt_panoptic_core.datasets.generated_streets import heavy_vehicles, people
 from rt_panoptic_core.datasets.generated_streets.layout import Palette, Solid, Street, palette
 from rt_panoptic_core.datasets.generated_streets.mesh import Color, Mesh
-from rt_panoptic_core.datasets.generated_streets.surroundings import (
+from rt_panoptic_core.datasets.generated_streets.road_users import (
     random_car,
     random_person_palette,
 )
