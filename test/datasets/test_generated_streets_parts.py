@@ -18,10 +18,10 @@ from rt_panoptic_core.datasets.generated_streets import (
 )
 from rt_panoptic_core.datasets.generated_streets.camera import Camera, clip_near
 from rt_panoptic_core.datasets.generated_streets.canvas import Canvas
+from rt_panoptic_core.datasets.generated_streets.facades import facades
 from rt_panoptic_core.datasets.generated_streets.layout import Course, Footprint, House
 from rt_panoptic_core.datasets.generated_streets.mesh import Mesh, MeshBuilder
 from rt_panoptic_core.datasets.generated_streets.ordering import painting_order
-from rt_panoptic_core.datasets.generated_streets.textures import facades
 from rt_panoptic_core.datasets.generated_streets.visibility import Occlusion, as_rows, in_view
 
 INTRINSICS = CameraIntrinsics(200, 100, 100.0, 100.0, 99.5, 49.5)

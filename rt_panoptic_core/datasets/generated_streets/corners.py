@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from rt_panoptic_core.datasets.generated_streets import furniture
+from rt_panoptic_core.datasets.generated_streets.facades import facades
 from rt_panoptic_core.datasets.generated_streets.layout import House, Junction, Solid, palette
 from rt_panoptic_core.datasets.generated_streets.road_users import random_car
 from rt_panoptic_core.datasets.generated_streets.section_builder import ROOFS, SectionBuilder
-from rt_panoptic_core.datasets.generated_streets.textures import facades
 
 
 def corners(builder: SectionBuilder, junction: Junction) -> None:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.datasets.generated_streets.facades import Facade
+from rt_panoptic_core.datasets.generated_streets.foliage import Sprite
 from rt_panoptic_core.datasets.generated_streets.mesh import Color, Mesh
-from rt_panoptic_core.datasets.generated_streets.textures import Facade, Sprite
 
 Float = npt.NDArray[np.float64]
 Key = tuple[object, ...]

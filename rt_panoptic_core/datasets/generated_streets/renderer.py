@@ -18,6 +18,7 @@ from rt_panoptic_core.datasets.generated_streets.camera import (
     turned_by,
 )
 from rt_panoptic_core.datasets.generated_streets.canvas import SHIFT, Canvas, fixed_point
+from rt_panoptic_core.datasets.generated_streets.foliage import foliage_table
 from rt_panoptic_core.datasets.generated_streets.ground import Ground
 from rt_panoptic_core.datasets.generated_streets.layout import House, Key, Plant, Solid, Street
 from rt_panoptic_core.datasets.generated_streets.light import Light
@@ -35,7 +36,7 @@ from rt_panoptic_core.datasets.generated_streets.shadows import (
     in_shadow,
 )
 from rt_panoptic_core.datasets.generated_streets.sky import paint_distance, paint_sky
-from rt_panoptic_core.datasets.generated_streets.textures import Texture, foliage_table
+from rt_panoptic_core.datasets.generated_streets.textures import Texture
 from rt_panoptic_core.datasets.generated_streets.visibility import (
     WALL_NORMALS,
     Occlusion,

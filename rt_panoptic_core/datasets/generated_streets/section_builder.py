@@ -6,6 +6,8 @@ import math
 import random
 
 from rt_panoptic_core.datasets.generated_streets import furniture, people
+from rt_panoptic_core.datasets.generated_streets.facades import facades
+from rt_panoptic_core.datasets.generated_streets.foliage import plants
 from rt_panoptic_core.datasets.generated_streets.layout import (
     House,
     Key,
@@ -18,7 +20,6 @@ from rt_panoptic_core.datasets.generated_streets.layout import (
 )
 from rt_panoptic_core.datasets.generated_streets.mesh import Color, Mesh
 from rt_panoptic_core.datasets.generated_streets.road_users import random_person_palette
-from rt_panoptic_core.datasets.generated_streets.textures import facades, plants
 
 ROOFS: tuple[Color, ...] = ((112, 66, 52), (84, 80, 80), (64, 62, 66), (128, 84, 66), (96, 88, 78))
 """Colours of roofs."""
