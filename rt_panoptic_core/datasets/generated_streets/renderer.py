@@ -20,6 +20,8 @@ from rt_panoptic_core.datasets.generated_streets.camera import (
 from rt_panoptic_core.datasets.generated_streets.canvas import SHIFT, Canvas, fixed_point
 from rt_panoptic_core.datasets.generated_streets.foliage import foliage_table
 from rt_panoptic_core.datasets.generated_streets.ground import Ground
+from rt_panoptic_core.datasets.generated_streets.ground_areas import paint_ground
+from rt_panoptic_core.datasets.generated_streets.ground_finish import finish_ground
 from rt_panoptic_core.datasets.generated_streets.layout import House, Key, Plant, Solid, Street
 from rt_panoptic_core.datasets.generated_streets.light import Light
 from rt_panoptic_core.datasets.generated_streets.mesh import (
@@ -103,8 +105,9 @@ def paint(scene: Scene) -> Painted:
     things, rows = [things[i] for i in keep.tolist()], rows[keep]
     occlusion = Occlusion([t for t in things if isinstance(t, House)], camera)
     ground = Ground(canvas, camera, scene.street, light, scene.along)
-    ground.paint()
-    ground.finish(
+    paint_ground(ground)
+    finish_ground(
+        ground,
         cast_shadows(camera, light, [t for t in things if isinstance(t, Solid)], scene.houses),
         cast_by_crowns(camera, light, scene.plants),
     )
