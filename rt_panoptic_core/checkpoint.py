@@ -86,9 +86,7 @@ def save_checkpoint(
         CheckpointError: a weight is not finite, or overflows ``dtype``.
     """
     tensors: dict[str, Tensor] = {}
-    for key, value in network.state_dict().items():
-        if key.endswith("num_batches_tracked"):
-            continue
+    for key, value in _weights(network.state_dict()).items():
         stored = value.detach().cpu()
         if stored.is_floating_point():
             stored = stored.to(dtype)
@@ -186,7 +184,9 @@ def load_weights(network: PanopticNetwork, tensors: Mapping[str, Tensor], origin
         CheckpointError: keys are missing, unknown, of another shape, or hold numbers that are not finite;
             ``origin`` and the first keys are named.
     """
-    own = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    own = _weights(network.state_dict())
+    # A network with running batch statistics counts batches; one with frozen statistics takes its weights all the same.
+    tensors = _weights(tensors)
     problems = []
     missing = [key for key in own if key not in tensors]
     extra = [key for key in tensors if key not in own]
@@ -215,6 +215,10 @@ def load_weights(network: PanopticNetwork, tensors: Mapping[str, Tensor], origin
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(tensors[key])
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
 
 
 def _some(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from rt_panoptic_core.checkpoint import (
     find_model,
     load_checkpoint,
+    load_weights,
     read_header,
     save_checkpoint,
     shipped_models,
@@ -77,6 +78,20 @@ def test_batch_norm_that_learns_is_saved_as_well(tmp_path):
     assert torch.equal(
         loaded["backbone.bn1.running_var"], network.state_dict()["backbone.bn1.running_var"]
     )
+
+
+def test_weights_go_from_learning_to_frozen_batch_norm_and_back():
+    """Networks with running statistics hold batch counters besides, which are no weights."""
+    cityscapes = Taxonomy.load("cityscapes")
+    learning = PanopticNetwork(CONFIG.with_changes(frozen_batch_norm=False), cityscapes)
+    frozen = PanopticNetwork(CONFIG.with_changes(frozen_batch_norm=True), cityscapes)
+    torch.nn.init.constant_(learning.state_dict()["backbone.bn1.running_mean"], 3.0)
+    load_weights(frozen, learning.state_dict(), "learning")
+    assert frozen.state_dict()["backbone.bn1.running_mean"].eq(3.0).all()
+    assert "backbone.bn1.num_batches_tracked" in learning.state_dict()
+    torch.nn.init.constant_(frozen.state_dict()["backbone.bn1.running_mean"], 5.0)
+    load_weights(learning, frozen.state_dict(), "frozen")
+    assert learning.state_dict()["backbone.bn1.running_mean"].eq(5.0).all()
 
 
 def test_half_precision_halves_the_file_and_loads_as_float32(network, path, tmp_path):
