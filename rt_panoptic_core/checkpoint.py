@@ -185,7 +185,7 @@ def load_weights(network: PanopticNetwork, tensors: Mapping[str, Tensor], origin
             ``origin`` and the first keys are named.
     """
     own = _weights(network.state_dict())
-    # A network with running batch statistics counts batches; one with frozen statistics takes its weights all the same.
+    # Running batch statistics come with a counter, which is no weight: frozen ones are loaded from them too.
     tensors = _weights(tensors)
     problems = []
     missing = [key for key in own if key not in tensors]
