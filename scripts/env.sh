@@ -24,9 +24,10 @@ _panoptic_set_up() {
       return
     fi
   done
-  echo "rt_panoptic set-up: no Python 3.10 to 3.13 found (${PANOPTIC_PYTHON:-python3} is" \
-    "$("${PANOPTIC_PYTHON:-python3}" --version 2>&1)): install one (Debian, Ubuntu:" \
-    "sudo apt install python3 python3-dev python3-venv) or name it with PANOPTIC_PYTHON=/path." >&2
+  set -- "${PANOPTIC_PYTHON:-python3}"
+  echo "rt_panoptic set-up: no Python 3.10 to 3.13 found ($1 is" \
+    "$("$1" --version 2> /dev/null || echo not there)): install one (Debian, Ubuntu:" \
+    "sudo apt install g++ python3 python3-dev python3-venv) or name it with PANOPTIC_PYTHON=/path." >&2
   return 1
 }
 

@@ -42,33 +42,35 @@ def check_platform(ros_distribution: str | None) -> None:
         )
 
 
-def check_compiler() -> None:
+def missing_parts() -> list[tuple[str, str]]:
+    """What has to come from the system and is not there: in words, and Debian's package of it."""
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    parts = []
     compiler = os.environ.get("CXX")
     if compiler and not shutil.which(compiler.split()[0]):
         raise SetUpError(f"CXX names '{compiler}', which is not there: correct or unset CXX")
     if not compiler and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise SetUpError(
-            "no C++ compiler found, and the ROS messages have to be compiled: install one "
-            "(Debian, Ubuntu: sudo apt install g++)"
-        )
-
-
-def check_python() -> None:
-    """What distributions split off from Python and is needed."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        parts.append(("a C++ compiler", "g++"))
+    # Distributions split these two off from Python.
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
-        raise SetUpError(
-            f"Python {version}'s headers are missing, and the ROS messages are compiled against "
-            f"them: install them (Debian, Ubuntu: sudo apt install python{version}-dev)"
-        )
+        parts.append((f"the headers of {sys.executable}", f"{python}-dev"))
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
+        parts.append((f"the module venv of {sys.executable}", f"{python}-venv"))
+    return parts
+
+
+def check_parts() -> None:
+    """Refuse in one line with all that is missing, so that one installation brings it."""
+    parts = missing_parts()
+    if parts:
+        words, packages = zip(*parts, strict=True)
         raise SetUpError(
-            f"Python {version} ({sys.executable}) cannot make virtual environments: install that "
-            f"part of it (Debian, Ubuntu: sudo apt install python{version}-venv)"
-        ) from None
+            f"missing on this machine: {', '.join(words)}: install it "
+            f"(Debian, Ubuntu: sudo apt install {' '.join(packages)})"
+        )
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -93,6 +95,11 @@ _NO_NETWORK = (
 _EXPLANATIONS = [
     (r"No space left on device", "the disk is full: make room and run it again"),
     (r"Disk quota exceeded", "your disk quota is used up: make room and run it again"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "the package index shows a certificate that is not trusted here, as some proxies do: give "
+        "pip the one to trust (PIP_CERT=/path/of/ca.crt) and run it again",
+    ),
     (
         _NO_NETWORK,
         "the package index cannot be reached: check network and proxy (pip's own settings apply) "

@@ -34,11 +34,10 @@ from problems import (
     NEEDED_CPU,
     NEEDED_CUDA,
     SetUpError,
-    check_compiler,
     check_disk,
+    check_parts,
     check_path,
     check_platform,
-    check_python,
     explain,
 )
 from progress import Progress
@@ -59,6 +58,7 @@ class Environment:
         self.install = self.folder / "install" / PACKAGE
         self.log = self.folder / "log"
         self.level = level
+        self.lock: int | None = None  # file descriptor
         self._nvidia: bool | None = None
 
     @property
@@ -120,7 +120,8 @@ class Environment:
             self.is_current(f"packages-{level}", self.packages_key(level)) for level in levels
         ):
             steps.append(("Python packages", self.install_packages))
-        if len(steps) == 2 or not self.is_current("build", self.build_key()):
+        built = self.is_current("build", self.build_key()) and self.install.is_dir()
+        if len(steps) == 2 or not built:
             steps.append(("ROS messages (colcon build)", self.build))
         return steps
 
@@ -143,6 +144,8 @@ class Environment:
             pip += ["--disable-pip-version-check", "--no-warn-script-location"]
             # Compiling what is never imported takes longer than compiling the rest at its first use.
             pip.append("--no-compile")
+            for folder in self.prefix.glob("lib/python3.*/site-packages"):
+                forget_half_installed(folder)
             constraints = self.folder / "constraints.txt"
             constraints.write_text(self.constraints(cuda=self.nvidia))
             files = self.requirement_files(self.level)
@@ -266,9 +269,20 @@ class Environment:
         self.log.mkdir(parents=True, exist_ok=True)
         path = self.log / f"{name}.log"
         environment = {**(environment or os.environ), "PYTHONUNBUFFERED": "1"}
+        # /tmp may be small or in memory; what pip downloads is several gigabytes with CUDA.
+        temporary = self.folder / "temporary"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        environment["TMPDIR"] = str(temporary)
         with path.open("w") as log, path.open() as reader:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                # If this process is killed, what it started goes on and has to keep others out.
+                pass_fds=[] if self.lock is None else [self.lock],
             )
             try:
                 ended = False
@@ -285,6 +299,8 @@ class Environment:
                 process.send_signal(signal.SIGINT)
                 process.wait()
                 raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         if process.returncode:
             reason = explain(path.read_text(errors="replace"))
             where = path.relative_to(ROOT)
@@ -320,6 +336,19 @@ class PipWatch:
             self._state = f"installing {count}"
             self.summary = f"{count} installed"
         self._progress.update(self._state)
+
+
+def forget_half_installed(site_packages: Path) -> None:
+    """Remove what makes pip believe in a package whose installation was broken off.
+
+    pip goes by the package's ``dist-info``, which comes before the package's last files; only at the
+    very end it lists its own mark, INSTALLER, in RECORD. ``~name`` is what it had moved out of the way.
+    """
+    for info in site_packages.glob("*.dist-info"):
+        if "/INSTALLER," not in read(info / "RECORD"):
+            shutil.rmtree(info)
+    for aside in site_packages.glob("~*"):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def point_cmake_at_this_python(prefix: Path, python: Path) -> None:
@@ -360,8 +389,8 @@ def read(path: Path) -> str:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the environment's lock; a second set-up waits for the first."""
+def only_one(folder: Path) -> Iterator[int]:
+    """Hold the environment's lock, a file descriptor; a second set-up waits for the first."""
     folder.mkdir(parents=True, exist_ok=True)
     # colcon must not look for packages among the wheels' files, pytest not for tests.
     (folder.parent / "COLCON_IGNORE").touch()
@@ -371,7 +400,7 @@ def only_one(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             print("rt_panoptic: another set-up is running; waiting for it", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def set_up(level: str) -> Path:
@@ -382,12 +411,11 @@ def set_up(level: str) -> Path:
         activation = environment.folder / "activate.sh"
         return activation if activation.exists() else environment.write_activation()
     check_platform(environment.ros)
-    check_python()
-    check_compiler()
+    check_parts()
     fresh = not environment.is_current("python", environment.python_key())
     if fresh:
         check_disk(environment.folder, NEEDED_CUDA if environment.nvidia else NEEDED_CPU)
-    with only_one(environment.folder):
+    with only_one(environment.folder) as environment.lock:
         steps = environment.missing()  # Again: the one that was waited for may have done it all.
         source = f"ROS 2 {environment.ros}" if environment.ros else "ROS 2 from wheels"
         if steps:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,20 +44,30 @@ def test_a_machine_without_wheels_needs_an_installation(monkeypatch):
     problems.check_platform("jazzy")
 
 
-def test_a_missing_compiler_is_named_with_its_package(monkeypatch, tmp_path):
+def test_missing_parts_are_named_together_with_their_packages(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(problems.SetUpError, match="apt install g\\+\\+"):
-        problems.check_compiler()
+    monkeypatch.setattr(problems.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ensurepip", None)  # as where Debian left it out
+    with pytest.raises(problems.SetUpError) as caught:
+        problems.check_parts()
+    line = str(caught.value)
+    assert "a C++ compiler" in line
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    assert line.endswith(f"sudo apt install g++ {python}-dev {python}-venv)")
+
+
+def test_a_machine_with_all_parts_is_taken(monkeypatch, tmp_path):
+    compiler = tmp_path / "g++"
+    compiler.touch(0o755)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(problems.sysconfig, "get_path", lambda _: str(tmp_path))
+    problems.check_parts()
     monkeypatch.setenv("CXX", "clang++-99")
     with pytest.raises(problems.SetUpError, match="CXX names 'clang\\+\\+-99'"):
-        problems.check_compiler()
-
-
-def test_missing_headers_are_named_with_their_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(problems.sysconfig, "get_path", lambda _: str(tmp_path))
-    with pytest.raises(problems.SetUpError, match=r"apt install python3\.\d+-dev"):
-        problems.check_python()
+        problems.check_parts()
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path):
@@ -71,6 +83,11 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path):
         ("...Failed to establish a new connection: NewConnectionError(...)", "cannot be reached"),
         ("socket.gaierror: Temporary failure in name resolution", "cannot be reached"),
         ("ERROR: No matching distribution found for torch==2.13.0", "no torch==2.13.0 for this"),
+        (
+            "NewConnectionError ... SSLError(SSLCertVerificationError(1, '[SSL: "
+            "CERTIFICATE_VERIFY_FAILED] certificate verify failed'))",
+            "PIP_CERT",
+        ),
         ("x.c:1:10: fatal error: Python.h: No such file or directory", "python3-dev"),
         ("g++: fatal error: Killed signal terminated program cc1plus", "memory ran out"),
     ],
@@ -121,6 +138,7 @@ def environment(tmp_path, monkeypatch):
         "packages-use": made.packages_key("use"),
         "build": made.build_key(),
     }
+    made.install.mkdir(parents=True)
     for step, key in keys.items():
         with made.renewing(step, key):
             pass
@@ -155,6 +173,62 @@ def test_an_interrupted_step_is_done_again(environment):
 def test_a_lost_interpreter_begins_anew(environment):
     environment.python.unlink()
     assert _steps(environment) == ["Pythonenvironment", "Pythonpackages", "ROSmessages"]
+
+
+def test_lost_messages_are_built_again(environment):
+    environment.install.rmdir()
+    assert _steps(environment) == ["ROSmessages"]
+
+
+def _wheel(folder: Path, name: str) -> Path:
+    info = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, content in files.items():
+            archive.writestr(file, content)
+    return path
+
+
+def test_what_pip_did_not_finish_is_forgotten(tmp_path):
+    done, half = _wheel(tmp_path, "done"), _wheel(tmp_path, "half")
+    site = tmp_path / "site-packages"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, f"--target={site}", str(done)], check=True, timeout=120)
+    # Broken off, pip leaves what it had unpacked of the wheel: all, in the worst case.
+    with zipfile.ZipFile(half) as archive:
+        archive.extractall(site)
+    (site / "~orch").mkdir()
+    set_up.forget_half_installed(site)
+    assert [path.name for path in site.glob("*.dist-info")] == ["done-1.0.dist-info"]
+    assert not (site / "~orch").exists()
+
+
+def test_what_a_killed_set_up_started_keeps_others_out_until_it_ends(environment, tmp_path):
+    folder, pipe = tmp_path / "e", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'scripts' / 'environment')!r})\n"
+        "import pathlib, set_up\n"
+        "environment = set_up.Environment('use')\n"
+        "environment.folder, environment.log, pipe = map(pathlib.Path, sys.argv[1:])\n"
+        "with set_up.only_one(environment.folder) as environment.lock:\n"
+        "    environment.call('pip', ['cat', str(pipe)], lambda line: None)\n"
+    )
+    command = [sys.executable, "-c", script, str(folder), str(folder / "log"), str(pipe)]
+    with subprocess.Popen(command) as killed:
+        with pipe.open("w"):  # Opens when `cat` has opened its end: it runs then.
+            killed.kill()
+            killed.wait()
+            with (folder / "lock").open() as lock, pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with set_up.only_one(folder):  # Comes in when `cat` has ended.
+            pass
 
 
 def test_a_moved_clone_begins_anew(environment, monkeypatch, tmp_path):
@@ -222,12 +296,25 @@ def _source_env(tmp_path, **variables) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_python_that_is_too_old_is_named(tmp_path):
-    old = tmp_path / "python3.8"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1\nexit 1\n')
-    old.chmod(0o755)
-    answer = _source_env(tmp_path, PANOPTIC_PYTHON=str(old))
-    assert f"no Python 3.10 to 3.13 found ({old} is Python 3.8.1)" in answer.stderr
+@pytest.mark.parametrize("version", ["3.8.1", "3.14.0"])
+def test_a_python_that_does_not_fit_is_named(tmp_path, version):
+    other = tmp_path / "other-python"
+    # Runs as the real one does, but for what it says of its version.
+    said = version.replace(".", ", ")
+    other.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo Python {version} && exit\n'
+        f'exec {sys.executable} -c "import sys; sys.version_info = ({said})\n$2"\n'
+    )
+    other.chmod(0o755)
+    answer = _source_env(tmp_path, PANOPTIC_PYTHON=str(other))
+    assert f"no Python 3.10 to 3.13 found ({other} is Python {version})" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert answer.stdout == "status 1\n"
+
+
+def test_a_machine_without_python_says_so(tmp_path):
+    answer = _source_env(tmp_path, PANOPTIC_PYTHON="python3.99")
+    assert "no Python 3.10 to 3.13 found (python3.99 is not there)" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
     assert answer.stdout == "status 1\n"
 
