@@ -81,7 +81,10 @@ def guarded_giou(a: Tensor, b: Tensor) -> Tensor:
     width = torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)
     height = torch.maximum(ay2, by2) - torch.minimum(ay1, by1)
     enclosing = width * height + 1e-7
-    return (intersection + 1) / (union + 1) - (enclosing - union) / enclosing
+    # Over one denominator: as two fractions it takes more registers than AVX2 has, and OpenVINO, which
+    # computes all of this in one pass, then refuses the graph.
+    guarded = union + 1
+    return ((intersection + 1) * enclosing + union * guarded) / (guarded * enclosing) - 1
 
 
 def box_correlation(a: Tensor, b: Tensor, kind: str) -> Tensor:
