@@ -21,7 +21,9 @@ from typing import Any
 _SIZE = "384x768"  # of the generated street: what the shipped models were trained for
 _FPS = 10.0  # drawing the street takes half a core at this rate
 _PATIENCE = 600.0  # seconds for the engine: TensorRT builds for minutes, once
-_NO_IMAGE = 20.0  # seconds for the first result after the source started
+# Seconds for the source to start: the first time, on a busy machine, imports alone take twenty.
+_FIRST_IMAGE = 120.0
+_NO_IMAGE = 20.0  # seconds without an end of the recording: the images stopped
 _STOP = 5.0
 _IMAGE = "/camera/image"
 
@@ -311,7 +313,7 @@ def run(options: argparse.Namespace) -> str:
         show.until(
             lambda: recorder.frames > 0,
             # Once images arrive, it is the engine that is waited for.
-            lambda: _PATIENCE if report.images else _NO_IMAGE,
+            lambda: _PATIENCE if report.images else _FIRST_IMAGE,
             lambda: (
                 f"building the engine: {report.engine_status}"
                 if report.images
