@@ -279,9 +279,11 @@ def read_annotations(
         if not isinstance(annotation.get("image_id"), int | str):
             raise DatasetError(f"{where}: 'image_id' is missing or neither a number nor a text")
         for number, segment in enumerate(annotation["segments_info"]):
-            _check_keys(
-                segment, {"id": int, "category_id": int}, f"{where}: segments_info[{number}]"
-            )
+            # The words for an error are made where there is one: a file has thousands of segments.
+            if not _is_segment(segment):
+                _check_keys(
+                    segment, {"id": int, "category_id": int}, f"{where}: segments_info[{number}]"
+                )
     images = {}
     for place, image in enumerate(content.get("images") or []):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
@@ -392,6 +394,14 @@ def _replace(
     place = np.minimum(np.searchsorted(old, ids), len(old) - 1)
     replaced = np.where(old[place] == ids, new[place], VOID)
     return replaced.astype(np.int32)
+
+
+def _is_segment(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and type(value.get("id")) is int
+        and type(value.get("category_id")) is int
+    )
 
 
 def _check_keys(value: Any, keys: dict[str, type], where: str) -> None:

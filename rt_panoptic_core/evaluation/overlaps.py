@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,8 @@ class Segment(NamedTuple):
     is_crowd: bool = False
 
 
-class Overlaps(NamedTuple):
+@dataclass(frozen=True)
+class Overlaps:
     """Pixels that pairs of ids share; only pairs that share any, by rising ids.
 
     Attributes:
@@ -39,10 +42,18 @@ class Overlaps(NamedTuple):
         return _totals(self.truth_ids, self.pixels)
 
     def as_dict(self) -> dict[tuple[int, int], int]:
-        """Shared pixels by ``(truth id, predicted id)``."""
+        """Shared pixels by ``(truth id, predicted id)``; made once, so not to be changed."""
+        return self._by_ids
+
+    @cached_property
+    def _by_ids(self) -> dict[tuple[int, int], int]:
         pairs = zip(self.truth_ids.tolist(), self.predicted_ids.tolist(), strict=True)
         return dict(zip(pairs, self.pixels.tolist(), strict=True))
 
+
+# What three bytes hold of an id, and 16 bits of a count: with both a pair takes 64 bits.
+_COLOURS = 1 << 24
+_PACKED_PIXELS = 1 << 16
 
 _NONE = Overlaps(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
@@ -62,11 +73,7 @@ def overlaps(
     truth, predicted = truth_ids.reshape(-1), predicted_ids.reshape(-1)
     if not truth.size:
         return _NONE
-    changes = np.empty(truth.size, dtype=bool)
-    changes[0] = True
-    np.not_equal(truth[1:], truth[:-1], out=changes[1:])
-    changes[1:] |= predicted[1:] != predicted[:-1]
-    starts = np.flatnonzero(changes)
+    starts = _run_starts(truth, predicted)
     lengths = np.diff(starts, append=truth.size)
     return _by_pair(truth[starts].astype(np.int64), predicted[starts].astype(np.int64), lengths)
 
@@ -83,18 +90,45 @@ def add_overlaps(parts: Iterable[Overlaps]) -> Overlaps:
     )
 
 
+def _run_starts(
+    truth: npt.NDArray[np.integer[Any]], predicted: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.int64]:
+    """Where a run of equal pairs begins: rising places in two flat maps, the first of them 0."""
+    size = truth.size
+    changes = np.zeros(-(-size // 8) * 8, dtype=bool)
+    changes[0] = True
+    np.not_equal(truth[1:], truth[:-1], out=changes[1:size])
+    changes[1:size] |= predicted[1:] != predicted[:-1]
+    # Few of eight neighbours have a change among them: looking through words first saves most looks.
+    words = changes.view(np.uint64)
+    places = np.flatnonzero(words != 0)
+    inside = np.flatnonzero(words[places].view(np.bool_))
+    starts: npt.NDArray[np.int64] = (places[inside >> 3] << 3) + (inside & 7)
+    return starts
+
+
 def _by_pair(
     truth: npt.NDArray[np.int64],
     predicted: npt.NDArray[np.int64],
     pixels: npt.NDArray[np.int64],
 ) -> Overlaps:
     """Pixels summed over equal pairs of ids."""
-    keys = (truth << 32) | predicted
-    order = np.argsort(keys)
-    keys = keys[order]
-    firsts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    pairs = keys[firsts]
-    return Overlaps(pairs >> 32, pairs & 0xFFFFFFFF, np.add.reduceat(pixels[order], firsts))
+    if max(truth.max(), predicted.max()) < _COLOURS and pixels.max() < _PACKED_PIXELS:
+        # Pair and count fit one word: sorting words is many times faster than sorting by a key.
+        words = (truth << 40 | predicted << 16 | pixels).view(np.uint64)
+        words.sort()
+        keys, counts = words >> 16, (words & (_PACKED_PIXELS - 1)).view(np.int64)
+        shift = 24
+    else:
+        keys = (truth << 32 | predicted).view(np.uint64)
+        order = np.argsort(keys)
+        keys, counts = keys[order], pixels[order]
+        shift = 32
+    is_first = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    firsts = np.flatnonzero(is_first)
+    pairs = keys[firsts].view(np.int64)
+    return Overlaps(pairs >> shift, pairs & ((1 << shift) - 1), np.add.reduceat(counts, firsts))
 
 
 def _totals(ids: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> dict[int, int]:

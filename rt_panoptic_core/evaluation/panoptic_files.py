@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-
-from rt_panoptic_core.allocator import keep_freed_memory
 from rt_panoptic_core.errors import DatasetError, ImageError
-from rt_panoptic_core.evaluation.boundary_regions import boundary_overlaps
 from rt_panoptic_core.evaluation.matching import match_segments
 from rt_panoptic_core.evaluation.overlaps import Overlaps, Segment, overlaps
 from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
@@ -28,6 +19,7 @@ from rt_panoptic_core.evaluation.record import (
     panoptic_to_json,
 )
 from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
+from rt_panoptic_core.evaluation.worker_processes import work_through
 from rt_panoptic_core.panoptic_format import (
     VOID,
     Ids,
@@ -38,6 +30,8 @@ from rt_panoptic_core.panoptic_format import (
 
 _LONGEST_SPAN = 32
 _SHOWN_PROBLEMS = 100
+# A union would be put together anew for every segment.
+_NUMBER = (int, float)
 
 
 class PanopticFilesError(DatasetError):
@@ -78,8 +72,8 @@ class _Partial:
     quality: PanopticQuality
     boundary: PanopticQuality | None
     semantic: SemanticIoU
-    frames: list[FrameRecord] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    frames: dict[int, FrameRecord] = field(default_factory=dict)
+    problems: dict[int, list[str]] = field(default_factory=dict)
     area_differences: int = 0
 
 
@@ -90,6 +84,28 @@ class _Job:
     files: PanopticFiles
     class_ids: dict[int, int]
     boundary_ratio: float | None
+
+    def new_total(self) -> _Partial:
+        categories = list(self.files.truth.categories.values())
+        names = [category["name"] for category in categories]
+        is_thing = [bool(category["isthing"]) for category in categories]
+        boundary = None if self.boundary_ratio is None else PanopticQuality(names, is_thing)
+        return _Partial(PanopticQuality(names, is_thing), boundary, SemanticIoU(tuple(names)))
+
+    def add(self, total: _Partial, span: range) -> None:
+        for index in span:
+            problems = _score_pair(self, index, total)
+            if problems:
+                total.problems[index] = problems
+
+    def merge(self, total: _Partial, part: _Partial) -> None:
+        total.quality.merge(part.quality)
+        if total.boundary is not None and part.boundary is not None:
+            total.boundary.merge(part.boundary)
+        total.semantic.merge(part.semantic)
+        total.frames.update(part.frames)
+        total.problems.update(part.problems)
+        total.area_differences += part.area_differences
 
 
 def open_files(
@@ -179,16 +195,11 @@ def score_files(
         range(start, min(start + length, len(files.pairs)))
         for start in range(0, len(files.pairs), length)
     ]
-    parts: dict[int, _Partial] = {}
-    for number, part in _run(job, spans, min(count, len(spans))):
-        parts[number] = part
-        if progress is not None:
-            progress(len(spans[number]))
-    total = _new_partial(job)
-    for number in range(len(spans)):
-        _merge(total, parts[number])
+    total = work_through(job, spans, min(count, len(spans)), progress)
     if total.problems:
-        raise PanopticFilesError(total.problems)
+        raise PanopticFilesError(
+            [text for _, told in sorted(total.problems.items()) for text in told]
+        )
     results: dict[str, Any] = {"panoptic": panoptic_to_json(total.quality.result())}
     if total.boundary is not None:
         boundary = panoptic_to_json(total.boundary.result())
@@ -202,41 +213,8 @@ def score_files(
     }
     results["area_differences"] = total.area_differences
     subject = {"ground_truth": str(files.truth.path), "predictions": str(files.predicted.path)}
-    return EvaluationRecord(subject, _classes(categories), results, tuple(total.frames))
-
-
-def _run(job: _Job, spans: Sequence[range], processes: int) -> Iterator[tuple[int, _Partial]]:
-    """Number and result of every span, in the order they get done."""
-    if processes <= 1:
-        for number, span in enumerate(spans):
-            yield number, _score_span(job, span)
-        return
-    # Forking is instant and shares the annotations, but only safe while no other thread holds a lock
-    # (PyTorch's pools do); spawned workers get them as a pickle once.
-    forking = (
-        "fork" in multiprocessing.get_all_start_methods()
-        and threading.active_count() == 1
-        and "torch" not in sys.modules
-    )
-    context = multiprocessing.get_context("fork" if forking else "spawn")
-    with ProcessPoolExecutor(processes, context, _set_job, (job,)) as pool:
-        numbers: dict[Future[_Partial], int] = {
-            pool.submit(_score_shared_span, span): number for number, span in enumerate(spans)
-        }
-        try:
-            pending = set(numbers)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield numbers[future], future.result()
-        except BrokenProcessPool:
-            raise DatasetError(
-                "a worker process died while scoring, probably for want of memory; "
-                "use fewer processes"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    frames = tuple(frame for _, frame in sorted(total.frames.items()))
+    return EvaluationRecord(subject, _classes(categories), results, frames)
 
 
 def _cores() -> int:
@@ -246,52 +224,9 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-_shared_job: _Job | None = None
-
-
-def _set_job(job: _Job) -> None:
-    global _shared_job
-    _shared_job = job
-    # The processes share the cores out among themselves; OpenCV's threads would only queue for them.
-    cv2.setNumThreads(1)
-    # Every image needs the same few large arrays.
-    keep_freed_memory()
-
-
-def _score_shared_span(span: range) -> _Partial:
-    assert _shared_job is not None
-    return _score_span(_shared_job, span)
-
-
-def _new_partial(job: _Job) -> _Partial:
-    categories = list(job.files.truth.categories.values())
-    names = [category["name"] for category in categories]
-    is_thing = [bool(category["isthing"]) for category in categories]
-    boundary = None if job.boundary_ratio is None else PanopticQuality(names, is_thing)
-    return _Partial(PanopticQuality(names, is_thing), boundary, SemanticIoU(tuple(names)))
-
-
-def _merge(total: _Partial, part: _Partial) -> None:
-    total.quality.merge(part.quality)
-    if total.boundary is not None and part.boundary is not None:
-        total.boundary.merge(part.boundary)
-    total.semantic.merge(part.semantic)
-    total.frames += part.frames
-    total.problems += part.problems
-    total.area_differences += part.area_differences
-
-
-def _score_span(job: _Job, span: range) -> _Partial:
-    part = _new_partial(job)
-    for index in span:
-        problems = _score_pair(job, job.files.pairs[index], part)
-        part.problems += problems
-    return part
-
-
-def _score_pair(job: _Job, pair: PanopticPair, part: _Partial) -> list[str]:
+def _score_pair(job: _Job, index: int, part: _Partial) -> list[str]:
     """Count one image into ``part``, or say what is wrong with it."""
-    files = job.files
+    files, pair = job.files, job.files.pairs[index]
     truth_path = os.path.join(files.truth_folder, pair.truth["file_name"])  # noqa: PTH118
     predicted_path = os.path.join(files.predicted_folder, pair.predicted["file_name"])  # noqa: PTH118
     problems: list[str] = []
@@ -339,11 +274,13 @@ def _score_pair(job: _Job, pair: PanopticPair, part: _Partial) -> list[str]:
     matches = match_segments(shared, truth, predicted)
     counts = part.quality.add(matches, truth, predicted)
     if part.boundary is not None and job.boundary_ratio is not None:
+        from rt_panoptic_core.evaluation.boundary_regions import boundary_overlaps
+
         outline = boundary_overlaps(truth_ids, predicted_ids, job.boundary_ratio)
         by_boundary = match_segments(shared, truth, predicted, outline)
         part.boundary.add(by_boundary, truth, predicted)
     pixels = part.semantic.add_pairs(_class_pairs(shared, truth, predicted, len(job.class_ids)))
-    part.frames.append(FrameRecord(str(pair.truth["image_id"]), counts, pixels))
+    part.frames[index] = FrameRecord(str(pair.truth["image_id"]), counts, pixels)
     return []
 
 
@@ -373,7 +310,7 @@ def _segments(
             problems.append(f"{where}: segment {segment_id} has the unknown category {category_id}")
             continue
         stated = info.get("area", area) if area_from_json else area
-        if not isinstance(stated, int | float) or not 0 < stated == int(stated):
+        if not isinstance(stated, _NUMBER) or not 0 < stated == int(stated):
             problems.append(
                 f"{where}: segment {segment_id} has the area {stated!r}; it must be a whole number "
                 "of pixels, at least 1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,10 @@ import numpy.typing as npt
 from rt_panoptic_core.errors import TaxonomyError
 from rt_panoptic_core.evaluation.matching import SegmentMatches, match_segments
 from rt_panoptic_core.evaluation.overlaps import Segment, overlaps
-from rt_panoptic_core.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    # Scoring files needs no taxonomy, and its YAML takes a while to import.
+    from rt_panoptic_core.taxonomy import Taxonomy
 
 ClassCounts: TypeAlias = tuple[int, int, int, float]
 """tp, fp, fn, and the sum of the matches' IoU of one class."""
@@ -95,7 +98,8 @@ class PanopticQuality:
 
     def reset(self) -> None:
         """Forget everything counted."""
-        self._counts = np.zeros((len(self.class_names), 3), dtype=np.int64)
+        # tp, fp, fn by class, plain integers: an image adds to a few of them, where arrays are slow.
+        self._counts = [[0, 0, 0] for _ in self.class_names]
         self._iou_units = [0] * len(self.class_names)
 
     def update(
@@ -140,7 +144,10 @@ class PanopticQuality:
         for truth_id in matches.missed:
             image.setdefault(truth[truth_id].class_id, [0, 0, 0, 0])[2] += 1
         for class_id, counts in image.items():
-            self._counts[class_id] += counts[:3]
+            total = self._counts[class_id]
+            total[0] += counts[0]
+            total[1] += counts[1]
+            total[2] += counts[2]
             self._iou_units[class_id] += counts[3]
         return {
             class_id: (tp, fp, fn, units / _IOU_UNITS)
@@ -158,19 +165,18 @@ class PanopticQuality:
                 f"panoptic quality over {len(other.class_names)} classes cannot be merged into one "
                 f"over {len(self.class_names)} classes: they are not the same"
             )
-        self._counts += other._counts
+        self._counts = [
+            [a + b for a, b in zip(own, more, strict=True)]
+            for own, more in zip(self._counts, other._counts, strict=True)
+        ]
         self._iou_units = [a + b for a, b in zip(self._iou_units, other._iou_units, strict=True)]
 
     def counts(self) -> dict[int, ClassCounts]:
         """``(tp, fp, fn, sum of the matches' IoU)`` by class id, classes with any count only."""
         return {
-            int(class_id): (
-                int(self._counts[class_id, 0]),
-                int(self._counts[class_id, 1]),
-                int(self._counts[class_id, 2]),
-                self._iou_units[class_id] / _IOU_UNITS,
-            )
-            for class_id in np.flatnonzero(self._counts.any(axis=1))
+            class_id: (tp, fp, fn, self._iou_units[class_id] / _IOU_UNITS)
+            for class_id, (tp, fp, fn) in enumerate(self._counts)
+            if tp or fp or fn
         }
 
     def result(self) -> PanopticQualityResult:
@@ -183,7 +189,7 @@ class PanopticQuality:
         for class_id, (name, is_thing) in enumerate(
             zip(self.class_names, self.is_thing, strict=True)
         ):
-            tp, fp, fn = (int(count) for count in self._counts[class_id])
+            tp, fp, fn = self._counts[class_id]
             pq = sq = rq = math.nan
             if tp + fp + fn:
                 iou = self._iou_units[class_id] / _IOU_UNITS

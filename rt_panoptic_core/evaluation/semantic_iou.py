@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import ImageError, TaxonomyError
 from rt_panoptic_core.evaluation.overlaps import overlaps
-from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class SemanticIoU:
         Raises:
             ImageError: two sizes, or a class id that there is not.
         """
+        # Here, for scoring files needs no taxonomy, and its YAML takes a while to import.
+        from rt_panoptic_core.taxonomy import UNLABELLED
+
         if truth.shape != predicted.shape:
             raise ImageError(f"truth of shape {truth.shape}, prediction of {predicted.shape}")
         classes = len(self.class_names)
@@ -88,8 +94,10 @@ class SemanticIoU:
         """
         counts: dict[int, list[int]] = {}
         unlabelled = len(self.class_names)
+        if pixels:
+            true_ids, guesses = zip(*pixels, strict=True)
+            self._confusion[true_ids, guesses] += np.fromiter(pixels.values(), np.int64)
         for (true, guess), count in pixels.items():
-            self._confusion[true, guess] += count
             if true == guess:
                 counts.setdefault(true, [0, 0, 0])[0] += count
                 continue

@@ -71,6 +71,27 @@ def test_overlaps_are_those_of_every_pixel(truth, guess):
     assert overlaps(truth, guess).as_dict() == expected
 
 
+@pytest.mark.parametrize("last_id", [0xFFFFFF, 0x1000000, (1 << 31) - 1])
+@pytest.mark.parametrize("width", [65535, 65536, 70001])
+def test_overlaps_of_ids_and_runs_at_the_ends_of_their_ranges(last_id, width):
+    # Runs of 2^16 pixels and more, and ids of more than three bytes, do not fit the short form.
+    truth = np.array([[last_id], [0], [last_id]], np.int32).repeat(width, axis=1)
+    guess = np.array([[0xFFFFFF], [0xFFFFFF], [1]], np.int32).repeat(width, axis=1)
+    shared = overlaps(truth, guess)
+    assert shared.truth_ids.tolist() == [0, last_id, last_id]
+    assert shared.predicted_ids.tolist() == [0xFFFFFF, 1, 0xFFFFFF]
+    assert shared.pixels.tolist() == [width, width, width]
+
+
+@given(hnp.arrays(np.uint8, st.integers(1, 40), elements=st.integers(0, 2)), st.data())
+def test_overlaps_of_any_length(truth, data):
+    guess = data.draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, 2)))
+    pairs = list(zip(truth.tolist(), guess.tolist(), strict=True))
+    shared = overlaps(truth, guess).as_dict()
+    assert shared == {pair: pairs.count(pair) for pair in pairs}
+    assert list(shared) == sorted(shared)
+
+
 def test_iou_of_one_half_is_no_match():
     # Intersection 2, union 4: strictly more than one half is needed.
     assert matches("aaa.", {"a": 1}, ".aab", {"a": 1, "b": 2})[0] == {"aa": 2 / 3}
