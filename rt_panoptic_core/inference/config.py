@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from rt_panoptic_core.errors import ConfigError
-from rt_panoptic_core.network.config import PRESETS, config_from_dict
+from rt_panoptic_core.network.config import PresetConfig
 
 CORRELATIONS = ("iou", "giou")
 FUSION_ORDERS = ("probability", "score")
 
 
 @dataclass(frozen=True)
-class InferenceConfig:
+class InferenceConfig(PresetConfig):
     """Settings of query selection, mask construction and fusion.
 
     Attributes:
@@ -34,6 +34,12 @@ class InferenceConfig:
         fusion_order: who gets a pixel that several masks claim: the highest mask ``probability``, or the
             highest detection ``score`` as in Kirillov et al.
     """
+
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {
+        "candidate_threshold": 0.06,
+        "correlation": "giou",
+        "mask_threshold": 0.4,
+    }
 
     candidate_threshold: float = 0.05
     candidates_per_level: int = 1000
@@ -84,35 +90,6 @@ class InferenceConfig:
             self.overlap_threshold,
             float(self.stuff_area_limit),
         )
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> InferenceConfig:
-        """Settings ``paper`` (eq. 5-7, σ = 0.3) or ``published`` (the authors' code), changed.
-
-        Raises:
-            ConfigError: an unknown preset, key or value.
-        """
-        if name == "paper":
-            base = cls()
-        elif name == "published":
-            base = cls(candidate_threshold=0.06, correlation="giou", mask_threshold=0.4)
-        else:
-            raise ConfigError(f"preset {name!r}: unknown; one of {', '.join(PRESETS)}")
-        return cls.from_dict({**base.to_dict(), **changes})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that :meth:`from_dict` reads back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> InferenceConfig:
-        """Settings from plain data.
-
-        Raises:
-            ConfigError: an unknown key or a value out of range.
-        """
-        config: InferenceConfig = config_from_dict(cls, data)
-        return config
 
 
 @dataclass(frozen=True)

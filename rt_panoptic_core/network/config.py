@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from rt_panoptic_core.errors import ConfigError
 
@@ -24,8 +24,45 @@ _MAX_DEPTH = 64
 """A header from a foreign file must not make a network that fills the memory."""
 
 
+Kind = TypeVar("Kind", bound="PresetConfig")
+
+
 @dataclass(frozen=True)
-class NetworkConfig:
+class PresetConfig:
+    """Settings that are stored as plain data, and stand as they are in the paper unless something is said."""
+
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {}
+    """What the authors' published code and checkpoint have otherwise than the paper."""
+
+    @classmethod
+    def preset(cls: type[Kind], name: str, **changes: Any) -> Kind:
+        """Settings ``paper`` (the paper's) or ``published`` (the authors' checkpoint and code), changed.
+
+        Raises:
+            ConfigError: an unknown preset, key or value.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"preset {name!r}: unknown; one of {', '.join(PRESETS)}")
+        other = cls.PUBLISHED if name == "published" else {}
+        return cls.from_dict({**cls().to_dict(), **other, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that :meth:`from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[Kind], data: Mapping[str, Any]) -> Kind:
+        """Settings from plain data.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range.
+        """
+        config: Kind = config_from_dict(cls, data)
+        return config
+
+
+@dataclass(frozen=True)
+class NetworkConfig(PresetConfig):
     """Architecture of a :class:`~rt_panoptic_core.network.panoptic_network.PanopticNetwork`.
 
     Attributes:
@@ -44,6 +81,14 @@ class NetworkConfig:
         image_mean, image_std: per channel in the order of ``bgr``, for values 0 … 255.
         bgr: channels are blue, green, red, as the published weights expect them.
     """
+
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {
+        "semantic_stride": 8,
+        "batch_norm_eps": 0.0,
+        "image_mean": (102.9801, 115.9465, 122.7717),
+        "image_std": (1.0, 1.0, 1.0),
+        "bgr": True,
+    }
 
     backbone: str = "resnet50"
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)
@@ -89,40 +134,6 @@ class NetworkConfig:
     def size_multiple(self) -> int:
         """Height and width of the network's input must be multiples of this: the backbone's stride."""
         return 32
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> NetworkConfig:
-        """Configuration ``paper`` (the paper's) or ``published`` (the authors' checkpoint), changed.
-
-        Raises:
-            ConfigError: an unknown preset, key or value.
-        """
-        if name == "paper":
-            base = cls()
-        elif name == "published":
-            base = cls(
-                semantic_stride=8,
-                batch_norm_eps=0.0,
-                image_mean=(102.9801, 115.9465, 122.7717),
-                image_std=(1.0, 1.0, 1.0),
-                bgr=True,
-            )
-        else:
-            raise ConfigError(f"preset {name!r}: unknown; one of {', '.join(PRESETS)}")
-        return cls.from_dict({**base.to_dict(), **changes})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that :meth:`from_dict` reads back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
-        """Configuration from plain data.
-
-        Raises:
-            ConfigError: an unknown key or a value out of range.
-        """
-        return config_from_dict(cls, data)
 
     def with_changes(self, **changes: Any) -> NetworkConfig:
         """This configuration with some fields changed."""
