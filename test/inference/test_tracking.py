@@ -70,14 +70,40 @@ def test_another_class_is_another_object():
 
 
 def test_an_object_out_of_sight_is_remembered_for_a_while():
-    tracker = InstanceTracker(memory=2)
+    tracker = InstanceTracker(memory=0.25)
+    tracker.update(frame((10, 10, 50, 40)), time=5.0)
+    tracker.update(frame(), time=5.1)
+    assert ids(tracker.update(frame((10, 10, 50, 40)), time=5.25)) == [1]
+    tracker.update(frame(), time=5.3)
+    assert ids(tracker.update(frame((10, 10, 50, 40)), time=5.51)) == [2]
+
+
+def test_frames_without_times_are_a_tenth_of_a_second_apart():
+    tracker = InstanceTracker(memory=0.25)
     tracker.update(frame((10, 10, 50, 40)))
-    for _ in range(2):
-        assert ids(tracker.update(frame())) == []
+    tracker.update(frame())
     assert ids(tracker.update(frame((10, 10, 50, 40)))) == [1]
-    for _ in range(3):
+    for _ in range(2):
         tracker.update(frame())
     assert ids(tracker.update(frame((10, 10, 50, 40)))) == [2]
+
+
+def test_a_slow_camera_breaks_no_track():
+    """What was in the frame before is continued however short the memory, for two seconds."""
+    tracker = InstanceTracker(memory=0.0)
+    tracker.update(frame((10, 10, 50, 40)), time=5.0)
+    assert ids(tracker.update(frame((10, 10, 50, 40)), time=7.0)) == [1]
+    assert ids(tracker.update(frame((10, 10, 50, 40)), time=9.1)) == [2]
+
+
+def test_memory_may_change_between_frames():
+    tracker = InstanceTracker()
+    tracker.update(frame((10, 10, 50, 40)), time=5.0)
+    tracker.update(frame(), time=5.1)
+    tracker.memory = 0.2
+    assert ids(tracker.update(frame((10, 10, 50, 40)), time=5.3)) == [2]
+    with pytest.raises(ValueError, match="0 or more seconds"):
+        tracker.memory = float("nan")
 
 
 def test_an_object_is_found_where_its_velocity_leads_behind_an_obstacle():
@@ -99,17 +125,14 @@ def test_times_scale_the_velocity():
 
 
 def test_a_fast_small_object_is_found_though_its_boxes_do_not_meet():
-    # Boxes 10 wide at 10 and 21. Widened by 10 to each side they are 30 wide and share 19: 19 / 41.
-    tracker = InstanceTracker()
-    tracker.update(frame((10, 10, 20, 30)))
-    assert ids(tracker.update(frame((21, 10, 31, 30)))) == [1]
-    # At 28 they share 12: 12 / 48 is too little.
-    tracker = InstanceTracker()
-    tracker.update(frame((10, 10, 20, 30)))
-    assert ids(tracker.update(frame((28, 10, 38, 30)))) == [2]
-    tracker = InstanceTracker(min_box_overlap=0.2)
-    tracker.update(frame((10, 10, 20, 30)))
-    assert ids(tracker.update(frame((28, 10, 38, 30)))) == [1]
+    # Boxes of 10 x 40, mean side 20, at 10 and 45. Widened by 20 to each side they are 50 x 80 and share
+    # a width of 15: 15 / (50 + 50 - 15) is 0.18.
+    tracker = InstanceTracker(min_box_overlap=0.17)
+    tracker.update(frame((10, 10, 20, 50)))
+    assert ids(tracker.update(frame((45, 10, 55, 50)))) == [1]
+    tracker = InstanceTracker(min_box_overlap=0.18)
+    tracker.update(frame((10, 10, 20, 50)))
+    assert ids(tracker.update(frame((45, 10, 55, 50)))) == [2]
 
 
 def test_who_is_nearer_goes_before_who_is_far():
@@ -118,6 +141,38 @@ def test_who_is_nearer_goes_before_who_is_far():
     tracker.update(frame((10, 10, 20, 30), (21, 10, 31, 30)))
     # Both moved on by 5; each is also within far reach of the other.
     assert ids(tracker.update(frame((26, 10, 36, 30), (15, 10, 25, 30)))) == [2, 1]
+
+
+def test_all_are_paired_together_and_not_the_best_pair_first():
+    """Two people walk on by 10: the second comes nearer to where the first was than to where it was."""
+    tracker = InstanceTracker()
+    tracker.update(frame((40, 10, 50, 50), (22, 10, 32, 50)))
+    # Widened to 22: moved by 10 they share 12 of 32, 0.375 each. 32 and 40 share 14 of 30, 0.47, and
+    # 2 of 18 of their masks: more than each, less than both.
+    assert ids(tracker.update(frame((50, 10, 60, 50), (32, 10, 42, 50)))) == [1, 2]
+
+
+def test_who_is_new_is_moved_on_as_the_camera_moves():
+    """A camera that turns: all known objects move by 40 a frame, and so does the newcomer."""
+    places = [(40 + 70 * i, 10 + 5 * i, 60 + 70 * i, 30 + 5 * i) for i in range(5)]
+
+    def turned(by, boxes):
+        return [(x1 + by, y1, x2 + by, y2) for x1, y1, x2, y2 in boxes]
+
+    tracker = InstanceTracker()
+    size = (120, 640)
+    by = 0
+    # Slowly at first, so that they are followed at all.
+    for step, faster in enumerate((0, 5, 15, 25, 35, 40)):
+        by += faster
+        last = tracker.update(frame(*turned(by, places), size=size), time=0.1 * step)
+    newcomer = (20, 80, 30, 90)
+    first = tracker.update(frame(*turned(by + 40, places), newcomer, size=size), time=0.6)
+    assert ids(first)[:5] == ids(last)
+    # 40 is four times its width: out of reach but for the camera's motion.
+    moved = turned(40, [newcomer])
+    second = tracker.update(frame(*turned(by + 80, places), *moved, size=size), time=0.7)
+    assert ids(second) == ids(first)
 
 
 def test_masks_tell_apart_what_boxes_cannot():
@@ -153,11 +208,21 @@ def test_each_track_is_continued_once():
     assert sorted(ids(tracker.update(frame((8, 10, 48, 40), (14, 10, 54, 40))))) == [1, 2]
 
 
-@pytest.mark.parametrize("second", [5.0, 4.0])
-def test_time_that_does_not_rise_begins_a_new_scene(second):
+@pytest.mark.parametrize("second", [4.7, 7.1], ids=["back", "long gap"])
+def test_time_that_jumps_begins_a_new_scene(second):
     tracker = InstanceTracker()
     tracker.update(frame((10, 10, 50, 40)), time=5.0)
     assert ids(tracker.update(frame((10, 10, 50, 40)), time=second)) == [2]
+
+
+@pytest.mark.parametrize("second", [5.0, 4.9], ids=["the same moment", "out of order"])
+def test_frames_of_one_moment_or_out_of_order_continue(second):
+    tracker = InstanceTracker()
+    for step in range(3):
+        tracker.update(frame((10 + 10 * step, 10, 30 + 10 * step, 40)), time=4.8 + 0.1 * step)
+    assert ids(tracker.update(frame((32, 10, 52, 40)), time=second)) == [1]
+    # The velocity of 100 pixels a second is unharmed: 0.4 s later it is found 40 pixels on.
+    assert ids(tracker.update(frame((70, 10, 90, 40)), time=5.4)) == [1]
 
 
 def test_another_image_size_begins_a_new_scene():
@@ -165,6 +230,13 @@ def test_another_image_size_begins_a_new_scene():
     tracker.update(frame((10, 10, 50, 40)))
     assert ids(tracker.update(frame((10, 10, 50, 40), size=(100, 200)))) == [2]
     assert ids(tracker.update(frame((10, 10, 50, 40), size=(100, 200)))) == [2]
+
+
+def test_forgetting_begins_a_new_scene_and_ids_go_on():
+    tracker = InstanceTracker()
+    tracker.update(frame((10, 10, 50, 40)))
+    tracker.forget()
+    assert ids(tracker.update(frame((10, 10, 50, 40)))) == [2]
 
 
 def test_reset_forgets():
@@ -176,13 +248,38 @@ def test_reset_forgets():
 
 
 def test_ids_begin_anew_after_the_last_one_and_leave_out_those_in_use():
-    tracker = InstanceTracker(memory=0)
+    tracker = InstanceTracker(memory=0.0)
     steady = (10, 80, 60, 110)
     tracker.update(frame(steady))
     tracker._next_id = MAX_ID
     assert ids(tracker.update(frame(steady, (10, 10, 50, 40)))) == [1, MAX_ID]
     assert ids(tracker.update(frame(steady, (180, 10, 220, 40)))) == [1, 2]
     assert tracker.update(frame(steady)).instance[90, 30] == 1
+
+
+def test_no_id_is_given_again_before_all_others_were():
+    """Flicker: a hundred new objects in each frame, for as many frames as use up all ids and more."""
+    tracker = InstanceTracker(memory=10.0)
+    given_last: dict[int, int] = {}
+    count = 0
+    boxes = [(x, y, x + 4, y + 4) for x in range(0, 240, 24) for y in range(0, 120, 12)]
+    for step in range(MAX_ID // 100 + 20):
+        # Of another class each time, so that none is continued.
+        result = tracker.update(frame(*((step % 19, *box) for box in boxes)), time=0.1 * step)
+        for number in ids(result):
+            count += 1
+            assert count - given_last.get(number, -MAX_ID) >= MAX_ID - 2000
+            given_last[number] = count
+    assert len(given_last) == MAX_ID
+
+
+@pytest.mark.parametrize("number", [3, 300], ids=["few", "more than a byte"])
+def test_pixels_of_no_segment_become_none(number):
+    given_result = frame((10, 10, 50, 40))
+    given_result.instance[100:110, 100:110] = number
+    result = InstanceTracker().update(given_result)
+    assert (result.instance[100:110, 100:110] == 0).all()
+    assert (result.instance[10:40, 10:50] == 1).all()
 
 
 def test_an_instance_without_a_box_is_found_by_its_mask():
@@ -195,7 +292,7 @@ def test_an_instance_without_a_box_is_found_by_its_mask():
 
 
 @pytest.mark.parametrize(
-    "options", [{"memory": -1}, {"min_box_overlap": 0}, {"min_mask_overlap": 1.5}]
+    "options", [{"memory": -1.0}, {"min_box_overlap": 0}, {"min_mask_overlap": 1.5}]
 )
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="must"):
