@@ -57,10 +57,13 @@ def to_point_cloud(header: Header, cloud: Cloud) -> PointCloud2:
     )
 
 
-def to_markers(header: Header, boxes: Sequence[Box3D], taxonomy: Taxonomy) -> MarkerArray:
+def to_markers(
+    header: Header, boxes: Sequence[Box3D], taxonomy: Taxonomy, *, show_ids: bool = False
+) -> MarkerArray:
     """Boxes, centroids and names of the instances, in the namespaces ``box``, ``centroid`` and ``name``.
 
-    The first marker deletes those of the frame before; a marker's id is its instance's id.
+    With ``show_ids`` the names end with the ids, as the overlay's do. The first marker deletes those of
+    the frame before; a marker's id is its instance's id.
     """
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     for box in boxes:
@@ -82,6 +85,8 @@ def to_markers(header: Header, boxes: Sequence[Box3D], taxonomy: Taxonomy) -> Ma
         )
         text.scale.z = _TEXT_HEIGHT
         text.text = f"{name} {box.score:.2f}"
+        if show_ids:
+            text.text += f" #{box.instance_id}"
         markers += [cube, dot, text]
     return MarkerArray(markers=markers)
 

@@ -20,7 +20,8 @@ from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.image_conversion import to_depth, to_rgb
 from rt_panoptic_ros.labelled_cloud import pinhole
 from rt_panoptic_ros.model import Segments, free, thresholds_of
-from rt_panoptic_ros.outputs import POINT_TOPICS, Outputs
+from rt_panoptic_ros.outputs import POINT_TOPICS, TOPICS_WITHOUT_IDS, Outputs
+from rt_panoptic_ros.stamped_tracker import StampedTracker
 from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
 from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
 from rt_panoptic_ros.throttled_log import ThrottledLog
@@ -48,6 +49,7 @@ class FrameProcessor:
         segmenter: Segments,
         outputs: Outputs,
         statistics: Statistics,
+        tracker: StampedTracker,
         warn: ThrottledLog,
         reload: Callable[[], Segments],
     ) -> None:
@@ -59,6 +61,7 @@ class FrameProcessor:
             segmenter: the engine.
             outputs: where results go.
             statistics: where all is counted.
+            tracker: gives instances their ids.
             warn: throttled log.
             reload: makes the segmenter anew after failures.
         """
@@ -68,6 +71,7 @@ class FrameProcessor:
         self._own_thresholds = segmenter.thresholds
         self._outputs = outputs
         self._statistics = statistics
+        self._tracker = tracker
         self._warn = warn
         self._reload = reload
         self._reload_pause = _FIRST_RELOAD_PAUSE
@@ -108,8 +112,12 @@ class FrameProcessor:
             return self._segmenter
         inference = time.perf_counter() - started
         self._reload_pause = _FIRST_RELOAD_PAUSE
-        self._outputs.publish(wanted, message.header, image, result, values, self._rate.tick())
         stamp = nanoseconds(message.header.stamp)
+        if not values["tracking.enabled"]:
+            self._tracker.forget()
+        elif not wanted <= TOPICS_WITHOUT_IDS:
+            result = self._tracker.update(result, stamp, values["tracking.memory"])
+        self._outputs.publish(wanted, message.header, image, result, values, self._rate.tick())
         age = (self._node.get_clock().now().nanoseconds - stamp) / NANOSECONDS
         self._statistics.frame_answered(age if stamp else None, inference)
         if not wanted.isdisjoint(POINT_TOPICS):
@@ -121,7 +129,7 @@ class FrameProcessor:
         return self._segmenter
 
     def segment(self, image: npt.NDArray[np.uint8]) -> PanopticResult:
-        """The result of ``image`` uint8 [H, W, 3] RGB with the thresholds as they are set now.
+        """The result of ``image`` uint8 [H, W, 3] RGB with the thresholds as they are set now, untracked.
 
         Raises:
             ImageError: the image is too large for the segmenter.

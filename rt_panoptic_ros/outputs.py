@@ -32,6 +32,9 @@ from rt_panoptic_ros.qos import (
 POINT_TOPICS = frozenset(("points", "markers"))
 """Topics that need depth."""
 
+TOPICS_WITHOUT_IDS = frozenset(("semantic", "confidence"))
+"""Topics that are the same whatever the instances are called."""
+
 
 @dataclass
 class _Output:
@@ -198,6 +201,7 @@ class Outputs:
             names=values["overlay.names"],
             legend=values["overlay.legend"],
             fps=fps if values["overlay.fps"] else None,
+            show_ids=values["overlay.ids"] and values["tracking.enabled"],
         )
         if "overlay" in wanted:
             self._outputs["overlay"].publisher.publish(
@@ -237,7 +241,8 @@ class Outputs:
             self._outputs["points"].publisher.publish(to_point_cloud(header, cloud))
         if "markers" in wanted:
             boxes = instance_boxes(cloud, result)
-            self._outputs["markers"].publisher.publish(to_markers(header, boxes, self._taxonomy))
+            markers = to_markers(header, boxes, self._taxonomy, show_ids=values["tracking.enabled"])
+            self._outputs["markers"].publisher.publish(markers)
 
     def destroy(self) -> None:
         """Take the topics away."""

@@ -29,6 +29,7 @@ from rt_panoptic_ros.model import Load, Segments, describe, free, load_segmenter
 from rt_panoptic_ros.outputs import Outputs
 from rt_panoptic_ros.process import run
 from rt_panoptic_ros.segment_service import SegmentService
+from rt_panoptic_ros.stamped_tracker import StampedTracker
 from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
 from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
 from rt_panoptic_ros.throttled_log import ThrottledLog
@@ -73,6 +74,7 @@ class PanopticNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._take_parameters)
 
         self.statistics = Statistics()
+        self._tracker = StampedTracker()
         self._segmenter: Segments | None = None
         self._worker: Worker | None = None
         self._processor: FrameProcessor | None = None
@@ -120,6 +122,7 @@ class PanopticNode(LifecycleNode):
                 self._segmenter,
                 self._outputs,
                 self.statistics,
+                self._tracker,
                 self._warn,
                 lambda: self._load_segmenter(values),
             )
@@ -138,7 +141,11 @@ class PanopticNode(LifecycleNode):
         """Subscribe the camera."""
         assert self._outputs is not None
         assert self._segmenter is not None
+        assert self._worker is not None
         result = super().on_activate(state)
+        # What was in view before a pause is not what is there after it. On the inference thread, before
+        # the first frame: the tracker is that thread's.
+        self._worker.inbox.put_request(self._tracker.forget)
         self.statistics.forget_last_frame()
         self._last_stamp = 0
         try:

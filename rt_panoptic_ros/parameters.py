@@ -234,6 +234,21 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         1_000_000_000,
     ),
     ParameterSpec(
+        "tracking.enabled",
+        True,
+        "Give an object the same instance id in every frame, on all topics. false: instances are "
+        "numbered anew in each frame, from 1 by falling score.",
+        Change.ANY_TIME,
+    ),
+    ParameterSpec(
+        "tracking.memory",
+        1.0,
+        "Seconds for which an object that is out of sight keeps its id.",
+        Change.ANY_TIME,
+        0.0,
+        10.0,
+    ),
+    ParameterSpec(
         "publish.panoptic",
         False,
         "Offer ~/panoptic: 32SC1, class << 16 | instance.",
@@ -257,6 +272,12 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         "overlay.names",
         True,
         "Write class and score at each instance.",
+        Change.ANY_TIME,
+    ),
+    ParameterSpec(
+        "overlay.ids",
+        True,
+        "Write the id at each instance's name, while tracking is enabled.",
         Change.ANY_TIME,
     ),
     ParameterSpec(

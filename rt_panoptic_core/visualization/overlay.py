@@ -17,6 +17,10 @@ _LEGEND_OPACITY = 0.75
 _LEGEND_SHARE = 0.12
 """Of the picture's height that a legend of all classes may take."""
 
+_SHADE_OF_ID = np.arange(-1, 65_535, dtype=np.int32) % (SHADES - 1) + 1
+_SHADE_OF_ID[0] = 0
+_SHADE_OF_ID = _SHADE_OF_ID.astype(np.uint16)
+
 
 def panoptic_colors(result: PanopticResult, taxonomy: Taxonomy) -> npt.NDArray[np.uint8]:
     """The colour of every pixel, uint8 [H, W, 3] RGB: its class's, shaded by its instance.
@@ -120,9 +124,9 @@ def _colors(result: PanopticResult, taxonomy: Taxonomy) -> npt.NDArray[np.uint8]
     index *= SHADES
     if result.segments or result.instance.any():
         shade = result.instance
-        # The remainder is slow; ids beyond the table come only with long tracking.
+        # Tracked ids grow beyond the shades; looking the remainder up is faster than computing it.
         if int(shade.max(initial=0)) >= SHADES:
-            shade = np.where(shade > 0, (shade - 1) % (SHADES - 1) + 1, 0).astype(np.uint16)
+            shade = np.take(_SHADE_OF_ID, shade, mode="clip")
         index += shade.astype(np.uint16, copy=False)
     packed = np.take(shade_table(taxonomy), index)
     return packed.view(np.uint8).reshape(*index.shape, 4)

@@ -3,7 +3,7 @@
 What the engine does is set by environment variables: FAKE_LOAD_SECONDS, FAKE_LOAD_UNTIL (a file that
 ends the loading when it appears), FAKE_LOAD_ERROR, FAKE_FRAME_SECONDS. A picture whose first pixel is
 (255, 0, 255) makes it fail as a GPU without memory does. The red channel is the class; green of 200 and
-more is instance 1, a car.
+more is a car: 255 is instance 1, 254 instance 2, and so on.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class FakeSegmenter:
         if tuple(image[0, 0]) == (255, 0, 255):
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
         semantic = np.ascontiguousarray(image[..., 0])
-        instance = (image[..., 1] >= 200).astype(np.uint16)
+        green = image[..., 1].astype(np.uint16)
+        instance = np.where(green >= 200, 256 - green, 0).astype(np.uint16)
         segments = []
         # The score that the engine says it used: how a test sees that a threshold took effect.
         score = dataclasses.asdict(self.thresholds)["score"]
-        if instance.any():
-            rows, columns = np.nonzero(instance)
+        for number in np.unique(instance[instance > 0]).tolist():
+            rows, columns = np.nonzero(instance == number)
             box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            segments.append(
-                Segment(1, CAR, True, score, int(rows.size), tuple(float(side) for side in box))
-            )
+            corners = tuple(float(side) for side in box)
+            segments.append(Segment(number, CAR, True, score, int(rows.size), corners))
         return PanopticResult(semantic, instance, segments, np.full_like(semantic, 204))
 
     def close(self):
