@@ -120,7 +120,12 @@ def _work(job: CountingJob[Total], connection: Connection) -> None:
     # Every answer brings one message more; None where no span is left. All are taken before the end, so
     # that nothing is ever sent to a process that is gone.
     coming = _AHEAD
+    # A forked worker has both ends of its pipe, so the pipe alone would not tell when the other is gone.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
     while coming:
+        if connection not in wait([connection, parent.sentinel]):
+            return
         span = connection.recv()
         coming -= 1
         if span is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,18 @@ def test_forked_processes_count_every_item_once_and_deaths_are_told():
         [sys.executable, counting_job.__file__], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_forked_processes_end_with_the_one_that_started_them():
+    # They hold its standard output: reading it to the end is waiting for all of them.
+    done = subprocess.run(
+        [sys.executable, counting_job.__file__, "leave"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout
 
 
 def test_spawned_processes_count_every_item_once(monkeypatch):
