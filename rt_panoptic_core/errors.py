@@ -31,6 +31,10 @@ class EngineError(PanopticError, RuntimeError):
     """An engine cannot be built or run here."""
 
 
+class EngineMemoryError(EngineError):
+    """The memory does not suffice for an engine: building it again would not help."""
+
+
 class DatasetError(PanopticError, ValueError):
     """Files of a data set are missing, unreadable or contradict each other."""
 

@@ -15,7 +15,7 @@ import torch
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.engines.base import Engine, EngineOutput, Progress, no_progress
 from rt_panoptic_core.engines.select import open_engine
-from rt_panoptic_core.errors import CheckpointError, ConfigError, ImageError
+from rt_panoptic_core.errors import CheckpointError, ConfigError, EngineError, ImageError
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.detection import detect
 from rt_panoptic_core.inference.end_to_end import MAX_PIXELS
@@ -166,8 +166,14 @@ class Segmenter:
         """
         height, width = check_image(image)
         engine = self.prepare((height, width))
-        fitted, placement = _fit(image, self.engine_size((height, width)), self._fill)
-        output = engine.run(fitted, self.thresholds)
+        size = self.engine_size((height, width))
+        fitted, placement = _fit(image, size, self._fill)
+        try:
+            output = engine.run(fitted, self.thresholds)
+        except EngineError:
+            # It has closed itself; the next image opens another.
+            self._engines.pop(size, None)
+            raise
         return _result(output, placement, (height, width), self.taxonomy)
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.engines.spec import EngineSpec
-from rt_panoptic_core.errors import EngineError, ImageError
+from rt_panoptic_core.errors import EngineError, EngineMemoryError, ImageError
 
 if TYPE_CHECKING:
     from rt_panoptic_core.inference.config import Thresholds
@@ -91,6 +92,84 @@ class Engine(Protocol):
         """Free what the engine holds; ``run`` then raises EngineError. Closing twice is harmless."""
 
 
+Answer = tuple[list[npt.NDArray[Any]], dict[str, float]]
+"""The graph's outputs in their order, with their batch dimension, and seconds by stage."""
+
+
+class EngineBase(ABC):
+    """What the engines share: what is checked before a frame, and what becomes of one that fails."""
+
+    def __init__(self, spec: EngineSpec, library: str, thresholds: Thresholds) -> None:
+        """Keep what every engine has; ``thresholds`` are those of the checkpoint."""
+        self.spec = spec
+        self.library = library
+        self._thresholds = thresholds
+        self._stages: dict[str, float] = {}
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of the last run by stage."""
+        return dict(self._stages)
+
+    def run(
+        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
+    ) -> EngineOutput:
+        """See :class:`Engine`."""
+        check_image(image, self.spec.image_size)
+        self._check_open()
+        values = thresholds_array(thresholds or self._thresholds)
+        return self._guarded(lambda: self._infer(image, values))
+
+    @abstractmethod
+    def close(self) -> None:
+        """See :class:`Engine`."""
+
+    @property
+    @abstractmethod
+    def _is_open(self) -> bool:
+        """Whether it holds what it runs with."""
+
+    @abstractmethod
+    def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
+        """One frame: ``image`` uint8 [H, W, 3], ``thresholds`` float32 [4]."""
+
+    @abstractmethod
+    def _words(self, error: Exception) -> str:
+        """What went wrong, in one line."""
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise EngineError(
+                f"{self.spec.label}: the engine is closed; open it again with open_engine"
+            )
+
+    def _guarded(self, infer: Callable[[], Answer]) -> EngineOutput:
+        """The output of ``infer``, whose failure closes the engine."""
+        try:
+            arrays, self._stages = infer()
+        except RuntimeError as error:  # EngineError is one, too
+            raise self._failed(error) from error
+        return output_of(arrays)
+
+    def _failed(self, error: Exception) -> EngineError:
+        """Close the engine; what is to be raised for ``error``."""
+        self.close()
+        words = f"{self.spec.label}: {self._words(error)}"
+        if lacks_memory(error):
+            return EngineMemoryError(f"{words}; use a smaller size or fp16, or close other engines")
+        return EngineError(words)
+
+
+# How PyTorch, CUDA, TensorRT and the C++ library say it. Not "memory" alone: an illegal access is none.
+_OUT_OF_MEMORY = ("out of memory", "outofmemory", "allocate memory", "bad_alloc", "bad allocation")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out."""
+    words = str(error).lower()
+    return isinstance(error, EngineMemoryError) or any(word in words for word in _OUT_OF_MEMORY)
+
+
 def check_image(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> None:
     """Accept ``image`` if it is uint8 [H, W, 3] with (H, W) = ``size``.
 
@@ -108,11 +187,6 @@ def check_image(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> None:
             f"image: {found}; this engine takes uint8 {list(expected)} (RGB). "
             "Resize the image, use Segmenter which does, or open an engine of that size"
         )
-
-
-def closed(spec: EngineSpec) -> EngineError:
-    """What a closed engine answers."""
-    return EngineError(f"{spec.label}: the engine is closed; open it again with open_engine")
 
 
 def thresholds_array(thresholds: Thresholds) -> npt.NDArray[np.float32]:

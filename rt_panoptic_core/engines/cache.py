@@ -26,7 +26,7 @@ from rt_panoptic_core.engines.engine_file import (
 )
 from rt_panoptic_core.engines.hardware import device_identity
 from rt_panoptic_core.engines.spec import EngineSpec
-from rt_panoptic_core.errors import EngineError
+from rt_panoptic_core.errors import EngineError, EngineMemoryError
 
 FOLDER_VARIABLE = "RT_PANOPTIC_CACHE"
 """Environment variable that names the cache's folder."""
@@ -80,6 +80,25 @@ def engine_path(checkpoint: Checkpoint, spec: EngineSpec) -> Path:
     return cache_folder() / name
 
 
+def open_cached(
+    checkpoint: Checkpoint,
+    spec: EngineSpec,
+    library: str,
+    build: Callable[[], Sections],
+    load: Callable[[Sections], Loaded],
+    *,
+    engine_file: str | os.PathLike[str] | None = None,
+    progress: Progress = no_progress,
+) -> Loaded:
+    """:func:`cached` for ``spec`` run by ``library``, at ``engine_file`` or (None) in the cache.
+
+    Raises:
+        EngineError: ``build`` or ``load`` of what was just built failed.
+    """
+    path = engine_path(checkpoint, spec) if engine_file is None else Path(engine_file)
+    return cached(path, engine_identity(checkpoint, spec, library), build, load, progress)
+
+
 def cached(
     path: Path,
     identity: Mapping[str, str],
@@ -94,12 +113,15 @@ def cached(
     wait. A folder that cannot be written costs the next start a build, not this one its engine.
 
     Raises:
+        EngineMemoryError: the memory does not suffice to load it; the file is left as it is.
         EngineError: ``build`` or ``load`` of what was just built failed.
     """
     try:
         return load(read_engine_file(path, identity))
     except FileNotFoundError:
         pass
+    except EngineMemoryError:
+        raise
     except EngineError:
         # Said once, under the lock, by the process that builds it again.
         pass
@@ -150,6 +172,8 @@ def _load_or_build(
         _log.info("%s: not built yet; building it", path.name)
     except EngineFileError as error:
         _log.warning("%s: %s; building it again", path.name, error)
+    except EngineMemoryError:
+        raise
     except EngineError as error:
         _log.warning("%s: the engine library refuses it (%s); building it again", path.name, error)
     sections = build()

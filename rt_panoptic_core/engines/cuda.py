@@ -5,7 +5,9 @@ Made with cuda.bindings (NVIDIA's cuda-python), so that TensorRT runs beside a P
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -17,9 +19,10 @@ from rt_panoptic_core.errors import EngineError
 
 
 class CudaRuntime:
-    """Device memory, pinned host memory and one stream of a CUDA device; freed together by :meth:`close`.
+    """Device memory, pinned host memory and one stream of a CUDA device.
 
-    Nothing here is for use by two threads at once.
+    :meth:`close`, or the end of the object, frees what is on the device. Pinned memory lives as long as an
+    array that looks into it. Nothing here is for use by two threads at once.
     """
 
     def __init__(self, device: int, api: ModuleType | Any | None = None) -> None:
@@ -34,10 +37,12 @@ class CudaRuntime:
         """
         self._api = _runtime() if api is None else api
         self._device = device
-        self._freed: list[Callable[[], Any]] = []
-        self._activate()
+        # (function, what it frees), in the order they were made; nothing in it refers to this object.
+        self._held: list[tuple[Callable[[Any], Any], Any]] = []
+        weakref.finalize(self, _free, self._held).atexit = False
+        self.activate()
         self._stream = self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)
-        self._freed.append(lambda: self._api.cudaStreamDestroy(self._stream))
+        self._held.append((self._api.cudaStreamDestroy, self._stream))
 
     @staticmethod
     def device_names() -> tuple[str, ...]:
@@ -66,11 +71,13 @@ class CudaRuntime:
             EngineError: the device's memory does not suffice.
         """
         address = int(self._call("cudaMalloc", max(size, 1)))
-        self._freed.append(lambda: self._api.cudaFree(address))
+        self._held.append((self._api.cudaFree, address))
         return address
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """New array in page-locked host memory, which the device copies from and to by itself.
+
+        It is freed with the last view of it: somebody may still read a result when its engine is closed.
 
         Raises:
             EngineError: the host's memory does not suffice.
@@ -78,8 +85,8 @@ class CudaRuntime:
         kind = np.dtype(dtype)
         size = max(int(np.prod(shape)) * kind.itemsize, 1)
         address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault))
-        self._freed.append(lambda: self._api.cudaFreeHost(address))
         memory = (ctypes.c_ubyte * size).from_address(address)
+        weakref.finalize(memory, self._api.cudaFreeHost, address).atexit = False
         return np.ndarray(shape, dtype=kind, buffer=memoryview(memory))
 
     def upload(self, address: int, array: npt.NDArray[Any]) -> None:
@@ -102,12 +109,15 @@ class CudaRuntime:
             queue()
         except BaseException:
             # The capture has to end, or the stream stays unusable; what it caught is of no use.
-            self._api.cudaStreamEndCapture(self._stream)
+            with contextlib.suppress(EngineError):
+                self._api.cudaGraphDestroy(self._call("cudaStreamEndCapture", self._stream))
             raise
         graph = self._call("cudaStreamEndCapture", self._stream)
-        executable = self._call("cudaGraphInstantiate", graph, 0)
-        self._api.cudaGraphDestroy(graph)
-        self._freed.append(lambda: self._api.cudaGraphExecDestroy(executable))
+        try:
+            executable = self._call("cudaGraphInstantiate", graph, 0)
+        finally:
+            self._api.cudaGraphDestroy(graph)
+        self._held.append((self._api.cudaGraphExecDestroy, executable))
         return lambda: self._call("cudaGraphLaunch", executable, self._stream)
 
     def synchronize(self) -> None:
@@ -120,15 +130,17 @@ class CudaRuntime:
 
     def activate(self) -> None:
         """Make this device the calling thread's: engines of several devices may live in one process."""
-        self._activate()
+        self._call("cudaSetDevice", self._device)
+
+    def drain(self) -> None:
+        """Wait until nothing runs on the stream any more, however it ends."""
+        with contextlib.suppress(EngineError):
+            self.activate()
+            self.synchronize()
 
     def close(self) -> None:
         """Free everything. Errors are passed over: after a failed kernel every call reports it again."""
-        while self._freed:
-            self._freed.pop()()
-
-    def _activate(self) -> None:
-        self._call("cudaSetDevice", self._device)
+        _free(self._held)
 
     def _copy(self, target: int, source: int, size: int, kind: str) -> None:
         direction = getattr(self._api.cudaMemcpyKind, kind)
@@ -136,6 +148,23 @@ class CudaRuntime:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         return _checked(self._api, name, getattr(self._api, name)(*arguments))
+
+
+def use_device(index: int) -> None:
+    """Make device ``index`` the calling thread's.
+
+    Raises:
+        EngineError: there is no such device, no driver, or cuda.bindings is not installed.
+    """
+    api = _runtime()
+    _checked(api, "cudaSetDevice", api.cudaSetDevice(index))
+
+
+def _free(held: list[tuple[Callable[[Any], Any], Any]]) -> None:
+    """Free all that is in ``held``, the last made first."""
+    while held:
+        function, handle = held.pop()
+        function(handle)
 
 
 def _runtime() -> ModuleType:

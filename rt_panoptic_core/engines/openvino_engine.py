@@ -24,18 +24,17 @@ from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import (
     INPUT_NAMES,
     OUTPUT_NAMES,
+    Answer,
+    EngineBase,
     EngineOutput,
     Progress,
     check_image,
-    closed,
     no_progress,
-    output_of,
     thresholds_array,
 )
-from rt_panoptic_core.engines.cache import Sections, cached, engine_identity, engine_path
+from rt_panoptic_core.engines.cache import Sections, open_cached
 from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
 from rt_panoptic_core.engines.spec import EngineSpec
-from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.inference.config import Thresholds
 
 LIBRARY = f"OpenVINO {ov.__version__.split('-')[0]}"
@@ -59,12 +58,13 @@ def open_openvino(
     Raises:
         EngineError: OpenVINO cannot build or run it, or int8 has to be built without ``calibration``.
     """
-    path = engine_path(checkpoint, spec) if engine_file is None else Path(engine_file)
-    return cached(
-        path,
-        engine_identity(checkpoint, spec, LIBRARY),
+    return open_cached(
+        checkpoint,
+        spec,
+        LIBRARY,
         build=lambda: build_openvino(checkpoint, spec, calibration, progress),
         load=lambda sections: OpenVinoEngine(sections, spec, checkpoint.inference.thresholds),
+        engine_file=engine_file,
         progress=progress,
     )
 
@@ -132,8 +132,11 @@ def split_graph(model: onnx.ModelProto, between: tuple[str, ...]) -> tuple[ov.Mo
     return network, ov.Model(results, [*inputs, thresholds], "postprocessing")
 
 
-class OpenVinoEngine:
-    """Two compiled models between buffers of their own."""
+class OpenVinoEngine(EngineBase):
+    """Two compiled models between buffers of their own.
+
+    Its stages are ``prepare and network`` and ``post-processing``.
+    """
 
     def __init__(self, sections: Sections, spec: EngineSpec, thresholds: Thresholds) -> None:
         """Compile the IR in ``sections`` for this CPU.
@@ -141,10 +144,8 @@ class OpenVinoEngine:
         Raises:
             EngineError: OpenVINO refuses it.
         """
-        self.spec = spec
-        self.library = LIBRARY
-        self._thresholds = thresholds
-        self._stages: dict[str, float] = {}
+        super().__init__(spec, LIBRARY, thresholds)
+        self._lanes: list[_Lane] = []
         core = ov.Core()
         try:
             compiled = [
@@ -160,21 +161,7 @@ class OpenVinoEngine:
                 streams = int(compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
             self._lanes = [_Lane(*compiled) for _ in range(streams)]
         except (RuntimeError, KeyError) as error:
-            raise EngineError(f"{spec.label}: OpenVINO: {_first_line(error)}") from error
-
-    @property
-    def stages(self) -> dict[str, float]:
-        """Seconds of the last run: prepare and network, post-processing."""
-        return dict(self._stages)
-
-    def run(
-        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
-    ) -> EngineOutput:
-        """See :class:`rt_panoptic_core.engines.base.Engine`."""
-        check_image(image, self.spec.image_size)
-        if not self._lanes:
-            raise closed(self.spec)
-        return self._run(self._lanes[0], image, thresholds)
+            raise self._failed(error) from error
 
     def map(
         self, images: Iterable[npt.NDArray[np.uint8]], thresholds: Thresholds | None = None
@@ -183,17 +170,20 @@ class OpenVinoEngine:
 
         What mode ``throughput`` is for. Each output is a copy of its own.
         """
-        if not self._lanes:
-            raise closed(self.spec)
-        with ThreadPoolExecutor(len(self._lanes)) as pool:
+        self._check_open()
+        values = thresholds_array(thresholds or self._thresholds)
+        lanes = (
+            self._lanes
+        )  # a frame that fails takes them from the engine before its turn to be said
+        with ThreadPoolExecutor(len(lanes)) as pool:
             pending: list[Future[EngineOutput]] = []
             for index, image in enumerate(images):
                 check_image(image, self.spec.image_size)
-                if len(pending) == len(self._lanes):
+                if len(pending) == len(lanes):
                     yield pending.pop(0).result()
                 # The lane is free: its last frame was the one just yielded.
-                lane = self._lanes[index % len(self._lanes)]
-                pending.append(pool.submit(self._run_copy, lane, image, thresholds))
+                lane = lanes[index % len(lanes)]
+                pending.append(pool.submit(self._run_copy, lane, image, values))
             for future in pending:
                 yield future.result()
 
@@ -201,23 +191,22 @@ class OpenVinoEngine:
         """Free the compiled models."""
         self._lanes = []
 
-    def _run_copy(
-        self, lane: _Lane, image: npt.NDArray[np.uint8], thresholds: Thresholds | None
-    ) -> EngineOutput:
-        return self._run(lane, image, thresholds).copy()
+    @property
+    def _is_open(self) -> bool:
+        return bool(self._lanes)
 
-    def _run(
-        self, lane: _Lane, image: npt.NDArray[np.uint8], thresholds: Thresholds | None
+    def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
+        return self._lanes[0].run(image, thresholds)
+
+    def _run_copy(
+        self, lane: _Lane, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]
     ) -> EngineOutput:
-        try:
-            arrays, self._stages = lane.run(image, thresholds_array(thresholds or self._thresholds))
-        except RuntimeError as error:
-            self.close()
-            raise EngineError(
-                f"{self.spec.label}: OpenVINO failed: {_first_line(error)}. "
-                "If memory ran out, use a smaller size or close other engines"
-            ) from error
-        return output_of(arrays)
+        return self._guarded(lambda: lane.run(image, thresholds)).copy()
+
+    def _words(self, error: Exception) -> str:
+        # The last line that says something: OpenVINO puts where before what.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"OpenVINO failed: {lines[-1] if lines else type(error).__name__}"
 
     def _configuration(self, part: str) -> Mapping[str, Any]:
         low = self.spec.precision != "fp32" and part == "network"
@@ -249,9 +238,7 @@ class _Lane:
         self._thresholds = self._rest.get_tensor(INPUT_NAMES[1]).data
         self._outputs = [self._rest.get_tensor(name) for name in OUTPUT_NAMES]
 
-    def run(
-        self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]
-    ) -> tuple[list[npt.NDArray[Any]], dict[str, float]]:
+    def run(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
         """(views of the outputs, seconds by stage)."""
         start = time.perf_counter()
         batch = np.ascontiguousarray(image)[None]
@@ -269,9 +256,3 @@ class _Lane:
 
 def _tensor(data: bytes) -> ov.Tensor:
     return ov.Tensor(np.frombuffer(data, dtype=np.uint8))
-
-
-def _first_line(error: BaseException) -> str:
-    """The last line that says something: OpenVINO puts where before what."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,14 @@ import torch
 from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import (
     STAGES,
-    EngineOutput,
-    check_image,
-    closed,
-    output_of,
+    Answer,
+    EngineBase,
+    lacks_memory,
     thresholds_array,
 )
 from rt_panoptic_core.engines.graph import build_graph, layers
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
-from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.end_to_end import EndToEnd
 
 LIBRARY = f"PyTorch {torch.__version__}"
@@ -44,127 +43,107 @@ def open_pytorch(checkpoint: Checkpoint, spec: EngineSpec) -> PyTorchCpuEngine |
     return PyTorchCudaEngine(checkpoint, spec)
 
 
-class PyTorchCpuEngine:
-    """Eager PyTorch on the CPU, channels last."""
+class PyTorchCpuEngine(EngineBase):
+    """Eager PyTorch on the CPU, channels last. Its stages are those of the graph."""
 
     def __init__(self, checkpoint: Checkpoint, spec: EngineSpec) -> None:
         """Build the graph of ``spec`` from ``checkpoint``."""
+        super().__init__(spec, LIBRARY, checkpoint.inference.thresholds)
         graph = build_graph(checkpoint, spec.image_size, spec.precision)
         _channels_last(graph)
         self._graph: EndToEnd | None = graph
-        self._thresholds = checkpoint.inference.thresholds
-        self._stages: dict[str, float] = {}
-        self.spec = spec
-        self.library = LIBRARY
-
-    @property
-    def stages(self) -> dict[str, float]:
-        """Seconds of the last run: prepare, network, post-processing."""
-        return dict(self._stages)
-
-    def run(
-        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
-    ) -> EngineOutput:
-        """See :class:`rt_panoptic_core.engines.base.Engine`."""
-        check_image(image, self.spec.image_size)
-        if self._graph is None:
-            raise closed(self.spec)
-        if self.spec.threads is not None and torch.get_num_threads() != self.spec.threads:
-            torch.set_num_threads(self.spec.threads)
-        values = torch.from_numpy(thresholds_array(thresholds or self._thresholds))
-        clock = [time.perf_counter()]
-        try:
-            with torch.inference_mode():
-                batch = torch.from_numpy(np.ascontiguousarray(image)[None])
-                pixels = self._graph.prepare(batch)
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-                clock.append(time.perf_counter())
-                network_output = self._graph.predict(pixels)
-                clock.append(time.perf_counter())
-                outputs = self._graph.assemble(network_output, values)
-                arrays = [output.numpy() for output in outputs]
-                clock.append(time.perf_counter())
-        except RuntimeError as error:
-            raise self._failed(error) from error
-        self._stages = dict(zip(STAGES, np.diff(clock).tolist(), strict=True))
-        return output_of(arrays)
 
     def close(self) -> None:
         """Drop the weights."""
         self._graph = None
 
-    def _failed(self, error: RuntimeError) -> EngineError:
-        self.close()
-        first_line = str(error).splitlines()[0]
-        return EngineError(
-            f"{self.spec.label}: PyTorch failed: {first_line}. "
-            "If memory ran out, use a smaller size or close other engines"
-        )
+    @property
+    def _is_open(self) -> bool:
+        return self._graph is not None
+
+    def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
+        graph = self._graph
+        assert graph is not None
+        # The number of threads is the process's: others in it get theirs back.
+        others = torch.get_num_threads()
+        if self.spec.threads is not None:
+            torch.set_num_threads(self.spec.threads)
+        try:
+            clock = [time.perf_counter()]
+            with torch.inference_mode():
+                pixels = graph.prepare(torch.from_numpy(np.ascontiguousarray(image)[None]))
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+                clock.append(time.perf_counter())
+                network_output = graph.predict(pixels)
+                clock.append(time.perf_counter())
+                outputs = graph.assemble(network_output, torch.from_numpy(thresholds))
+                arrays = [output.numpy() for output in outputs]
+                clock.append(time.perf_counter())
+        finally:
+            if self.spec.threads is not None:
+                torch.set_num_threads(others)
+        return arrays, dict(zip(STAGES, np.diff(clock).tolist(), strict=True))
+
+    def _words(self, error: Exception) -> str:
+        return f"PyTorch failed: {_first_line(error)}"
 
 
-class PyTorchCudaEngine:
-    """PyTorch on a CUDA device: one captured CUDA graph between pinned host buffers."""
+class PyTorchCudaEngine(EngineBase):
+    """PyTorch on a CUDA device: one captured CUDA graph between pinned host buffers.
+
+    Its stages are ``upload``, ``graph`` and ``download``, by the device's clock.
+    """
 
     def __init__(self, checkpoint: Checkpoint, spec: EngineSpec) -> None:
         """Build, warm up and capture the graph of ``spec`` from ``checkpoint``."""
         check_cuda(spec)
-        self.spec = spec
-        self.library = LIBRARY
-        self._thresholds = checkpoint.inference.thresholds
-        self._stages: dict[str, float] = {}
+        super().__init__(spec, LIBRARY, checkpoint.inference.thresholds)
         self._resources: dict[str, Any] = {}
-        graph = build_graph(checkpoint, spec.image_size, spec.precision)
         try:
-            self._capture(graph)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+            self._capture(build_graph(checkpoint, spec.image_size, spec.precision))
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
             raise self._failed(error) from error
-
-    @property
-    def stages(self) -> dict[str, float]:
-        """Seconds of the last run: upload, graph, download, by the device's clock."""
-        return dict(self._stages)
-
-    def run(
-        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
-    ) -> EngineOutput:
-        """See :class:`rt_panoptic_core.engines.base.Engine`."""
-        check_image(image, self.spec.image_size)
-        if not self._resources:
-            raise closed(self.spec)
-        held = self._resources
-        held["host_image"].numpy()[0] = image
-        held["host_thresholds"].numpy()[:] = thresholds_array(thresholds or self._thresholds)
-        events = held["events"]
-        try:
-            with torch.cuda.stream(held["stream"]):
-                events[0].record()
-                held["image"].copy_(held["host_image"], non_blocking=True)
-                held["thresholds"].copy_(held["host_thresholds"], non_blocking=True)
-                events[1].record()
-                held["graph"].replay()
-                events[2].record()
-                for host, device in zip(held["host_outputs"], held["outputs"], strict=True):
-                    host.copy_(device, non_blocking=True)
-                events[3].record()
-            events[3].synchronize()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            raise self._failed(error) from error
-        self._stages = {
-            name: events[i].elapsed_time(events[i + 1]) / 1000
-            for i, name in enumerate(("upload", "graph", "download"))
-        }
-        return output_of([host.numpy() for host in held["host_outputs"]])
 
     def close(self) -> None:
         """Free the device memory of this engine."""
-        if self._resources:
-            self._resources = {}
-            torch.cuda.empty_cache()
+        self._resources = {}
+        torch.cuda.empty_cache()
+
+    @property
+    def _is_open(self) -> bool:
+        return bool(self._resources)
+
+    def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
+        held = self._resources
+        held["host_image"].numpy()[0] = image
+        held["host_thresholds"].numpy()[:] = thresholds
+        events = held["events"]
+        # The buffers were made in inference mode, and nothing else may write to such tensors.
+        with torch.inference_mode(), torch.cuda.stream(held["stream"]):
+            events[0].record()
+            held["image"].copy_(held["host_image"], non_blocking=True)
+            held["thresholds"].copy_(held["host_thresholds"], non_blocking=True)
+            events[1].record()
+            held["graph"].replay()
+            events[2].record()
+            for host, device in zip(held["host_outputs"], held["outputs"], strict=True):
+                host.copy_(device, non_blocking=True)
+            events[3].record()
+        events[3].synchronize()
+        stages = {
+            name: events[i].elapsed_time(events[i + 1]) / 1000
+            for i, name in enumerate(("upload", "graph", "download"))
+        }
+        return [host.numpy() for host in held["host_outputs"]], stages
 
     def _capture(self, graph: EndToEnd) -> None:
         device = torch.device(self.spec.device)
         height, width = self.spec.image_size
-        with torch.cuda.device(device), torch.inference_mode():
+        # What is float32 is so on purpose: PyTorch rounds it to TF32 in convolutions if it is let.
+        exact = torch.backends.cudnn.flags(
+            enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
+        )
+        with torch.cuda.device(device), torch.inference_mode(), exact:
             graph = graph.to(device)
             _channels_last(graph)
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -176,7 +155,8 @@ class PyTorchCudaEngine:
                     graph(image, values)
             stream.synchronize()
             captured = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(captured, stream=stream):
+            # Other threads may allocate meanwhile, for engines of their own.
+            with torch.cuda.graph(captured, stream=stream, capture_error_mode="thread_local"):
                 outputs = graph(image, values)
             self._resources = {
                 "model": graph,
@@ -198,14 +178,15 @@ class PyTorchCudaEngine:
             }
 
     def _failed(self, error: Exception) -> EngineError:
-        self.close()
-        first_line = str(error).splitlines()[0]
-        hint = (
-            "use a smaller size, fp16, or close other engines"
-            if isinstance(error, torch.OutOfMemoryError)
-            else "see the driver's log; engine 'openvino' runs without this device"
-        )
-        return EngineError(f"{self.spec.label}: {first_line}; {hint}")
+        # The frames that it came through hold tensors, and whoever keeps the error would keep them.
+        traceback.clear_frames(error.__traceback__)
+        return super()._failed(error)
+
+    def _words(self, error: Exception) -> str:
+        words = f"PyTorch failed: {_first_line(error)}"
+        if lacks_memory(error):
+            return words
+        return f"{words}; see the driver's log; engine 'openvino' runs without this device"
 
 
 def check_cuda(spec: EngineSpec) -> None:
@@ -230,9 +211,17 @@ def check_cuda(spec: EngineSpec) -> None:
             f"pytorch on {spec.device}: there are {torch.cuda.device_count()} CUDA devices; "
             f"the last is cuda:{torch.cuda.device_count() - 1}"
         )
-    if spec.precision == "bf16" and not torch.cuda.is_bf16_supported():
+    if spec.precision == "bf16":
+        with torch.cuda.device(index):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if native:
+            return
         name = torch.cuda.get_device_name(index)
         raise EngineError(f"pytorch on {spec.device}: {name} has no bf16; use fp16")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _channels_last(graph: EndToEnd) -> None:

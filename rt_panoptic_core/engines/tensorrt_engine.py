@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,16 +22,13 @@ from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.base import (
     INPUT_NAMES,
     OUTPUT_NAMES,
-    EngineOutput,
+    Answer,
+    EngineBase,
     Progress,
-    check_image,
-    closed,
     no_progress,
-    output_of,
-    thresholds_array,
 )
-from rt_panoptic_core.engines.cache import Sections, cached, engine_identity, engine_path
-from rt_panoptic_core.engines.cuda import CudaRuntime
+from rt_panoptic_core.engines.cache import Sections, engine_identity, open_cached
+from rt_panoptic_core.engines.cuda import CudaRuntime, use_device
 from rt_panoptic_core.engines.engine_file import ANY
 from rt_panoptic_core.engines.onnx_export import export_onnx
 from rt_panoptic_core.engines.spec import EngineSpec
@@ -87,12 +83,13 @@ def open_tensorrt(
         EngineError: TensorRT, the driver or the device is missing, or TensorRT cannot build or run it.
     """
     module = load_module()
-    path = engine_path(checkpoint, spec) if engine_file is None else Path(engine_file)
-    return cached(
-        path,
-        engine_identity(checkpoint, spec, library_name(module)),
+    return open_cached(
+        checkpoint,
+        spec,
+        library_name(module),
         build=lambda: build_tensorrt(checkpoint, spec, calibration, progress),
         load=lambda sections: TensorRtEngine(sections, spec, checkpoint.inference.thresholds),
+        engine_file=engine_file,
         progress=progress,
     )
 
@@ -116,6 +113,9 @@ def build_tensorrt(
         model = quantize_onnx(model, checkpoint.config, images, progress)
     else:
         model = export_onnx(checkpoint, spec.image_size, spec.precision, progress)
+    if hardware.missing_cuda_driver() is None:
+        # TensorRT builds for, and tries kernels on, the device that is the thread's.
+        use_device(_device_index(spec))
     return {_PLAN: build_plan(model.SerializeToString(), progress)}
 
 
@@ -158,17 +158,23 @@ def build_plan(onnx_bytes: bytes, progress: Progress = no_progress) -> bytes:
         config.num_compute_capabilities = len(known)
         for index, capability in enumerate(known):
             config.set_compute_capability(capability, index)
-    if hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = _monitor(trt, progress)
+    monitor = _monitor(trt, progress) if hasattr(trt, "IProgressMonitor") else None
+    if monitor is not None:
+        config.progress_monitor = monitor
     progress(f"build with {library_name(trt)}", None)
     plan = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.interruption is not None:
+        raise monitor.interruption
     if plan is None:
         raise EngineError(f"{library_name(trt)} cannot build the graph: {_words(logger)}")
     return bytes(plan)
 
 
-class TensorRtEngine:
-    """A deserialised plan, its buffers, and the captured graph of one frame."""
+class TensorRtEngine(EngineBase):
+    """A deserialised plan, its buffers, and the captured graph of one frame.
+
+    Its stages are ``copy to pinned memory`` and ``upload, graph, download``.
+    """
 
     def __init__(
         self,
@@ -188,92 +194,132 @@ class TensorRtEngine:
             EngineError: the device refuses the plan, or its memory does not suffice.
         """
         trt: Any = load_module() if module is None else module
-        self.spec = spec
-        self.library = library_name(trt)
-        self._thresholds = thresholds
-        self._stages: dict[str, float] = {}
+        super().__init__(spec, library_name(trt), thresholds)
+        self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
-        self._cuda: CudaRuntime | None = None
-        cuda = CudaRuntime(int(spec.device.split(":")[1])) if runtime is None else runtime
-        self._cuda = cuda
+        self._host: dict[str, npt.NDArray[Any]] = {}
+        self._launch: Callable[[], None] | None = None
+        self._cuda: CudaRuntime | None = (
+            CudaRuntime(_device_index(spec)) if runtime is None else runtime
+        )
         try:
-            self._open(trt, sections[_PLAN], cuda)
-        except (EngineError, KeyError) as error:
-            self.close()
-            raise EngineError(f"{spec.label}: {error}{_memory_hint(str(error))}") from error
+            if _PLAN not in sections:
+                raise EngineError(f"the engine file has no section {_PLAN!r}")
+            self._open(trt, sections[_PLAN], self._cuda)
+        except RuntimeError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Free the device's memory. Outputs that somebody still holds stay readable."""
+        cuda, self._cuda = self._cuda, None
+        if cuda is None:
+            return
+        # Nothing may run any more when what it uses goes: the graph, its context, the buffers.
+        cuda.drain()
+        self._launch = None
+        self._context = None
+        self._engine = None
+        self._runtime = None
+        self._host = {}
+        cuda.close()
 
     @property
-    def stages(self) -> dict[str, float]:
-        """Seconds of the last run: copy to pinned memory, and the graph from upload to download."""
-        return dict(self._stages)
+    def _is_open(self) -> bool:
+        return self._cuda is not None
 
-    def run(
-        self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None
-    ) -> EngineOutput:
-        """See :class:`rt_panoptic_core.engines.base.Engine`."""
-        check_image(image, self.spec.image_size)
-        cuda = self._cuda
-        if cuda is None:
-            raise closed(self.spec)
+    def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
+        cuda, launch = self._cuda, self._launch
+        assert cuda is not None
+        assert launch is not None
         start = time.perf_counter()
         self._host[INPUT_NAMES[0]][0] = image
-        self._host[INPUT_NAMES[1]][:] = thresholds_array(thresholds or self._thresholds)
+        self._host[INPUT_NAMES[1]][:] = thresholds
         copied = time.perf_counter()
-        try:
-            cuda.activate()
-            self._launch()
-            cuda.synchronize()
-        except EngineError as error:
-            self.close()
-            raise EngineError(f"{self.spec.label}: {error}{_memory_hint(str(error))}") from error
-        self._stages = {
+        cuda.activate()
+        launch()
+        cuda.synchronize()
+        stages = {
             "copy to pinned memory": copied - start,
             "upload, graph, download": time.perf_counter() - copied,
         }
-        return output_of([self._host[name] for name in OUTPUT_NAMES])
+        return [self._host[name] for name in OUTPUT_NAMES], stages
 
-    def close(self) -> None:
-        """Free the device's memory."""
-        cuda, self._cuda = self._cuda, None
-        # The context uses the buffers, so it goes first.
-        self._context = None
-        self._engine = None
-        if cuda is not None:
-            cuda.close()
+    def _words(self, error: Exception) -> str:
+        return str(error)
 
     def _open(self, trt: Any, plan: bytes, cuda: CudaRuntime) -> None:
         logger = _logger(trt)
-        self._runtime: Any = trt.Runtime(logger)
+        self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(f"{self.library} refuses the engine: {_words(logger)}")
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
+        self._check_tensors(trt)
+        self._context = context = self._engine.create_execution_context()
+        if context is None:
             raise EngineError(f"{self.library} cannot run the engine: {_words(logger)}")
-        self._host: dict[str, npt.NDArray[Any]] = {}
-        self._device: dict[str, int] = {}
+        host, device = self._host, {}
         for name in (*INPUT_NAMES, *OUTPUT_NAMES):
             shape = tuple(self._engine.get_tensor_shape(name))
-            dtype = trt.nptype(self._engine.get_tensor_dtype(name))
-            self._host[name] = cuda.pinned(shape, dtype)
-            self._host[name][...] = 0
-            self._device[name] = cuda.device_memory(self._host[name].nbytes)
-            self._context.set_tensor_address(name, self._device[name])
+            host[name] = cuda.pinned(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
+            host[name][...] = 0
+            device[name] = cuda.device_memory(host[name].nbytes)
+            if not context.set_tensor_address(name, device[name]):
+                raise EngineError(f"{self.library} takes no buffer for {name}: {_words(logger)}")
 
         def queue() -> None:
             for name in INPUT_NAMES:
-                cuda.upload(self._device[name], self._host[name])
-            if not self._context.execute_async_v3(cuda.stream):
+                cuda.upload(device[name], host[name])
+            if not context.execute_async_v3(cuda.stream):
                 raise EngineError(f"{self.library} cannot run the engine: {_words(logger)}")
             for name in OUTPUT_NAMES:
-                cuda.download(self._host[name], self._device[name])
+                cuda.download(host[name], device[name])
 
         # TensorRT-RTX compiles its kernels in the first runs, which no capture may see.
         for _ in range(2):
             queue()
             cuda.synchronize()
-        self._launch: Callable[[], None] = cuda.capture(queue)
+        capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX says
+        self._launch = queue
+        if capturable is None or capturable(cuda.stream):
+            self._launch = cuda.capture(queue)
+            # The device takes memory for a graph at its first launch, and refuses it then if at all.
+            self._launch()
+            cuda.synchronize()
+
+    def _check_tensors(self, trt: Any) -> None:
+        """Accept the deserialised engine if it has the graph's inputs and outputs.
+
+        Raises:
+            EngineError: it has others, or of another size or type.
+        """
+        engine = self._engine
+        found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+        wanted = {*INPUT_NAMES, *OUTPUT_NAMES}
+        if found != wanted:
+            raise EngineError(
+                f"the engine has the tensors {', '.join(sorted(found))}; "
+                f"the graph's are {', '.join(sorted(wanted))}"
+            )
+        height, width = self.spec.image_size
+        image, thresholds = INPUT_NAMES
+        queries = tuple(engine.get_tensor_shape("segments"))[1:2]  # as many as the checkpoint says
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(OUTPUT_NAMES, (1, height, width))
+        shapes.update(
+            {image: (1, height, width, 3), thresholds: (4,), "segments": (1, *queries, 8)}
+        )
+        for name, right in shapes.items():
+            shape = tuple(engine.get_tensor_shape(name))
+            table = name in (thresholds, "segments")
+            dtype, kind = engine.get_tensor_dtype(name), trt.float32 if table else trt.uint8
+            if shape != right or dtype != kind:
+                raise EngineError(
+                    f"the engine's {name} is {dtype} {list(shape)}; it must be {kind} {list(right)}"
+                )
+
+
+def _device_index(spec: EngineSpec) -> int:
+    return int(spec.device.split(":")[1])
 
 
 def _logger(trt: Any) -> Any:
@@ -292,13 +338,18 @@ def _logger(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """TensorRT's progress, told on: the fraction is that of its outermost phase."""
+    """TensorRT's progress, told on: the fraction is that of its outermost phase.
+
+    No exception may pass through the library: what ``progress`` raises, a Ctrl-C above all, stops the build
+    and is kept as ``interruption``.
+    """
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
             self.outermost = ""
+            self.interruption: BaseException | None = None
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self.steps[name] = steps
@@ -309,18 +360,15 @@ def _monitor(trt: Any, progress: Progress) -> Any:
             self.steps.pop(name, None)
 
         def step_complete(self, name: str, step: int) -> bool:
-            if name == self.outermost and self.steps.get(name):
-                progress(name, min(1.0, (step + 1) / self.steps[name]))
-            return True  # False would cancel the build
+            try:
+                if name == self.outermost and self.steps.get(name):
+                    progress(name, min(1.0, (step + 1) / self.steps[name]))
+            except BaseException as error:  # noqa: BLE001 - raised again when the library has returned
+                self.interruption = error
+            return self.interruption is None  # False cancels the build
 
     return Monitor()
 
 
 def _words(logger: Any, error: BaseException | None = None) -> str:
     return logger.complaint or (str(error) if error is not None else "it does not say why")
-
-
-def _memory_hint(message: str) -> str:
-    if "memory" not in message.lower():
-        return ""
-    return "; use a smaller size or fp16, or close other engines"

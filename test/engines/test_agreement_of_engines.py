@@ -1,5 +1,7 @@
 """One graph, several engines, the same answers."""
 
+import threading
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,7 @@ from rt_panoptic_core.engines.graph import build_graph, fold_batch_norm
 from rt_panoptic_core.engines.measurement import BOUNDARY, measure_together
 from rt_panoptic_core.engines.onnx_export import OPSET, PIXELS, export_onnx, network_outputs
 from rt_panoptic_core.engines.select import open_engine
-from rt_panoptic_core.errors import EngineError, ImageError
+from rt_panoptic_core.errors import EngineError, EngineMemoryError, ImageError
 from rt_panoptic_core.evaluation.agreement import agreement
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.network.config import NetworkConfig
@@ -223,6 +225,46 @@ def test_throughput_mode_keeps_the_order(checkpoint, exported_once, reference, p
         next(engine.map(images))
 
 
+def test_a_failure_in_throughput_mode_is_said_whenever_it_is_met(
+    checkpoint, exported_once, picture, monkeypatch
+):
+    """The frame after it may be asked for before its own turn comes."""
+    engine = open_engine(checkpoint, SIZE, "openvino", "fp32", mode="throughput")
+    failed = threading.Event()
+
+    class Broken:
+        def run(self, *_):
+            failed.set()
+            raise RuntimeError("where\nstd::bad_alloc")
+
+    engine._lanes = [Broken(), Broken()]
+
+    def images():
+        yield picture(1)
+        assert failed.wait(60)
+        yield from (picture(seed) for seed in range(4))
+
+    with pytest.raises(EngineMemoryError, match="OpenVINO failed: std::bad_alloc; use a smaller"):
+        list(engine.map(images()))
+    with pytest.raises(EngineError, match="is closed"):
+        engine.run(picture(1))
+
+
+def test_threads_of_one_engine_are_not_those_of_the_process(checkpoint, picture, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    engine = open_engine(checkpoint, SIZE, "pytorch", "fp32", "cpu", threads=before + 1)
+    prepare = engine._graph.prepare
+
+    def watched(batch):
+        seen.append(torch.get_num_threads())
+        return prepare(batch)
+
+    monkeypatch.setattr(engine._graph, "prepare", watched)
+    engine.run(picture(1))
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+
+
 def test_a_failure_closes_one_engine_and_no_other(checkpoint, openvino, picture, monkeypatch):
     engine = open_engine(checkpoint, SIZE, "pytorch", "bf16", "cpu")
 
@@ -231,7 +273,7 @@ def test_a_failure_closes_one_engine_and_no_other(checkpoint, openvino, picture,
 
     monkeypatch.setattr(engine._graph, "predict", fail)
     with pytest.raises(
-        EngineError, match=r"can't allocate memory\. If memory ran out, use a smaller"
+        EngineError, match="can't allocate memory; use a smaller size or fp16, or close other"
     ):
         engine.run(picture(1))
     with pytest.raises(EngineError, match="is closed"):

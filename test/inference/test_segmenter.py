@@ -4,7 +4,7 @@ import torch
 
 from rt_panoptic_core import Segmenter
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from rt_panoptic_core.errors import CheckpointError, ConfigError, ImageError
+from rt_panoptic_core.errors import CheckpointError, ConfigError, EngineError, ImageError
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.network.config import NetworkConfig
@@ -245,3 +245,17 @@ def test_only_a_few_engines_stay_open(checkpoint):
     for width in range(32, 32 * 8, 32):
         segmenter.segment(picture(32, width))
     assert len(segmenter._engines) == 4
+
+
+def test_after_a_failure_the_next_image_opens_another_engine(checkpoint, monkeypatch):
+    segmenter = open_segmenter(checkpoint)
+    image = picture(64, 96)
+    expected = segmenter.segment(image)
+
+    def fail(_):
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(segmenter.engine._graph, "predict", fail)
+    with pytest.raises(EngineError, match="can't allocate memory"):
+        segmenter.segment(image)
+    assert np.array_equal(segmenter.segment(image).semantic, expected.semantic)

@@ -1,0 +1,172 @@
+"""PyTorch on CUDA with its CUDA calls stood in for: what is written where, what an error leaves."""
+
+import contextlib
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from rt_panoptic_core.engines import pytorch_engine
+from rt_panoptic_core.engines.pytorch_engine import PyTorchCpuEngine, PyTorchCudaEngine, check_cuda
+from rt_panoptic_core.engines.spec import EngineSpec
+from rt_panoptic_core.errors import EngineError, EngineMemoryError
+
+SIZE = (64, 96)
+# The stand-in's device is the CPU: tensors are real, only streams, events and graphs are not.
+SPEC = EngineSpec(SIZE, "pytorch", "fp32", "cpu")
+
+
+class Graph:
+    """A captured graph: ``work`` is what is replayed."""
+
+    def __init__(self):
+        self.work = None
+
+    def replay(self):
+        self.work()
+
+
+class Event:
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        pass
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, _):
+        return 1.0
+
+
+@pytest.fixture
+def modes(monkeypatch):
+    """Stand-ins for CUDA; returns what captures were asked for."""
+    asked = []
+
+    class Stream:
+        def __init__(self, *_):
+            pass
+
+        def wait_stream(self, other):
+            pass
+
+        def synchronize(self):
+            pass
+
+    @contextlib.contextmanager
+    def capture(graph, stream, capture_error_mode="global"):
+        asked.append((capture_error_mode, torch.backends.cudnn.allow_tf32))
+        yield
+
+    empty = torch.empty
+    monkeypatch.setattr(pytorch_engine, "check_cuda", lambda _: None)
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **{**k, "pin_memory": False}))
+    for name, value in {
+        "device": lambda _: contextlib.nullcontext(),
+        "stream": lambda _: contextlib.nullcontext(),
+        "current_stream": Stream,
+        "Stream": Stream,
+        "CUDAGraph": Graph,
+        "graph": capture,
+        "Event": Event,
+        "empty_cache": lambda: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return asked
+
+
+def replayed(engine):
+    """``engine`` with a graph that does again what was captured, into the same outputs."""
+    held = engine._resources
+
+    def work():
+        with torch.inference_mode():
+            for kept, new in zip(
+                held["outputs"], held["model"](held["image"], held["thresholds"]), strict=True
+            ):
+                kept.copy_(new)
+
+    held["graph"].work = work
+    return engine
+
+
+def test_frames_go_through_the_buffers(checkpoint, modes, picture):
+    """Frame after frame, with the answers of the CPU's engine."""
+    engine = replayed(PyTorchCudaEngine(checkpoint, SPEC))
+    reference = PyTorchCpuEngine(checkpoint, SPEC)
+    for seed in (1, 2):
+        output, expected = engine.run(picture(seed)), reference.run(picture(seed))
+        assert (output.semantic != expected.semantic).mean() < 0.002
+        assert np.unique(output.semantic).size > 1
+        np.testing.assert_allclose(output.segments, expected.segments, atol=1e-2, rtol=1e-3)
+    assert list(engine.stages) == ["upload", "graph", "download"]
+
+
+def test_a_capture_leaves_other_threads_alone_and_float32_exact(checkpoint, modes):
+    before = torch.backends.cudnn.allow_tf32
+    PyTorchCudaEngine(checkpoint, SPEC)
+    assert modes == [("thread_local", False)]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_out_of_memory_keeps_nothing_alive(checkpoint, modes, picture, monkeypatch):
+    """Though somebody keeps the error: its traceback must not hold the weights and buffers."""
+    engine = replayed(PyTorchCudaEngine(checkpoint, SPEC))
+    weights = weakref.ref(engine._resources["model"])
+
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    engine._resources["graph"].work = fail
+    with pytest.raises(
+        EngineMemoryError, match=r"out of memory. Tried to allocate 2 GiB; use"
+    ) as e:
+        engine.run(picture(1))
+    gc.collect()
+    assert weights() is None
+    assert e.value is not None
+    with pytest.raises(EngineError, match="is closed"):
+        engine.run(picture(1))
+
+
+def test_an_engine_that_does_not_open_keeps_nothing_alive(checkpoint, modes, monkeypatch):
+    built = []
+    build = pytorch_engine.build_graph
+
+    def kept(*arguments):
+        graph = build(*arguments)
+        built.append(weakref.ref(graph))
+        return graph
+
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(pytorch_engine, "build_graph", kept)
+    monkeypatch.setattr(torch.cuda, "graph", fail)
+    with pytest.raises(EngineMemoryError, match="out of memory") as e:
+        PyTorchCudaEngine(checkpoint, SPEC)
+    gc.collect()
+    assert built[0]() is None
+    assert e.value is not None
+
+
+def test_emulated_bf16_is_none(monkeypatch):
+    """PyTorch emulates it on older cards, slower than fp32."""
+    asked = []
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "device": lambda index: asked.append(index) or contextlib.nullcontext(),
+        "is_bf16_supported": lambda including_emulation=True: including_emulation,
+        "get_device_name": lambda index: f"card {index}",
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    with pytest.raises(EngineError, match="card 1 has no bf16; use fp16"):
+        check_cuda(EngineSpec(SIZE, "pytorch", "bf16", "cuda:1"))
+    assert asked == [1]
+    check_cuda(EngineSpec(SIZE, "pytorch", "fp16", "cuda:1"))
