@@ -184,6 +184,7 @@ class Environment:
             pins = re.sub(r"^(ros-|setuptools==).*\n", "", pins, flags=re.MULTILINE)
             if system_numpy_is_1():
                 old = {"numpy": "1.26.4", "opencv-python-headless": "4.11.0.86"}
+                old["ml-dtypes"] = "0.5.4"  # which onnx asks for
                 for name, version in old.items():
                     pins = re.sub(rf"^{name}==.*\n", "", pins, flags=re.MULTILINE)
                     pins += f"{name}=={version}\n"
