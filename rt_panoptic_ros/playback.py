@@ -91,7 +91,7 @@ class Playback:
         """Publish one message now, with the clock at its time; it counts as nothing."""
         publisher = self._publishers[message.topic, message.message_type]
         self._tell_time(message.time)
-        publisher.publish(message.data)
+        publisher.publish(bytes(message.data))
 
     def play(self, stop: Event) -> bool:
         """Play the bag once; whether it was played to its end.
@@ -116,7 +116,7 @@ class Playback:
                 now = time.monotonic()
                 self.largest_lag = max(self.largest_lag, now - due)
                 self._on_publish(message, now)
-                publisher.publish(message.data)
+                publisher.publish(bytes(message.data))
                 self.published += 1
             return not stop.is_set()
         finally:

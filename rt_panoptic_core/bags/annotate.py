@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.bags.chunks import RawChunk
 from rt_panoptic_core.bags.frames import Frame
 from rt_panoptic_core.bags.messages import (
     COMPRESSED_IMAGE,
@@ -68,7 +69,11 @@ def result_topics(image_topics: list[str], prefix: str = PREFIX) -> dict[str, Re
 
 
 class AnnotatedBag:
-    """Writes recorded messages and results, in the order in which they are given."""
+    """Writes recorded messages and results, in the order in which they are given.
+
+    Attributes:
+        takes_chunks: the recording's chunks can be passed on as they are, instead of its messages.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class AnnotatedBag:
         *,
         score_threshold: float = 0.0,
         compression: str = "chunk",
+        whole: bool = False,
     ) -> None:
         """Make the bag at ``path``; it has a partial name until :meth:`close`.
 
@@ -89,6 +95,7 @@ class AnnotatedBag:
             taxonomy: the model's.
             score_threshold: of label_info.
             compression: see :class:`BagWriter`.
+            whole: everything recorded goes into the bag.
 
         Raises:
             BagError: it cannot be made.
@@ -101,14 +108,29 @@ class AnnotatedBag:
         self._types = {(t.name, t.message_type): t for t in source.all_topics}
         self._started: set[str] = set()
         self._bag = BagWriter(path, compression=compression, overwrite=True)
+        recorded = {topic.name for topic in source.all_topics}
+        self.takes_chunks = (
+            whole
+            and source.chunked is not None
+            and recorded.isdisjoint(self._own)
+            and self._bag.adopt(source.chunked, source.all_topics)
+        )
 
-    def copy(self, message: BagMessage) -> None:
-        """Write a recorded message as it is; one on a result topic is left out.
+    def pass_on(self, chunk: RawChunk) -> None:
+        """Write a chunk of the recording as it is.
 
         Raises:
             BagError: the disk is full or failed.
         """
-        if message.topic in self._own:
+        self._bag.pass_on(chunk)
+
+    def copy(self, message: BagMessage) -> None:
+        """Write a recorded message as it is, but for one on a result topic or in a chunk passed on.
+
+        Raises:
+            BagError: the disk is full or failed.
+        """
+        if message.in_chunk or message.topic in self._own:
             return
         like = self._types.get((message.topic, message.message_type))
         self._bag.add_topic(message.topic, message.message_type, like=like)

@@ -70,11 +70,13 @@ class Timing:
         inference: of each computed frame, by topic in the order of its frames; None where one was not
             computed (read back, or not readable).
         resumed: frames read back from an interrupted run.
+        processor: of processor time, by what was done; see :class:`EvaluationRun`.
     """
 
     elapsed: float = 0.0
     inference: dict[str, list[float | None]] = field(default_factory=dict)
     resumed: int = 0
+    processor: dict[str, float] = field(default_factory=dict)
 
     @property
     def computed(self) -> list[float]:

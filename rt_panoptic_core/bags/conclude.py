@@ -79,7 +79,7 @@ def conclude(
 
 
 def timing_summary(timing: Timing) -> dict[str, Any]:
-    """Plain data: seconds elapsed, spent in inference, percentiles of a frame, share on top of inference."""
+    """Plain data: seconds elapsed, of a frame, of processor time, and what comes on top of inference."""
     computed = timing.computed
     inference = sum(computed)
     return {
@@ -91,6 +91,7 @@ def timing_summary(timing: Timing) -> dict[str, Any]:
         "frame_p95": float(np.percentile(computed, 95)) if computed else None,
         "frames_per_second": len(computed) / timing.elapsed if timing.elapsed else None,
         "on_top_of_inference": timing.elapsed / inference - 1.0 if inference else None,
+        "processor": timing.processor,
     }
 
 

@@ -31,10 +31,11 @@ class Steadiness:
 class TemporalConsistency:
     """Compares the labels of consecutive frames after motion compensation, without ground truth.
 
-    The previous labels are warped along dense optical flow (DIS, at most 320 pixels on the longer side).
-    Pixels that leave the image, are uncovered (the warped picture differs by more than 24 grey levels),
-    or have no label in both are not compared. ``flicker`` is the share of the others whose class
-    changed; ``mean_iou`` the mean IoU of warped and new labels over the classes, the measure known as
+    The previous labels are warped along dense optical flow (DIS, on a picture shrunk by a whole number to
+    at most 320 pixels on the longer side). Pixels that leave the image, are uncovered (the warped picture
+    differs by more than 24 grey levels), or have no label in both are not compared. ``flicker`` is the
+    share of the others whose class changed; ``mean_iou`` the mean IoU of warped and new labels over the
+    classes, the measure known as
     temporal consistency (TC).
     """
 
@@ -54,16 +55,7 @@ class TemporalConsistency:
             image: uint8 [H, W, 3] RGB.
             semantic: uint8 [H, W], class id; 255 is unlabelled.
         """
-        height, width = semantic.shape
-        scale = min(1.0, _LONGER_SIDE / max(height, width))
-        # DIS in OpenCV crashes the process where a side has fewer than 32 pixels.
-        size = (
-            max(_SHORTEST_SIDE, round(width * scale)),
-            max(_SHORTEST_SIDE, round(height * scale)),
-        )
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        labels = np.asarray(cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        grey, labels = _shrunk(image, semantic)
         previous, self._previous = self._previous, (grey, labels)
         if previous is None or previous[0].shape != grey.shape:
             return None
@@ -114,3 +106,34 @@ class TemporalConsistency:
         confusion = confusion.reshape(self._classes, self._classes)
         self._confusion += confusion
         return Steadiness(1.0 - int(np.trace(confusion)) / count, count / valid.size)
+
+
+def _shrunk(
+    image: npt.NDArray[np.uint8], semantic: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Grey picture and labels at the size for the optical flow.
+
+    Smaller by a whole number: averaging whole blocks is several times as fast as parts of them. What a last
+    block lacks is left out.
+    """
+    height, width = semantic.shape
+    factor = -(-max(height, width) // _LONGER_SIDE)
+    rows, columns = height // factor, width // factor
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    labels = semantic
+    if factor > 1 and min(rows, columns) > 0:
+        whole = grey[: rows * factor, : columns * factor]
+        grey = np.asarray(
+            cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8
+        )
+        middle = factor // 2
+        labels = semantic[middle::factor, middle::factor][:rows, :columns]
+    # DIS in OpenCV crashes the process where a side has fewer than 32 pixels.
+    size = (max(_SHORTEST_SIDE, grey.shape[1]), max(_SHORTEST_SIDE, grey.shape[0]))
+    if size != (grey.shape[1], grey.shape[0]):
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        labels = np.asarray(
+            cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST),
+            np.uint8,
+        )
+    return grey, np.ascontiguousarray(labels)

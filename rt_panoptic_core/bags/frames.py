@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.bags.ahead import Ahead
+from rt_panoptic_core.bags.ahead import Ahead, give_way
+from rt_panoptic_core.bags.chunks import RawChunk
 from rt_panoptic_core.bags.messages import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -77,7 +79,7 @@ def decode_frame(message: BagMessage, number: int, *, pixels: bool = True) -> Fr
     if not pixels:
         return Frame(message, number, **known)
     try:
-        # Of its own: a view of the message is read-only, which not every engine takes.
+        # Not every engine takes what is read-only, as messages are that nothing had to decompress.
         image = np.require(read_picture(content), requirements=("C", "W"))
         return Frame(message, number, image=image, **known)
     except ImageError as error:
@@ -85,28 +87,47 @@ def decode_frame(message: BagMessage, number: int, *, pixels: bool = True) -> Fr
 
 
 def read_frames(
-    reader: BagReader, topics: Collection[str], others: Collection[str] | None = ()
-) -> Iterator[Frame | BagMessage]:
+    reader: BagReader,
+    topics: Collection[str],
+    others: Collection[str] | None = (),
+    *,
+    chunks: bool = False,
+    spent: dict[str, float] | None = None,
+) -> Iterator[Frame | BagMessage | RawChunk]:
     """The pictures of ``topics`` and the messages of ``others`` (None: of every other topic), by log time.
 
-    Reading and decoding run in threads of their own, a few frames ahead.
+    With ``chunks``, for bags that give them (:attr:`BagReader.chunked`), the recorded chunks stand for the
+    messages of all others. Reading and decoding run in threads of their own, a few frames ahead, and give way
+    to the inference; their processor time is added to ``spent``, seconds.
     """
     wanted = None if others is None else {*topics, *others}
-    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode", initializer=give_way) as pool:
 
-        def submitted() -> Iterator[Future[Frame] | BagMessage]:
+        def decoded(message: BagMessage, number: int) -> Frame:
+            started = time.thread_time()
+            frame = decode_frame(message, number)
+            if spent is not None:
+                with lock:
+                    spent["decoding"] += time.thread_time() - started
+            return frame
+
+        def submitted() -> Iterator[Future[Frame] | BagMessage | RawChunk]:
             numbers = dict.fromkeys(topics, -1)
-            for message in reader.messages(wanted):
+            for message in reader.chunks(topics) if chunks else reader.messages(wanted):
+                if isinstance(message, RawChunk):
+                    yield message
+                    continue
                 if message.topic not in numbers or message.message_type not in IMAGE_TYPES:
                     yield message
                     continue
                 numbers[message.topic] += 1
                 permits.acquire()
-                yield pool.submit(decode_frame, message, numbers[message.topic])
+                yield pool.submit(decoded, message, numbers[message.topic])
 
+        lock = threading.Lock()
         # Pictures are large: a few of them wait, however many small messages lie between.
         permits = threading.Semaphore(_FRAMES_AHEAD)
-        ahead = Ahead(submitted(), _MESSAGES_AHEAD)
+        ahead = Ahead(submitted(), _MESSAGES_AHEAD, gives_way=True)
         try:
             for item in ahead:
                 if isinstance(item, Future):
@@ -118,6 +139,8 @@ def read_frames(
             # The reading thread may wait for a permit, and must run into its stop.
             permits.release(_MESSAGES_AHEAD + _FRAMES_AHEAD)
             ahead.close()
+            if spent is not None:
+                spent["reading"] = ahead.processor
 
 
 def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[Topic]:

@@ -23,7 +23,7 @@ class OverlayVideo:
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
         """A video of frames of ``size`` (height, width); it is there when the context ends without error."""
-        self._video = VideoWriter(path, fps, preset="ultrafast")
+        self._video = VideoWriter(path, fps, preset="ultrafast", threads=1)
         scale = min(1.0, _WIDEST / size[1])
         shown = (max(2, round(size[0] * scale)), max(2, round(size[1] * scale)))
         self._last = np.zeros((*shown, 3), dtype=np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +15,22 @@ import zstandard
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import Reader as RosbagReader
 
+from rt_panoptic_core.bags.chunks import ZSTD_FRAME, ChunkedMcap, RawChunk
 from rt_panoptic_core.bags.recovery import RecoveredMcap
 from rt_panoptic_core.errors import BagError
 
 
 class BagMessage(NamedTuple):
-    """A recorded message: topic, type, log time in nanoseconds, CDR bytes."""
+    """A recorded message: topic, type, log time in nanoseconds, CDR bytes.
+
+    ``in_chunk`` where the chunk that holds it was given before it, see :meth:`BagReader.chunks`.
+    """
 
     topic: str
     message_type: str
     time: int
-    data: bytes
+    data: bytes | memoryview
+    in_chunk: bool = False
 
 
 @dataclass
@@ -55,7 +61,7 @@ class _Source(Protocol):
 
     def messages(
         self, connections: Collection[Connection]
-    ) -> Iterator[tuple[Connection, int, bytes]]: ...
+    ) -> Iterator[tuple[Connection, int, bytes | memoryview]]: ...
 
     def close(self) -> None: ...
 
@@ -109,6 +115,24 @@ class BagReader:
         """
         for source, files in self._sources:
             yield from self._messages(source, files, topics)
+
+    @property
+    def chunked(self) -> ChunkedMcap | None:
+        """The files, if their chunks can be given as they are, else None."""
+        if len(self._sources) == 1 and isinstance(self._sources[0][0], ChunkedMcap):
+            return self._sources[0][0]
+        return None
+
+    def chunks(self, topics: Collection[str]) -> Iterator[RawChunk | BagMessage]:
+        """Every chunk of a :attr:`chunked` bag as it is, each before its messages of some topics."""
+        source = self.chunked
+        assert source is not None
+        for item in source.messages(_wanted(source, topics), chunks=True):
+            if isinstance(item, RawChunk):
+                yield item
+                continue
+            connection, time, data = item
+            yield BagMessage(connection.topic, connection.msgtype, time, data, in_chunk=True)
 
     def _messages(
         self, source: _Source, files: list[Path], topics: Collection[str] | None
@@ -185,7 +209,7 @@ class BagReader:
         if not self.path.exists():
             raise BagError(f"{self.path} does not exist; give a bag's folder, .mcap or .db3 file")
         try:
-            return [(_opened(self.path), _storage_files(self.path))]
+            return [(self._whole(), _storage_files(self.path))]
         except Exception as error:  # noqa: BLE001 - as in _messages
             reason = str(error) or type(error).__name__
         if self.path.is_dir() and not (self.path / "metadata.yaml").exists():
@@ -214,6 +238,17 @@ class BagReader:
         self.damage += notes
         return sources
 
+    def _whole(self) -> _Source:
+        """The bag as rosbags opens it; by its chunks where all is there for that."""
+        reader = _opened(self.path)
+        if getattr(reader, "compression_mode", None) is None:
+            with suppress(Exception):
+                files, connections = _storage_files(self.path), list(reader.connections)
+                chunked = ChunkedMcap(files, connections, self._note)
+                reader.close()
+                return chunked
+        return reader
+
 
 def _opened(path: Path) -> _Source:
     reader = RosbagReader(path)
@@ -221,10 +256,9 @@ def _opened(path: Path) -> _Source:
     return reader  # type: ignore[return-value]
 
 
-def _plain(data: bytes) -> bytes:
+def _plain(data: bytes | memoryview) -> bytes | memoryview:
     """The message itself, where a bag of compressed messages is read without its metadata."""
-    # CDR starts with 0: no message can be taken for a zstd frame.
-    if data[:4] != b"\x28\xb5\x2f\xfd":
+    if data[:4] != ZSTD_FRAME:
         return data
     return zstandard.ZstdDecompressor().decompressobj().decompress(data)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rt_panoptic_core.bags.ahead import Behind
 from rt_panoptic_core.bags.analysis import TopicAnalysis
 from rt_panoptic_core.bags.annotate import AnnotatedBag, result_topics
 from rt_panoptic_core.bags.answers import Answer, Answers
+from rt_panoptic_core.bags.chunks import RawChunk
 from rt_panoptic_core.bags.frames import Frame, read_frames
 from rt_panoptic_core.bags.ground_truth import GroundTruthSource
 from rt_panoptic_core.bags.output import OutputFolder
@@ -60,12 +62,17 @@ class _Step(NamedTuple):
     result: PanopticResult | None = None
 
 
+_Item: TypeAlias = "_Step | BagMessage | RawChunk"
+
+
 class EvaluationRun:
     """A pass. Reading and decoding run ahead of the answers, measuring and writing behind them.
 
     Attributes:
         analyses: by image topic.
         elapsed: seconds that :meth:`run` took.
+        processor: seconds of processor time that it took by what was done: ``inference`` with all that is not
+            named, ``reading``, ``decoding``, ``measuring``, ``writing``, ``video encoder``.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class EvaluationRun:
         self._taxonomy = taxonomy
         self._plan = plan
         self.elapsed = 0.0
+        self.processor: dict[str, float] = {}
         self.analyses = {
             topic: TopicAnalysis(topic, taxonomy, truths.get(topic), plan.windows)
             for topic in self._topics
@@ -116,6 +124,7 @@ class EvaluationRun:
             taxonomy,
             score_threshold=plan.score_threshold,
             compression=plan.compression,
+            whole=plan.copy == "all",
         )
 
     def run(self, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -126,41 +135,47 @@ class EvaluationRun:
             EngineError: the engine failed; likewise.
         """
         started = time.perf_counter()
+        processor, children = time.process_time(), _children()
+        spent = {"reading": 0.0, "decoding": 0.0}
         complete = False
         with ExitStack() as stack:
             for video in self._videos.values():
                 stack.enter_context(video)
             # Called at the end, whatever the end is: what was written stays readable.
             stack.callback(lambda: self._close(complete=complete))
-            writing = Behind(self._write, _BEHIND)
-            measuring: Behind[_Step | BagMessage] = Behind(
-                lambda item: writing.put(self._measured(item)), _BEHIND
+            writing = Behind(self._write, _BEHIND, gives_way=True)
+            measuring: Behind[_Item] = Behind(
+                lambda item: writing.put(self._measured(item)), _BEHIND, gives_way=True
             )
             try:
-                self._answer_all(measuring, progress)
+                self._answer_all(measuring, progress, spent)
             finally:
                 try:
                     measuring.close()
                 finally:
                     writing.close()
+            spent |= {"measuring": measuring.processor, "writing": writing.processor}
             complete = True
         self.elapsed = time.perf_counter() - started
+        rest = time.process_time() - processor - sum(spent.values())
+        self.processor = {"inference": rest, **spent, "video encoder": _children() - children}
 
     def _answer_all(
-        self, behind: Behind[_Step | BagMessage], progress: Callable[[int], None]
+        self, behind: Behind[_Item], progress: Callable[[int], None], spent: dict[str, float]
     ) -> None:
         done = 0
         others = None if self._plan.copy == "all" else ()
-        for item in read_frames(self._reader, self._topics, others):
-            if isinstance(item, BagMessage):
+        chunks = self._bag.takes_chunks
+        for item in read_frames(self._reader, self._topics, others, chunks=chunks, spent=spent):
+            if not isinstance(item, Frame):
                 behind.put(item)
                 continue
             behind.put(_Step(item, self._answers.answer(item)))
             done += 1
             progress(done)
 
-    def _measured(self, item: _Step | BagMessage) -> _Step | BagMessage:
-        if isinstance(item, BagMessage):
+    def _measured(self, item: _Item) -> _Item:
+        if not isinstance(item, _Step):
             return item
         result = self._answers.settle(item.frame, item.answer)
         self.analyses[item.frame.topic].add(
@@ -172,7 +187,10 @@ class EvaluationRun:
         )
         return item._replace(result=result)
 
-    def _write(self, item: _Step | BagMessage) -> None:
+    def _write(self, item: _Item) -> None:
+        if isinstance(item, RawChunk):
+            self._bag.pass_on(item)
+            return
         if isinstance(item, BagMessage):
             self._bag.copy(item)
             return
@@ -196,3 +214,9 @@ class EvaluationRun:
             # While another error is on its way out, that one is the one to tell.
             if complete:
                 raise
+
+
+def _children() -> float:
+    """Seconds of processor time that processes took which this one started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

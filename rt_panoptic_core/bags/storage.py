@@ -9,17 +9,20 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from mcap.writer import CompressionType
-from mcap.writer import Writer as McapFileWriter
+from mcap.records import Channel, Schema
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2.enums import CompressionMode, StoragePlugin
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.rosbag2.writer import Writer as RosbagWriter
+
+from rt_panoptic_core.bags.chunks import RawChunk
+from rt_panoptic_core.bags.mcap_file import McapFile
 
 PARTIAL_SUFFIX = ".partial"
 """Ends the folder of a bag that is still being written."""
@@ -107,46 +110,58 @@ class WholeWritesFile:
 
 
 class McapStorage:
-    """rosbags' storage interface over the mcap library: whole, checksummed, compressed chunks."""
+    """rosbags' storage interface over an mcap: whole, checksummed, compressed chunks."""
 
     def __init__(self, path: Path, compression: CompressionMode, reserve: Reserve) -> None:
         """Make the file of the bag in folder ``path``."""
         self.path = path / f"{_stem(path)}_0.mcap"
         self._file = WholeWritesFile(self.path, reserve)
-        self._writer = McapFileWriter(
-            self._file,  # type: ignore[arg-type]
-            chunk_size=_CHUNK_BYTES,
-            compression=(
-                CompressionType.LZ4
-                if compression == CompressionMode.STORAGE
-                else CompressionType.NONE
-            ),
+        self._writer = McapFile(
+            self._file,
+            chunk_bytes=_CHUNK_BYTES,
+            compression="lz4" if compression == CompressionMode.STORAGE else "",
         )
-        self._writer.start("ros2")
-        self._schemas: dict[str, int] = {}
+        self._adopted: dict[tuple[str, str], int] = {}
         self._channels: dict[int, int] = {}
         self._sequences: dict[int, int] = {}
 
+    def adopt(self, schemas: Iterable[Schema], channels: Iterable[Channel]) -> None:
+        """Write those of another mcap, whose chunks can be passed on then.
+
+        A connection of the same topic and type that is added later is the first of these channels.
+        """
+        names = {schema.id: schema.name for schema in schemas}
+        for schema in schemas:
+            self._writer.add_schema(schema)
+        for channel in channels:
+            self._writer.add_channel(channel)
+            self._adopted.setdefault((channel.topic, names[channel.schema_id]), channel.id)
+
+    def pass_on(self, chunk: RawChunk) -> None:
+        """Write a chunk of the mcap whose channels were adopted, as it is."""
+        self._writer.pass_on(chunk)
+
     def add_msgtype(self, connection: Connection) -> None:
-        """Write the definition of the connection's type."""
-        definition = connection.msgdef
-        encoding = "ros2idl" if definition.format == MessageDefinitionFormat.IDL else "ros2msg"
-        self._schemas[connection.msgtype] = self._writer.register_schema(
-            connection.msgtype, encoding, definition.data.encode()
-        )
+        """Nothing: a definition is written with the first connection that needs it."""
 
     def add_connection(self, connection: Connection, offered_qos_profiles: str) -> None:
-        """Write the connection's channel."""
-        self._channels[connection.id] = self._writer.register_channel(
+        """Write the connection's channel, and the definition of its type."""
+        self._sequences[connection.id] = 0
+        adopted = self._adopted.get((connection.topic, connection.msgtype))
+        if adopted is not None:
+            self._channels[connection.id] = adopted
+            return
+        definition = connection.msgdef
+        encoding = "ros2idl" if definition.format == MessageDefinitionFormat.IDL else "ros2msg"
+        self._channels[connection.id] = self._writer.new_channel(
             connection.topic,
             connection.ext.serialization_format,  # type: ignore[union-attr]
-            self._schemas[connection.msgtype],
+            self._writer.find_schema(connection.msgtype, encoding, definition.data.encode()),
             {
                 "offered_qos_profiles": offered_qos_profiles,
                 "topic_type_hash": connection.digest,
             },
         )
-        self._sequences[connection.id] = 0
 
     def write(self, connection: Connection, timestamp: int, data: bytes | memoryview) -> None:
         """Add a message to the chunk in progress; the chunk goes to the file when it is full."""
@@ -154,20 +169,19 @@ class McapStorage:
         self._writer.add_message(
             self._channels[connection.id],
             timestamp,
-            bytes(data),
-            timestamp,
+            data,
             self._sequences[connection.id],
         )
 
     def flush(self) -> None:
         """Write the chunk in progress."""
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def close(self, version: int, metadata: str) -> None:
         """Write what is pending, rosbag2's metadata and the index."""
         del version
         self._writer.add_metadata("rosbag2", {"serialized_metadata": metadata})
-        self._writer.finish()  # type: ignore[no-untyped-call]
+        self._writer.finish()
         self._file.close()
 
     def abort(self) -> None:

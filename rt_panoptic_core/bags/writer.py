@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -20,9 +21,10 @@ from rosbags.interfaces import (
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2.errors import WriterError
 
+from rt_panoptic_core.bags.chunks import ChunkedMcap, RawChunk
 from rt_panoptic_core.bags.messages import Message, serialize, typestore
 from rt_panoptic_core.bags.reader import Topic
-from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, SturdyWriter
+from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, McapStorage, SturdyWriter
 from rt_panoptic_core.errors import BagError
 
 STORAGES: Final = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -102,6 +104,7 @@ class BagWriter:
         except OSError as error:
             raise BagError(f"{self._partial}: cannot be made: {error.strerror}") from error
         self._connections: dict[tuple[str, str], Connection] = {}
+        self._adopted: dict[int, Connection] = {}
         self._open = True
 
     def add_topic(
@@ -138,6 +141,43 @@ class BagWriter:
             offered_qos_profiles=[offered if offered is not None else qos()],
         )
 
+    def adopt(self, source: ChunkedMcap, topics: Iterable[Topic]) -> bool:
+        """Announce all topics of an mcap, so that its chunks can be passed on; whether that is possible.
+
+        Before any other topic. It is possible where this bag is an mcap with compressed chunks.
+
+        Args:
+            source: the mcap.
+            topics: its topics.
+        """
+        storage = self._writer.storage
+        mode = self._writer.compression_mode
+        if not isinstance(storage, McapStorage) or mode != CompressionMode.STORAGE:
+            return False
+        storage.adopt(source.schemas.values(), source.channels.values())
+        for topic in topics:
+            self.add_topic(topic.name, topic.message_type, like=topic)
+        for number, channel in source.channels.items():
+            kind = source.schemas[channel.schema_id].name
+            self._adopted[number] = self._connections[channel.topic, kind]
+        return True
+
+    def pass_on(self, chunk: RawChunk) -> None:
+        """Write a chunk of the mcap that was adopted, as it is.
+
+        Raises:
+            BagError: as :meth:`write`.
+        """
+        storage = self._writer.storage
+        assert isinstance(storage, McapStorage)
+        self._guarded(lambda: storage.pass_on(chunk))
+        for number, count in chunk.counts.items():
+            self._writer.counts[self._adopted[number].id] += count
+        start, end = chunk.place.message_start_time, chunk.place.message_end_time
+        self._writer.min_timestamp = min(start, self._writer.min_timestamp)
+        self._writer.max_timestamp = max(end, self._writer.max_timestamp)
+        self._tell_of_full_disk()
+
     def write(self, topic: str, time: int, message: Message) -> None:
         """Write a message of a topic announced with :meth:`add_topic`.
 
@@ -159,16 +199,9 @@ class BagWriter:
         Raises:
             BagError: as :meth:`write`.
         """
-        try:
-            self._writer.write(self._connections[topic, message_type], time, data)
-        # The storages raise OSError or sqlite3.Error, the library its own.
-        except Exception as error:
-            raise BagError(f"{self._partial}: writing failed: {error}") from error
-        if self._writer.reserve.spent:
-            raise BagError(
-                f"{self._partial}: the disk is full; what was written so far is readable there. "
-                "Free some space, or choose another place"
-            )
+        connection = self._connections[topic, message_type]
+        self._guarded(lambda: self._writer.write(connection, time, data))
+        self._tell_of_full_disk()
 
     def flush(self) -> None:
         """Bring everything written so far to the file: a killed process leaves it behind.
@@ -176,10 +209,7 @@ class BagWriter:
         Raises:
             BagError: as :meth:`write`.
         """
-        try:
-            self._writer.flush()
-        except Exception as error:
-            raise BagError(f"{self._partial}: writing failed: {error}") from error
+        self._guarded(self._writer.flush)
 
     def close(self, *, complete: bool = True) -> Path:
         """Write the index and give the bag its name; the path it has then.
@@ -206,6 +236,20 @@ class BagWriter:
             shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink()
         self._partial.rename(self.path)
         return self.path
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        # The storages raise OSError or sqlite3.Error, the library its own.
+        except Exception as error:
+            raise BagError(f"{self._partial}: writing failed: {error}") from error
+
+    def _tell_of_full_disk(self) -> None:
+        if self._writer.reserve.spent:
+            raise BagError(
+                f"{self._partial}: the disk is full; what was written so far is readable there. "
+                "Free some space, or choose another place"
+            )
 
     def __enter__(self) -> BagWriter:
         return self

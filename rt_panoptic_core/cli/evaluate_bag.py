@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rt_panoptic_core.bags.answers import Answers, Timing
     from rt_panoptic_core.bags.output import OutputFolder
     from rt_panoptic_core.bags.realtime import Replay
-    from rt_panoptic_core.bags.run import EvaluationPlan
+    from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
     from rt_panoptic_core.bags.survey import TopicSurvey
     from rt_panoptic_core.checkpoint import Checkpoint
 
@@ -194,7 +194,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
                 "stopped; what was written is readable, and the same command goes on from there"
             )
             raise
-        timing = offline.timing(passing.elapsed) if offline is not None else None
+        timing = offline.timing(passing) if offline is not None else None
         report = conclude(
             output,
             list(passing.analyses.values()),
@@ -223,8 +223,12 @@ class _Offline:
         surveys: Sequence[TopicSurvey],
         console: Console,
     ) -> None:
+        import cv2
+
         from rt_panoptic_core.segmenter import Segmenter
 
+        # Threads of a pool spin while they wait for each other, on cores that the engine needs.
+        cv2.setNumThreads(1)
         self._track = not args.no_track
         with console.status("building the engine"):
             self._segmenter = Segmenter(
@@ -245,9 +249,10 @@ class _Offline:
         self._answers = EngineAnswers(self._segmenter, track=self._track, done=done)
         return self._answers
 
-    def timing(self, elapsed: float) -> Timing:
-        self._answers.timing.elapsed = elapsed
-        return self._answers.timing
+    def timing(self, passing: EvaluationRun) -> Timing:
+        timing = self._answers.timing
+        timing.elapsed, timing.processor = passing.elapsed, passing.processor
+        return timing
 
 
 def _replayed(
