@@ -161,6 +161,7 @@ class _Benchmark:
         self._receiver.forget()
         ros = ["--ros-args", "-r", "image:=/benchmark/image", "--log-level", "warn"]
         ros += ["-p", "diagnostics.period:=0.25", "-p", "diagnostics.latency_limit:=3600.0"]
+        ros += ["-p", f"tracking.enabled:={str(self._options.tracking).lower()}"]
         if self._options.engine == "stand-in":
             process = self._start(
                 "rt_panoptic_ros.benchmark_processes",
@@ -360,6 +361,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--size", action="append", help="HEIGHTxWIDTH; default 720x1280 and 1080x1920"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="of each overhead run")
+    parser.add_argument(
+        "--no-tracking", dest="tracking", action="store_false", help="what the node adds without it"
+    )
     parser.add_argument("--overload-seconds", type=float, default=60.0)
     parser.add_argument("--frames", type=int, default=5000, help="of the memory run")
     parser.add_argument("--memory-rate", type=float, default=100.0, help="images a second in it")

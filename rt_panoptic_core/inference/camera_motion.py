@@ -11,7 +11,7 @@ _PRIOR = np.array([0.3, 0.3, 0.03, 0.03, 0.03])
 """Weights of the last estimate against the new observations, whose weights are 1 over the box's height: a
 single observation moves it a little, ten of them settle it."""
 
-_ROUNDS = 3
+_ROUNDS = 2
 _LEAST_SPREAD = 1e-3
 _LEAST_HEIGHT = 1e-3
 
@@ -31,7 +31,7 @@ class CameraMotion:
     def __init__(self) -> None:
         """A camera at rest."""
         # turn_x, turn_y, side_x, side_y, k
-        self._motion = np.zeros(5)
+        self._motion: Array = np.zeros(5)
 
     def velocities(self, boxes: Array, size: tuple[int, int]) -> Array:
         """Pixels a second [N, 4] of the corners of ``boxes`` [N, 4], were they of still objects.
@@ -54,25 +54,21 @@ class CameraMotion:
             return
         x, y, h = _normalized(before, size)
         x_after, y_after, h_after = _normalized(after, size)
-        one, zero = np.ones_like(x), np.zeros_like(x)
-        design = np.concatenate(
-            [
-                np.stack([one, zero, h, zero, h * x], axis=1),
-                np.stack([zero, one, zero, h, h * y], axis=1),
-                np.stack([zero, zero, zero, zero, h * h], axis=1),
-            ]
-        )
-        target = np.concatenate([x_after - x, y_after - y, h_after - h]) / np.tile(seconds, 3)
+        design = np.zeros((3, len(h), 5))
+        design[0, :, 0] = design[1, :, 1] = 1.0
+        design[0, :, 2] = design[1, :, 3] = h
+        design[:, :, 4] = h * x, h * y, h * h
+        target = np.stack([x_after - x, y_after - y, h_after - h]) / seconds
         # What is near is measured less exactly, as it moves more.
         precision = 1.0 / h
         trust = np.ones_like(h)
         for _ in range(_ROUNDS):
-            weighted = np.tile(precision * trust, 3)[:, None] * design
+            weighted = ((precision * trust)[:, None] * design).reshape(-1, 5).T
             motion = np.linalg.solve(
-                weighted.T @ design + np.diag(_PRIOR),
-                weighted.T @ target + _PRIOR * self._motion,
+                weighted @ design.reshape(-1, 5) + np.diag(_PRIOR),
+                weighted @ target.reshape(-1) + _PRIOR * self._motion,
             )
-            squared = precision * np.square(target - design @ motion).reshape(3, -1).sum(axis=0)
+            squared = precision * np.square(target - design @ motion).sum(axis=0)
             # Cauchy: half the trust in who is off by 1.5 times as much as half of all are.
             spread = max(2.25 * float(np.median(squared)), _LEAST_SPREAD**2)
             trust = 1.0 / (1.0 + squared / spread)
