@@ -112,12 +112,16 @@ class FrameProcessor:
             return self._segmenter
         inference = time.perf_counter() - started
         self._reload_pause = _FIRST_RELOAD_PAUSE
+        # Classes need no ids: they do not wait until the instances are recognised.
+        self._outputs.publish_classes(wanted, message.header, result)
         stamp = nanoseconds(message.header.stamp)
         if not values["tracking.enabled"]:
             self._tracker.forget()
         elif not wanted <= TOPICS_WITHOUT_IDS:
             result = self._tracker.update(result, stamp, values["tracking.memory"])
-        self._outputs.publish(wanted, message.header, image, result, values, self._rate.tick())
+        self._outputs.publish_instances(
+            wanted, message.header, image, result, values, self._rate.tick()
+        )
         age = (self._node.get_clock().now().nanoseconds - stamp) / NANOSECONDS
         self._statistics.frame_answered(age if stamp else None, inference)
         if not wanted.isdisjoint(POINT_TOPICS):

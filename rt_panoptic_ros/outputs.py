@@ -147,7 +147,21 @@ class Outputs:
         if self._label_info is not None:
             self._label_info.publish(messages.to_label_info(header, self._taxonomy, threshold))
 
-    def publish(
+    def publish_classes(
+        self, wanted: frozenset[str], header: Header, result: PanopticResult
+    ) -> None:
+        """Publish of ``result`` what is in both ``wanted`` and :data:`TOPICS_WITHOUT_IDS`."""
+        outputs, buffers = self._outputs, self._buffers
+        if "semantic" in wanted:
+            outputs["semantic"].publisher.publish(
+                buffers["semantic"].write(header, result.semantic)
+            )
+        if "confidence" in wanted and result.confidence is not None:
+            outputs["confidence"].publisher.publish(
+                buffers["confidence"].write(header, result.confidence)
+            )
+
+    def publish_instances(
         self,
         wanted: frozenset[str],
         header: Header,
@@ -156,15 +170,11 @@ class Outputs:
         values: Mapping[str, Any],
         fps: float | None,
     ) -> None:
-        """Publish ``result`` on the topics of ``wanted``, those that machines use first."""
+        """Publish ``result`` on the other topics of ``wanted``, those that machines use first."""
         outputs, buffers = self._outputs, self._buffers
         if "instances" in wanted:
             outputs["instances"].publisher.publish(
                 messages.to_instances(header, result, self._taxonomy)
-            )
-        if "semantic" in wanted:
-            outputs["semantic"].publisher.publish(
-                buffers["semantic"].write(header, result.semantic)
             )
         if "instance" in wanted:
             outputs["instance"].publisher.publish(
@@ -177,10 +187,6 @@ class Outputs:
         if "panoptic" in wanted:
             packed = messages.packed_panoptic(result)
             outputs["panoptic"].publisher.publish(buffers["panoptic"].write(header, packed))
-        if "confidence" in wanted and result.confidence is not None:
-            outputs["confidence"].publisher.publish(
-                buffers["confidence"].write(header, result.confidence)
-            )
         if not wanted.isdisjoint(("overlay", "overlay/compressed")):
             self._publish_overlay(wanted, header, image, result, values, fps)
 
