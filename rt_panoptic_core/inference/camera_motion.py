@@ -72,7 +72,7 @@ class CameraMotion:
             # Cauchy: half the trust in who is off by 1.5 times as much as half of all are.
             spread = max(2.25 * float(np.median(squared)), _LEAST_SPREAD**2)
             trust = 1.0 / (1.0 + squared / spread)
-        self._motion = motion
+        self._motion = np.asarray(motion, dtype=np.float64)
 
 
 def _normalized(boxes: Array, size: tuple[int, int]) -> tuple[Array, Array, Array]:
