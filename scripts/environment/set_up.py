@@ -226,6 +226,11 @@ class Environment:
 
     def write_activation(self) -> Path:
         """Write the file that env.sh sources, and return its path."""
+        if self.ros is not None and shutil.which("ros2"):
+            # The system's own runs launch files on the system's Python, without these packages.
+            command = self.prefix / "bin" / "ros2"
+            command.write_text(f"#!{self.python}\n{ROS2}")
+            command.chmod(0o755)
         messages = next(self.install.glob(f"**/{PACKAGE}/msg/__init__.py")).parents[2]
         prepended = [
             ("PATH", [self.prefix / "bin", self.install / "bin"]),
@@ -312,6 +317,7 @@ class Environment:
             )
 
 
+ROS2 = "import sys\n\nfrom ros2cli.cli import main\n\nsys.exit(main())\n"
 LIBRARIES = "lib/python3.*/site-packages/ros_*.libs"
 
 

@@ -260,6 +260,31 @@ def test_the_numpy_of_an_older_ros_is_kept(environment, monkeypatch):
     assert "numpy==2.4.6" not in pins
 
 
+def test_launch_files_of_an_installed_ros_run_on_this_environment(
+    environment, tmp_path, monkeypatch
+):
+    for path in ("system/bin/ros2", "path/ros2cli/cli.py", "path/rt_panoptic_ros/msg/__init__.py"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch(0o755)
+    (tmp_path / "path/ros2cli/cli.py").write_text(
+        "import sys\ndef main(): print(sys.executable, sys.argv[1:]); return 3\n"
+    )
+    monkeypatch.setenv("PATH", str(tmp_path / "system/bin"))
+    environment.ros = "jazzy"
+    environment.install = tmp_path / "path"
+    environment.write_activation()
+    command = [environment.prefix / "bin" / "ros2", "launch"]
+    answer = subprocess.run(
+        command,
+        env={"PYTHONPATH": str(tmp_path / "path")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.stdout == f"{environment.python} ['launch']\n"
+    assert answer.returncode == 3
+
+
 def test_a_second_set_up_waits_for_the_first(tmp_path):
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'scripts' / 'environment')!r})\n"
