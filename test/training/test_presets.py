@@ -66,8 +66,13 @@ def test_variants_of_table_a5():
 
 
 def test_the_default_model_and_its_twin_differ_in_their_data():
-    default, twin = load("default_street"), load("generated_street")
+    first, default, twin = map(
+        load, ("default_street", "default_street_refine", "generated_street")
+    )
     assert default.network == twin.network
+    # The second stage takes the weights of the first as they are.
+    assert first.network.with_changes(semantic_stride=4, frozen_batch_norm=True) == default.network
+    assert first.data == default.data
     assert {s.kind for s in twin.data.train} == {"generated_streets"}
     assert "camvid" in {s.name for s in default.data.train}
     assert "not for commercial" in default.metadata["licence"]

@@ -1,7 +1,6 @@
 """Target assignment against values worked out by hand."""
 
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -194,28 +193,3 @@ def test_ignored_pixels_survive_encoding():
     encoded = encode_sample(sample, CITYSCAPES)
     assert (encoded.rows[:8, :8] == IGNORED_ROW).all()
     assert len(encoded.boxes) == 0
-
-
-@pytest.mark.slow
-def test_a_hundred_instances_at_full_size_take_milliseconds():
-    rng = np.random.default_rng(0)
-    boxes = []
-    for number in range(100):
-        height, width = rng.integers(20, 200, 2)
-        y, x = rng.integers(0, 1024 - height), rng.integers(0, 2048 - width)
-        boxes.append((number + 1, CAR, (x, y, x + width, y + height)))
-    sample = make_sample(1024, 2048, boxes)
-    left = set(np.unique(sample.instance).tolist())
-    kept = tuple(a for a in sample.instances if a.id in left)
-    sample = replace(sample, instances=kept)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = []
-        for _ in range(7):
-            start = time.process_time()
-            targets_of(sample, (8, 16, 32, 64, 128), (64.0, 128.0, 256.0, 512.0))
-            times.append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    assert min(times) < 0.025
