@@ -295,7 +295,7 @@ def test_qos_overrides_take_effect(start, probe):
 
 def test_a_subscriber_that_does_not_fit_is_named(node, probe):
     wants_latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    probe.node.create_subscription(Image, "/rt_panoptic/instance", print, wants_latched)
+    probe.node.create_subscription(Image, "/rt_panoptic/instance", lambda _: None, wants_latched)
     node.wait_log("/rt_panoptic/instance: subscriber /probe gets nothing")
 
 
