@@ -172,9 +172,8 @@ class OpenVinoEngine(EngineBase):
         """
         self._check_open()
         values = thresholds_array(thresholds or self._thresholds)
-        lanes = (
-            self._lanes
-        )  # a frame that fails takes them from the engine before its turn to be said
+        # A frame that fails closes the engine, before its turn to be said.
+        lanes = self._lanes
         with ThreadPoolExecutor(len(lanes)) as pool:
             pending: list[Future[EngineOutput]] = []
             for index, image in enumerate(images):
