@@ -35,8 +35,7 @@ class TemporalConsistency:
     at most 320 pixels on the longer side). Pixels that leave the image, are uncovered (the warped picture
     differs by more than 24 grey levels), or have no label in both are not compared. ``flicker`` is the
     share of the others whose class changed; ``mean_iou`` the mean IoU of warped and new labels over the
-    classes, the measure known as
-    temporal consistency (TC).
+    classes, the measure known as temporal consistency (TC).
     """
 
     def __init__(self, classes: int) -> None:
