@@ -266,7 +266,8 @@ def _replayed(
     from rt_panoptic_core.bags.realtime import replay
     from rt_panoptic_core.cli.bag_summary import frame_progress
 
-    parameters: dict[str, str | int] = {
+    parameters: dict[str, str | int] = {"tracking.enabled": not args.no_track}
+    parameters |= {
         name: value
         for name, value in (
             (
@@ -298,8 +299,7 @@ def _plan(args: argparse.Namespace, checkpoint: Checkpoint) -> EvaluationPlan:
         copy=args.copy,
         compression=args.compression,
         score_threshold=checkpoint.inference.thresholds.score,
-        # The node numbers instances anew in each frame.
-        show_ids=not args.no_track and not args.real_time,
+        show_ids=not args.no_track,
     )
 
 

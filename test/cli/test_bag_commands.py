@@ -13,6 +13,7 @@ import torch
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.network.config import NetworkConfig
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
@@ -140,6 +141,19 @@ def test_what_cannot_be_evaluated_says_why(bag, model, tmp_path, capfd, words, s
     assert main(evaluate_words(bag, model, tmp_path / "out", *words)) == 1
     assert said in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("words", "tracks"), [([], True), (["--no-track"], False)])
+def test_the_node_is_told_whether_to_track(bag, model, tmp_path, monkeypatch, words, tracks):
+    told = {}
+
+    def replay(*_, parameters, **__):
+        told.update(parameters)
+        raise BagError("far enough")
+
+    monkeypatch.setattr("rt_panoptic_core.bags.realtime.replay", replay)
+    assert main(evaluate_words(bag, model, tmp_path / "out", "--real-time", *words)) == 1
+    assert told["tracking.enabled"] is tracks
 
 
 def test_bags_that_are_there_are_not_overwritten_unasked(bag, capfd):
