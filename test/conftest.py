@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,48 @@ def pytest_report_header() -> list[str]:
     return ["test/ros is left out: rclpy is not installed (scripts/test sets it up)"] * bool(
         missing
     )
+
+
+@pytest.fixture(scope="session")
+def save_small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that saves a network of eight channels with random weights, and returns the path.
+
+    ``sees``: cars among a little of everything, where random weights alone see next to nothing.
+    Everything else changes the ``paper`` inference preset.
+    """
+    import torch
+
+    from rt_panoptic_core.checkpoint import save_checkpoint
+    from rt_panoptic_core.inference.config import InferenceConfig
+    from rt_panoptic_core.network.config import NetworkConfig
+    from rt_panoptic_core.network.panoptic_network import PanopticNetwork
+    from rt_panoptic_core.taxonomy import Taxonomy
+
+    widths = ("pyramid_channels", "semantic_tower_channels", "box_tower_channels")
+
+    def save(
+        *, sees: bool = False, backbone: str = "resnet18", seed: int = 0, **settings: Any
+    ) -> Path:
+        torch.manual_seed(seed)
+        config = NetworkConfig.preset(
+            "paper", backbone=backbone, tower_depth=1, **dict.fromkeys(widths, 8)
+        )
+        taxonomy = Taxonomy.load("cityscapes")
+        network = PanopticNetwork(config, taxonomy)
+        if sees:
+            head, car = network.head, taxonomy.names.index("car")
+            with torch.no_grad():
+                head.semantics.weight.normal_(std=0.3)
+                head.semantics.bias[car] = 2.0
+                head.box_logits.weight.normal_(std=0.5)
+                head.box_logits.bias[taxonomy.thing_ids.index(car)] = 0.0
+                head.box_offsets.weight.normal_(std=0.08)
+        path = tmp_path_factory.mktemp("model") / "small.safetensors"
+        inference = InferenceConfig.preset("paper", **settings)
+        save_checkpoint(path, network, inference=inference, metadata={"licence": "only for tests"})
+        return path
+
+    return save
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,35 +8,17 @@ import sys
 import time
 
 import pytest
-import torch
 
 from rt_panoptic_core.bags.reader import BagReader
-from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError
-from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
-from rt_panoptic_core.taxonomy import Taxonomy
 
 SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    config = NetworkConfig.preset(
-        "paper",
-        backbone="mobilenet_v2",
-        tower_depth=1,
-        pyramid_channels=16,
-        semantic_tower_channels=16,
-        box_tower_channels=16,
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
-    save_checkpoint(path, network, inference=InferenceConfig.preset("paper"))
-    return path
+def model(save_small_model):
+    return save_small_model()
 
 
 @pytest.fixture(scope="module")

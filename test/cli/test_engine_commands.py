@@ -4,30 +4,15 @@ import json
 
 import onnx
 import pytest
-import torch
 
-from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.engines.engine_file import read_identity
 from rt_panoptic_core.engines.measurement import BOUNDARY
-from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
-from rt_panoptic_core.taxonomy import Taxonomy
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    config = NetworkConfig.preset(
-        "paper", backbone="resnet18", pyramid_channels=8, semantic_tower_channels=8,
-        box_tower_channels=8, tower_depth=1,
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    settings = InferenceConfig.preset("paper", suppression_rounds=2, candidates=50)
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
-    save_checkpoint(path, network, inference=settings, metadata={"licence": "only for tests"})
-    return path
+def model(save_small_model):
+    return save_small_model(suppression_rounds=2, candidates=50)
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
-from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.panoptic_format import read_annotations, write_ids
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -21,25 +16,8 @@ STREETS = ["--dataset", "generated", "--option", "size=[64,128]"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    torch.manual_seed(0)
-    config = NetworkConfig.preset(
-        "paper",
-        backbone="resnet18",
-        pyramid_channels=8,
-        semantic_tower_channels=8,
-        box_tower_channels=8,
-        tower_depth=1,
-    )
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
-    with torch.no_grad():
-        network.head.semantics.weight.normal_(std=0.3)
-        network.head.box_logits.weight.normal_(std=0.5)
-        network.head.box_logits.bias[2] = 0.0
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    settings = InferenceConfig.preset("paper", score_threshold=0.1, stuff_area_limit=0)
-    save_checkpoint(path, network, inference=settings, metadata={"licence": "only for tests"})
-    return str(path)
+def model(save_small_model) -> str:
+    return str(save_small_model(sees=True, score_threshold=0.1, stuff_area_limit=0))
 
 
 def evaluate(model: str, *arguments: str) -> int:

@@ -3,44 +3,18 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.cli.segment import image_id
 from rt_panoptic_core.image_files import find_inputs, read_image
-from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.panoptic_format import read_annotations, read_ids
 from rt_panoptic_core.taxonomy import Taxonomy
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(save_small_model):
     """A checkpoint that sees cars among a little of everything."""
-    torch.manual_seed(0)
-    config = NetworkConfig.preset(
-        "paper",
-        backbone="resnet18",
-        pyramid_channels=8,
-        semantic_tower_channels=8,
-        box_tower_channels=8,
-        tower_depth=1,
-    )
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
-    head = network.head
-    with torch.no_grad():
-        head.semantics.weight.normal_(std=0.3)
-        head.semantics.bias[13] = 2.0
-        head.box_logits.weight.normal_(std=0.5)
-        head.box_logits.bias[2] = 0.0
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    settings = InferenceConfig.preset(
-        "paper", score_threshold=0.1, mask_threshold=0.05, stuff_area_limit=0
-    )
-    save_checkpoint(path, network, inference=settings, metadata={"licence": "only for tests"})
-    return path
+    return save_small_model(sees=True, score_threshold=0.1, mask_threshold=0.05, stuff_area_limit=0)
 
 
 def picture(seed, size=(64, 96)):

@@ -1,48 +1,19 @@
 import numpy as np
 import pytest
-import torch
 
 from rt_panoptic_core import Segmenter
-from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.errors import CheckpointError, ConfigError, EngineError, ImageError
-from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.result import PanopticResult
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.taxonomy import Taxonomy
 
 CITYSCAPES = Taxonomy.load("cityscapes")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(1)
-    config = NetworkConfig.preset(
-        "paper",
-        backbone="resnet18",
-        pyramid_channels=8,
-        semantic_tower_channels=8,
-        box_tower_channels=8,
-        tower_depth=1,
-    )
-    network = PanopticNetwork(config, CITYSCAPES)
-    head = network.head
-    with torch.no_grad():
-        head.semantics.weight.normal_(std=0.3)
-        head.semantics.bias[13] = 2.0
-        head.box_logits.weight.normal_(std=0.5)
-        head.box_logits.bias[2] = 0.0
-        head.box_offsets.weight.normal_(std=0.08)
-    path = tmp_path_factory.mktemp("segmenter") / "small.safetensors"
-    settings = InferenceConfig.preset(
-        "paper",
-        score_threshold=0.1,
-        mask_threshold=0.05,
-        overlap_threshold=0.0,
-        stuff_area_limit=0,
-    )
-    save_checkpoint(path, network, inference=settings)
-    return load_checkpoint(path)
+def checkpoint(save_small_model):
+    thresholds = {"score_threshold": 0.1, "mask_threshold": 0.05, "overlap_threshold": 0.0}
+    return load_checkpoint(save_small_model(sees=True, seed=1, stuff_area_limit=0, **thresholds))
 
 
 def open_segmenter(checkpoint, **options):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -22,12 +21,8 @@ from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.realtime import replay
 from rt_panoptic_core.bags.sources import SourceFrame
 from rt_panoptic_core.bags.writer import BagWriter
-from rt_panoptic_core.checkpoint import save_checkpoint
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError
-from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.reply_recorder import cdr_stamp
@@ -62,14 +57,8 @@ def bag(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    small = {"pyramid_channels": 16, "semantic_tower_channels": 16, "box_tower_channels": 16}
-    config = NetworkConfig.preset("paper", backbone="mobilenet_v2", tower_depth=1, **small)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
-    save_checkpoint(path, network, inference=InferenceConfig.preset("paper"))
-    return path
+def model(save_small_model):
+    return save_small_model()
 
 
 def test_the_player_publishes_recorded_bytes_at_their_pace_with_the_clock(bag, start, probe):

@@ -9,31 +9,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from rt_panoptic_core.checkpoint import save_checkpoint
-from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig
-from rt_panoptic_core.network.panoptic_network import PanopticNetwork
-from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros import demo
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small untrained network in a file."""
-    torch.manual_seed(0)
-    config = NetworkConfig(
-        backbone="mobilenet_v2",
-        pyramid_channels=32,
-        semantic_tower_channels=16,
-        box_tower_channels=16,
-        tower_depth=1,
-    )
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes")).eval()
-    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    save_checkpoint(path, network, inference=InferenceConfig(), metadata={})
-    return path
+def model(save_small_model):
+    return save_small_model()
 
 
 def run(*arguments, timeout=120):

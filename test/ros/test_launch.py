@@ -35,28 +35,9 @@ FILES = ("camera", "rgbd", "multi_camera", "bag")
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """A tiny network of random weights: launch files start the real thing."""
-    import torch
-
-    from rt_panoptic_core.checkpoint import save_checkpoint
-    from rt_panoptic_core.inference.config import InferenceConfig
-    from rt_panoptic_core.network.config import NetworkConfig
-    from rt_panoptic_core.network.panoptic_network import PanopticNetwork
-    from rt_panoptic_core.taxonomy import Taxonomy
-
-    torch.manual_seed(0)
-    config = NetworkConfig(
-        backbone="mobilenet_v2",
-        pyramid_channels=16,
-        semantic_tower_channels=16,
-        box_tower_channels=16,
-        tower_depth=1,
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
-    save_checkpoint(path, network, inference=InferenceConfig())
-    return path
+def checkpoint(save_small_model):
+    """Random weights: launch files start the real thing."""
+    return save_small_model()
 
 
 @pytest.fixture(scope="session")
