@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from threading import Event, Thread
 from typing import Any
@@ -19,8 +18,7 @@ from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.errors import BagError, ConfigError
 from rt_panoptic_ros.playback import Playback
 from rt_panoptic_ros.process import run
-
-_POLL = 0.05
+from rt_panoptic_ros.wait_for_subscriber import subscriber_came
 
 # Name -> (default, description). All are read once, at the start.
 _PARAMETERS: dict[str, tuple[Any, str]] = {
@@ -108,19 +106,16 @@ class BagPlayer(Node):
 
     def _wait_for_subscriber(self) -> None:
         topic = self._values["wait_for"]
-        deadline = time.monotonic() + self._values["wait_timeout"]
-        if not topic or time.monotonic() >= deadline:
+        patience = self._values["wait_timeout"]
+        if not topic or patience <= 0:
             return
         if topic not in self._playback.topics:
             self.get_logger().warning(f"{topic} is not played, so nobody is waited for")
             return
         self.get_logger().info(f"waiting for a subscriber of {topic}")
-        while not self._playback.subscribers(topic):
-            if time.monotonic() >= deadline:
-                self.get_logger().warning(f"{topic} has no subscriber still; playing all the same")
-                return
-            if self._stop.wait(_POLL):
-                return
+        came = subscriber_came(lambda: self._playback.subscribers(topic), self._stop, patience)
+        if not came and not self._stop.is_set():
+            self.get_logger().warning(f"{topic} has no subscriber still; playing all the same")
 
     def _declare(self, name: str) -> Any:
         default, description = _PARAMETERS[name]

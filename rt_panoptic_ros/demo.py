@@ -6,6 +6,7 @@ scripts/demo sets up what is missing and starts this.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -19,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 _SIZE = "384x768"  # of the generated street: what the shipped models were trained for
-_FPS = 10.0  # drawing the street takes half a core at this rate
+_FPS = 10.0
+# Images of the street that are drawn before the recording, so that it is not on the node's cores meanwhile;
+# at their size so many take 270 MB.
+_DRAWN_AHEAD = 300
 _PATIENCE = 600.0  # seconds for the engine: TensorRT builds for minutes, once
 # Seconds for the source to start: the first time, on a busy machine, imports alone take twenty.
 _FIRST_IMAGE = 120.0
@@ -41,12 +45,14 @@ class Camera:
         node_arguments: ROS arguments of the panoptic node that fit it.
         sim_time: whether the stamps are of /clock.
         description: in a word or two.
+        waits: it publishes nothing before the node listens, so it can be started with it.
     """
 
     command: list[str]
     node_arguments: list[str]
     sim_time: bool
     description: str
+    waits: bool = False
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -100,9 +106,19 @@ def camera(options: argparse.Namespace) -> Camera:
     fps = options.fps or (_FPS if source == "generated" else 0.0)
     parameters |= {"rate": float(fps)} if fps else {}
     parameters["seed"] = options.seed
+    node_arguments = ["-r", f"image:={_IMAGE}"]
+    if source == "generated":
+        # One more than are recorded: the first is the one that the node was waited for with.
+        parameters["ahead"] = min(math.ceil(options.seconds * fps) + 1, _DRAWN_AHEAD)
+        node_arguments += _parameters({"image_size": size})
     command = ["-m", "rt_panoptic_ros.image_source", "--ros-args", "-r", f"image:={_IMAGE}"]
-    name = "a generated street" if source == "generated" else source
-    return Camera(command + _parameters(parameters), ["-r", f"image:={_IMAGE}"], False, name)
+    return Camera(
+        command + _parameters(parameters),
+        node_arguments,
+        sim_time=False,
+        description="a generated street" if source == "generated" else source,
+        waits=source == "generated",
+    )
 
 
 def _is_bag(path: Path) -> bool:
@@ -181,14 +197,21 @@ class Process:
         if self.ended:
             raise DemoError(f"the {self.name} ended: {self.last_words()}")
 
+    def says(self) -> str:
+        """The last line that it logged, without level, time and name."""
+        lines = self._lines()
+        return lines[-1].rpartition("]: ")[2].strip() if lines else "starting"
+
     def last_words(self) -> str:
         """The last error that it logged, else its last line."""
-        lines = [
-            line for line in self._log.read_text(errors="replace").splitlines() if line.strip()
-        ]
+        lines = self._lines()
         errors = [line for line in lines if "ERROR" in line or "error:" in line]
         last = (errors or lines or ["it said nothing"])[-1].strip()
         return f"{last} (log: {self._log})"
+
+    def _lines(self) -> list[str]:
+        text = self._log.read_text(errors="replace")
+        return [line for line in text.splitlines() if line.strip()]
 
 
 class _Status:
@@ -301,6 +324,9 @@ def run(options: argparse.Namespace) -> str:
         executor.add_node(recorder)
         show = _Show(recorder, executor, stack.enter_context(_Status()))
         show.processes.append(node)
+        if images.waits:
+            source = stack.enter_context(Process("source", images.command, logs / "source.log"))
+            show.processes.append(source)
         report = recorder.report
         show.until(
             lambda: report.state == "active",
@@ -308,8 +334,9 @@ def run(options: argparse.Namespace) -> str:
             lambda: f"starting the node: {report.engine_status}",
             lambda: f"the node is not ready after {_PATIENCE:.0f} s: {node.last_words()}",
         )
-        source = stack.enter_context(Process("source", images.command, logs / "source.log"))
-        show.processes.append(source)
+        if not images.waits:
+            source = stack.enter_context(Process("source", images.command, logs / "source.log"))
+            show.processes.append(source)
         show.until(
             lambda: recorder.frames > 0,
             # Once images arrive, it is the engine that is waited for.
@@ -317,7 +344,7 @@ def run(options: argparse.Namespace) -> str:
             lambda: (
                 f"building the engine: {report.engine_status}"
                 if report.images
-                else f"waiting for the first image of {images.description}"
+                else f"waiting for the first image of {images.description}: {source.says()}"
             ),
             lambda: f"no result came: {source.last_words()}",
         )

@@ -6,11 +6,14 @@ the source has it. Stamps are the moment a frame was there.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,8 +31,10 @@ from rt_panoptic_ros import calibration
 from rt_panoptic_ros.camera_device import DeviceSource, is_device
 from rt_panoptic_ros.messages import ImageWriter
 from rt_panoptic_ros.process import run
+from rt_panoptic_ros.wait_for_subscriber import subscriber_came
 
 _REOPEN_SECONDS = 2.0
+_TELL_SECONDS = 1.0
 _GENERATED_SIZE = (512, 1024)
 
 
@@ -60,6 +65,16 @@ class ImageSource(Node):
             "compressed", False, "Publish image/compressed (jpeg) instead of image."
         )
         self._quality = int(self._number("jpeg_quality", 90, 1, 100, "Of image/compressed."))
+        self._ahead = int(
+            self._number(
+                "ahead",
+                0,
+                0,
+                10_000,
+                "Images made ready, without depth, before the first is published, which then waits "
+                "for a subscriber: a generated street is not drawn on the cores that others need.",
+            )
+        )
         path = self._text(
             "calibration", "", "File of camera_calibration for camera_info; empty: the source's."
         )
@@ -155,8 +170,8 @@ class ImageSource(Node):
         """Whether the source came to its end."""
         paced = not isinstance(source, DeviceSource)
         interval = 1.0 / (self._rate or source.fps or 10.0)
+        frames = self._made_ready(source.frames())
         due = time.monotonic()
-        frames: Iterator[SourceFrame] = source.frames()
         for frame in frames:
             if paced and self._stop.wait(max(0.0, due - time.monotonic())):
                 return False
@@ -167,9 +182,29 @@ class ImageSource(Node):
             self._publish(frame, source)
         return True
 
+    def _made_ready(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
+        """``frames``; the first time, so many of them as are wanted ahead are made on the call."""
+        count, self._ahead = self._ahead, 0
+        if not count:
+            return frames
+        ready: deque[SourceFrame] = deque()
+        told = time.monotonic()
+        for frame in islice(frames, count):
+            if self._stop.is_set():
+                break
+            ready.append(self._fitted(SourceFrame(frame.image)))
+            if time.monotonic() > told + _TELL_SECONDS:
+                told = time.monotonic()
+                self.get_logger().info(f"{len(ready)} of {count} images are ready")
+        self.get_logger().info(f"{len(ready)} images are ready")
+        subscriber_came(self._images.get_subscription_count, self._stop, math.inf)
+        return _emptied(ready, frames)
+
+    def _fitted(self, frame: SourceFrame) -> SourceFrame:
+        return frame if self._size is None else fitted(frame, self._size)
+
     def _publish(self, frame: SourceFrame, source: FrameSource) -> None:
-        if self._size is not None:
-            frame = fitted(frame, self._size)
+        frame = self._fitted(frame)
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         info = self._info(source, frame.image.shape[:2])
         if info is not None:
@@ -194,6 +229,13 @@ class ImageSource(Node):
             if camera is not None and (camera.height, camera.width) == tuple(size):
                 self._camera_info = calibration.from_intrinsics(camera)
         return self._camera_info
+
+
+def _emptied(ready: deque[SourceFrame], frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
+    """The frames of ``ready``, each forgotten once it is out, then ``frames``."""
+    while ready:
+        yield ready.popleft()
+    yield from frames
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,16 +1,29 @@
-"""``python -m rt_panoptic_ros.wait_for_subscriber TOPIC``: ends once TOPIC has a subscriber."""
+"""Publishers wait for their first subscriber; as a command, launch files do.
+
+``python -m rt_panoptic_ros.wait_for_subscriber TOPIC`` ends once TOPIC has a subscriber.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import Event
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
 
 _POLL = 0.1
+
+
+def subscriber_came(count: Callable[[], int], stop: Event, seconds: float) -> bool:
+    """Whether ``count()`` was above 0 within ``seconds``; False at once when ``stop`` is set."""
+    deadline = time.monotonic() + seconds
+    while not count():
+        if time.monotonic() >= deadline or stop.wait(_POLL):
+            return False
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,16 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     rclpy.init(args=["wait_for_subscriber"])
     node = rclpy.create_node("wait_for_subscriber")
-    deadline = time.monotonic() + parsed.timeout
+    stop = Event()
+    node.context.on_shutdown(stop.set)
     try:
-        while not node.count_subscribers(parsed.topic):
-            if time.monotonic() > deadline:
-                print(
-                    f"{parsed.topic} has no subscriber after {parsed.timeout:g} s", file=sys.stderr
-                )
-                return 1
-            rclpy.spin_once(node, timeout_sec=_POLL)
-        return 0
+        if subscriber_came(lambda: node.count_subscribers(parsed.topic), stop, parsed.timeout):
+            return 0
+        if not stop.is_set():
+            print(f"{parsed.topic} has no subscriber after {parsed.timeout:g} s", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         return 1
     finally:

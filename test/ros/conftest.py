@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
-DEADLINE = 20.0
-"""Seconds after which something that should happen has not; nothing waits this long when all is well."""
+DEADLINE = 90.0
+"""Seconds after which something that should happen has not. Nothing waits this long when all is well, but on
+a machine that is busy with something else a process takes half a minute to import what it needs."""
 
 
 class RunningNode:

@@ -45,7 +45,7 @@ def test_a_generated_street_is_understood(start, probe):
         module="rt_panoptic_ros.image_source",
     )
     probe.wait_active()
-    semantic = probe.subscribe(Image, "/rt_panoptic/semantic", deadline=60)
+    semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
     instance = probe.subscribe(Image, "/rt_panoptic/instance")
     instances = probe.subscribe(PanopticInstanceArray, "/rt_panoptic/instances")
 

@@ -181,7 +181,7 @@ def test_a_bad_parameter_at_the_start_ends_it_with_the_reason(argument, message)
         [sys.executable, "-m", "rt_panoptic_ros.panoptic_node", "--ros-args", "-p", argument],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 2
