@@ -61,9 +61,14 @@ def _onnx(
 
     precision = args.precision or "fp32"
     if precision == "int8":
-        from rt_panoptic_core.engines.quantization import calibration_images, quantize_onnx
+        from rt_panoptic_core.engines.quantization import (
+            calibration_images,
+            quantize_onnx,
+            require_nncf,
+        )
 
         images = calibration_images(args.calibration, size)
+        require_nncf()
         model = export_onnx(checkpoint, size, "fp32", progress)
         model = quantize_onnx(model, checkpoint.config, images, progress)
     else:

@@ -82,9 +82,10 @@ def build_openvino(
     """
     images = []
     if spec.precision == "int8":
-        from rt_panoptic_core.engines.quantization import calibration_images
+        from rt_panoptic_core.engines.quantization import calibration_images, require_nncf
 
         images = calibration_images(calibration, spec.image_size)
+        require_nncf()
     model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
     progress("convert to OpenVINO", None)
     network, rest = split_graph(model, network_outputs(checkpoint.config))

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ def calibration_images(
         chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).round().astype(int)
         files = [files[index] for index in chosen]
     return [_read(file, size) for file in files]
+
+
+def require_nncf() -> None:
+    """Say that NNCF is missing before minutes went into a graph that it would quantise.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    if find_spec("nncf") is None:
+        raise EngineError("int8 needs the module nncf (pip install nncf)")
 
 
 def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -231,10 +242,9 @@ def _kept_onnx(network: onnx.ModelProto, ends: tuple[str, ...]) -> list[str]:
 
 
 def _nncf() -> Any:
-    try:
-        import nncf
-    except ImportError as error:
-        raise EngineError("int8 needs the module nncf (pip install nncf)") from error
+    require_nncf()
+    import nncf
+
     return nncf
 
 

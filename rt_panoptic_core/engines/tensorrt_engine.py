@@ -106,9 +106,14 @@ def build_tensorrt(
         EngineError: the graph cannot be exported, quantised, parsed or built.
     """
     if spec.precision == "int8":
-        from rt_panoptic_core.engines.quantization import calibration_images, quantize_onnx
+        from rt_panoptic_core.engines.quantization import (
+            calibration_images,
+            quantize_onnx,
+            require_nncf,
+        )
 
         images = calibration_images(calibration, spec.image_size)
+        require_nncf()
         model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
         model = quantize_onnx(model, checkpoint.config, images, progress)
     else:

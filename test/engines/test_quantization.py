@@ -1,12 +1,16 @@
 """int8: what is left out, what it is calibrated on, and that it runs."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
 from rt_panoptic_core.engines.base import INPUT_NAMES, OUTPUT_NAMES
 from rt_panoptic_core.engines.onnx_export import export_onnx
+from rt_panoptic_core.engines.openvino_engine import build_openvino
 from rt_panoptic_core.engines.quantization import calibration_images, quantize_onnx
+from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
 
 SIZE = (64, 96)
@@ -37,6 +41,19 @@ def test_folders_that_do_not_serve(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(EngineError, match=r"broken\.png: cannot be decoded"):
         calibration_images(tmp_path, SIZE)
+
+
+def test_a_missing_nncf_is_told_before_anything_is_exported(checkpoint, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    told = []
+    with pytest.raises(EngineError, match="pip install nncf"):
+        build_openvino(
+            checkpoint,
+            EngineSpec(SIZE, "openvino", "int8"),
+            folder,
+            lambda step, _: told.append(step),
+        )
+    assert not told
 
 
 def test_quantised_graph(checkpoint, folder, picture):
