@@ -243,8 +243,10 @@ def _kept_onnx(network: onnx.ModelProto, ends: tuple[str, ...]) -> list[str]:
 
 def _nncf() -> Any:
     require_nncf()
-    import nncf
-
+    try:
+        import nncf
+    except ImportError as error:
+        raise EngineError(f"int8 needs the module nncf, which does not import: {error}") from error
     return nncf
 
 
