@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import shutil
 import sys
 from pathlib import Path
@@ -34,17 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _quiet_lightning() -> None:
-    """Keep what Lightning says about the run, drop what it says about itself."""
-    chatter = ("Tip:", "TPU available", "HPU available", "litlogger", "`Trainer.fit` stopped")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return not any(word in record.getMessage() for word in chatter)
-
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(keep)
-
-
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the model is and how good."""
     from rich.console import Console
@@ -69,8 +57,6 @@ def run(args: argparse.Namespace) -> int:
     from lightning.pytorch.utilities import rank_zero_only
 
     from rt_panoptic_core.training.run import train
-
-    _quiet_lightning()
 
     if args.restart:
         shutil.rmtree(Path(config.output), ignore_errors=True)

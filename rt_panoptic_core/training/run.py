@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from rt_panoptic_core.training.callbacks import (
 from rt_panoptic_core.training.configuration import TrainingConfig, config_from
 from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.module import PanopticModule
+
+_CHATTER = ("Tip:", "TPU available", "HPU available", "litlogger", "`Trainer.fit` stopped")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def train(
         DatasetError: files of the data sets are missing or unreadable.
         TrainingError: the loss or a gradient is not finite, or ``output`` holds another run.
     """
+    _drop_chatter()
     folder = Path(config.output)
     last = folder / "last.ckpt"
     resumed = resume and last.is_file()
@@ -123,7 +127,7 @@ def train(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
-        # Levelness-free heads and unreached locations leave parameters without a gradient.
+        # Plain DDP serves: sums over nothing are sums too, so every parameter has a gradient in every batch.
         strategy="auto",
         precision=settings.precision,  # type: ignore[arg-type]
         max_steps=settings.steps,
@@ -166,6 +170,17 @@ def train(
     return TrainingResult(
         module.results, curves.evaluations, wait.share, folder / "final.safetensors", network
     )
+
+
+def _drop_chatter() -> None:
+    """Keep what Lightning says about the run, drop what it says about itself."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        # The same function: a second run in the process adds nothing.
+        logging.getLogger(name).addFilter(_is_about_the_run)
+
+
+def _is_about_the_run(record: logging.LogRecord) -> bool:
+    return not any(word in record.getMessage() for word in _CHATTER)
 
 
 def _without_worker(error: PanopticError) -> PanopticError:
