@@ -59,6 +59,20 @@ class CudaRuntime:
         ]
         return tuple(bytes(p.name).split(b"\0")[0].decode() for p in properties)
 
+    @staticmethod
+    def bus_id(device: int) -> str:
+        """PCI bus id of the CUDA device with the index ``device``, such as ``0000:3b:00.0``.
+
+        NVML knows the devices by it; its own indices are neither in CUDA's order nor limited by
+        ``CUDA_VISIBLE_DEVICES``.
+
+        Raises:
+            EngineError: there is no such device, no driver, or cuda.bindings is not installed.
+        """
+        api = _runtime()
+        text = _checked(api, "cudaDeviceGetPCIBusId", api.cudaDeviceGetPCIBusId(32, device))
+        return bytes(text).split(b"\0")[0].decode()
+
     @property
     def stream(self) -> int:
         """Handle of the stream."""

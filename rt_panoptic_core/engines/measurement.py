@@ -170,9 +170,8 @@ def _board_energy(index: int) -> float | None:
     try:
         import pynvml
 
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        board = _board(index)
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(board)) / 1000
     except Exception:  # noqa: BLE001 - an optional module with errors of its own, and only a number is lost
         return None
 
@@ -183,16 +182,25 @@ def _device_mb(device: str) -> float | None:
     try:
         import pynvml
 
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(device.split(":")[1]))
+        board = _board(int(device.split(":")[1]))
         mine = [
             process.usedGpuMemory
-            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(board)
             if process.pid == os.getpid()
         ]
         return round(mine[0] / 2**20, 1) if mine and mine[0] else None
     except Exception:  # noqa: BLE001 - as above
         return None
+
+
+def _board(index: int) -> Any:
+    """NVML's handle of the CUDA device ``index``."""
+    import pynvml
+
+    from rt_panoptic_core.engines.cuda import CudaRuntime
+
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetHandleByPciBusId(CudaRuntime.bus_id(index).encode())
 
 
 def _percentile(values: npt.NDArray[np.float64], percent: float) -> float:
