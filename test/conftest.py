@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before NumPy, OpenCV or PyTorch are imported: the workers of a parallel run share the cores, and
 # each taking all of them makes every one slower.
@@ -18,6 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 os.environ["ROS_DOMAIN_ID"] = str(10 + (os.getppid() * 7 + _WORKER) % 90)
+
+# How long an example takes says nothing on a machine that is busy with something else.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 _TESTS = Path(__file__).parent
 _LAUNCH_PACKAGES = ("launch", "launch_ros")

@@ -119,7 +119,7 @@ def test_focus_brings_an_instance_into_the_window():
         assert 70_000 in {a.id for a in changed.instances}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_masks_and_annotations_always_agree(seed, keeps):
     config = AugmentationConfig(

@@ -122,7 +122,7 @@ def test_order_of_nothing() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(-4, 4)), min_size=2, max_size=12, unique=True)
 )

@@ -71,7 +71,6 @@ def test_other_files(tmp_path):
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(place=st.integers(0, 10_000), value=st.integers(1, 255))

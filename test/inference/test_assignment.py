@@ -39,7 +39,7 @@ gains_of_pairs = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(gains_of_pairs)
 def test_no_other_pairs_have_a_larger_sum(gains):
     rows, columns = [r for r, _ in gains], [c for _, c in gains]
@@ -50,7 +50,7 @@ def test_no_other_pairs_have_a_larger_sum(gains):
     assert abs(total - most(gains, 0, 5, frozenset())) < 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 1e-9, 1e9]))
 def test_many_competing_pairs_end(seed, scale):
     """Thirty for thirty: sums that differ by rounding alone must not send the search in circles."""

@@ -178,7 +178,7 @@ def test_semantics_at_stride_8_are_resized_in_one_step():
     assert semantic[0].tolist() == [2] * 7 + [1] * 9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 5), st.integers(2, 6), st.integers(2, 6))
 def test_labels_follow_the_masks_at_full_size(seed, count, height, width):
     """Where the masks are far apart, the labels are those of each mask resized by itself."""

@@ -153,7 +153,7 @@ boxes = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boxes, st.sampled_from([0.1, 0.3, 0.6, 0.97]))
 def test_fixed_suppression_equals_greedy_with_as_many_rounds_as_boxes(rows, threshold):
     values = torch.tensor(rows, dtype=torch.float32)
@@ -163,7 +163,7 @@ def test_fixed_suppression_equals_greedy_with_as_many_rounds_as_boxes(rows, thre
     assert torch.equal(fixed_suppression(overlaps, alive, len(rows)), expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(boxes, st.data())
 def test_twelve_rounds_are_enough_for_crowds(rows, data):
     """Forty boxes within 70 pixels at the method's threshold."""

@@ -308,7 +308,7 @@ rectangles = st.tuples(
 ).map(lambda v: (v[0], v[1], v[2], v[1] + v[3] + 10, v[2] + v[4] + 10))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(rectangles, max_size=6), min_size=1, max_size=5))
 def test_ids_are_unique_positive_and_repeatable(scenes):
     first, second = InstanceTracker(), InstanceTracker()

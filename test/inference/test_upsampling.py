@@ -27,7 +27,7 @@ def test_two_pixels_by_hand():
     torch.testing.assert_close(result, torch.tensor([[[0.0, 2, 6, 8], [0, 2, 6, 8]]]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 6),
     width=st.integers(1, 6),

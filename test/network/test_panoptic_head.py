@@ -84,7 +84,7 @@ def test_global_maps_equal_the_plain_form(head):
     torch.testing.assert_close(output.semantics, plain, atol=1e-5, rtol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4),
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),

@@ -149,7 +149,7 @@ def test_the_oldest_depth_goes():
     assert buffer.find(2, 0) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([".jpg", ".png"]), st.booleans())
 def test_the_size_of_a_compressed_image_is_told_before_decoding(height, width, suffix, progressive):
     options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)] if suffix == ".jpg" else []
