@@ -26,7 +26,7 @@ class OverlayVideo:
         self._video = VideoWriter(path, fps, preset="ultrafast", threads=1)
         scale = min(1.0, _WIDEST / size[1])
         shown = (max(2, round(size[0] * scale)), max(2, round(size[1] * scale)))
-        self._last = np.zeros((*shown, 3), dtype=np.uint8)
+        self._last: npt.NDArray[np.uint8] = np.zeros((*shown, 3), dtype=np.uint8)
 
     def write(self, picture: npt.NDArray[np.uint8] | None) -> None:
         """Append a picture; for None, where a frame has none, the last one again.

@@ -301,7 +301,7 @@ def _contact_shadow(image: npt.NDArray[np.uint8], x: int, y: int, mask: Mask) ->
     deep = max(2, round(0.09 * h))
     y0, y1 = max(0, bottom - 2 * deep), min(image.shape[0], bottom + deep)
     x0, x1 = max(0, x - deep), min(image.shape[1], x + w + deep)
-    shade = np.zeros((y1 - y0, x1 - x0), np.float32)
+    shade: npt.NDArray[np.float32] = np.zeros((y1 - y0, x1 - x0), np.float32)
     center = (round(x + w / 2 - x0), round(bottom - 0.3 * deep - y0))
     cv2.ellipse(shade, center, (max(1, round(w * 0.49)), deep), 0, 0, 360, (0.55,), -1)
     shade = np.asarray(cv2.GaussianBlur(shade, (0, 0), deep * 0.45), np.float32)

@@ -17,7 +17,7 @@ from rt_panoptic_core.panoptic_format import VOID
 from rt_panoptic_core.taxonomy import Taxonomy
 
 # Spelt as the benchmark spells it: 0.6 comes out as 0.6000000000000001, and an IoU may lie between.
-OVERLAP_THRESHOLDS: npt.NDArray[np.float64] = np.arange(0.5, 1.0, 0.05)
+OVERLAP_THRESHOLDS: npt.NDArray[np.float64] = np.arange(0.5, 1.0, 0.05, dtype=np.float64)
 """The ten IoU thresholds .5:.05:.95."""
 
 SMALLEST_AREA = 100

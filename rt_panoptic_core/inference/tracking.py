@@ -154,7 +154,7 @@ class InstanceTracker:
         self._time = 0.0
         self._size: tuple[int, int] | None = None
         self._camera = CameraMotion()
-        self._grid = np.zeros((0, 0), dtype=np.uint16)
+        self._grid: npt.NDArray[np.uint16] = np.zeros((0, 0), dtype=np.uint16)
 
     def reset(self) -> None:
         """Forget all objects; ids begin at 1 again."""

@@ -7,8 +7,10 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -100,7 +102,7 @@ def _read(source: Path) -> dict[str, Tensor]:
     return {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
 
 
-def _from_gluon(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def _from_gluon(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
     """MXNet's MobileNetV2 names as torchvision's, for the layout ``mobilenet_v2_expanded``.
 
     ``…features_linearbottleneck3_conv1_weight`` is convolution 1 (of expansion, depthwise, projection) of

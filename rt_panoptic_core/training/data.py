@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -227,7 +228,7 @@ def one_thread(_worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _boxes(sample: PanopticSample) -> np.ndarray | None:
+def _boxes(sample: PanopticSample) -> npt.NDArray[np.float32] | None:
     """Boxes of the sample's instances in its own order; None without instances."""
     if not sample.has_instances:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
 
 
@@ -64,7 +65,7 @@ class MixtureSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         chooser = np.random.default_rng([self.seed, 0])
         taken = [0] * len(self.lengths)
-        orders: list[np.ndarray] = [np.empty(0, np.int64)] * len(self.lengths)
+        orders: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)] * len(self.lengths)
         for number in range(self.draws):
             source = int(np.searchsorted(self._edges, chooser.random(), side="right"))
             position = taken[source] % self.lengths[source]

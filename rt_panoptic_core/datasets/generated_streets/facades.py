@@ -66,7 +66,7 @@ def _wall(rng: np.random.Generator, shape: tuple[int, int], color: Rgb, bricks: 
     coarse = rng.standard_normal((height // 2 + 1, width // 2 + 1)).astype(np.float32) * 4
     noise = np.asarray(cv2.resize(coarse, (width, height)), dtype=np.float32)
     stains = octaves(rng, (64, 64), 2, 16) * 5
-    noise += cv2.resize(stains, (width, height), interpolation=cv2.INTER_LINEAR)
+    noise += np.asarray(cv2.resize(stains, (width, height)), dtype=np.float32)
     # Rain-washed walls are darker near the ground and under the eaves.
     noise -= 10 * np.linspace(0, 1, height, dtype=np.float32)[:, None] ** 6
     if bricks:

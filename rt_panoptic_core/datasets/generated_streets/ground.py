@@ -115,7 +115,7 @@ class Ground:
             axis=1,
         )
         points = np.concatenate([xy, np.zeros((*xy.shape[:2], 1))], axis=2)
-        inside = self.camera.to_camera(points.reshape(-1, 3)).reshape(-1, 4, 3)
+        inside: Float = self.camera.to_camera(points.reshape(-1, 3)).reshape(-1, 4, 3)
         inside = inside[(inside[..., 2] > 0.5).all(axis=1)]
         pixels = self.camera.pixels(inside)
         tall = pixels[..., 1].max(axis=1) - pixels[..., 1].min(axis=1)

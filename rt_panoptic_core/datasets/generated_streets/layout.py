@@ -160,7 +160,8 @@ class Course:
             self._waves.append((curvature / rate, rate, rng.uniform(0, 2 * math.pi)))
         # The centre line, a point every metre.
         self._start = -200.0
-        self._x, self._y = np.zeros(1), np.zeros(1)
+        self._x: Float = np.zeros(1)
+        self._y: Float = np.zeros(1)
         self._x_list, self._y_list = [0.0], [0.0]
 
     def heading(self, s: float) -> float:

@@ -20,7 +20,7 @@ def crossing(ground: Ground, junction: Junction) -> None:
     for before in (-1, 1):
         edge = junction.at + before * (junction.half + 1.0)
         if rng.random() < 0.55:
-            d = np.arange(-width + 0.3, width - 0.3, 0.95)
+            d = np.arange(-width + 0.3, width - 0.3, 0.95, dtype=np.float64)
             far = edge + before * 3.0
             s0, s1 = min(edge, far), max(edge, far)
             full = np.full(len(d), 1.0)
@@ -55,7 +55,7 @@ def markings(ground: Ground, gaps: list[tuple[float, float]], junctions: list[Ju
     half = street.median / 2
     dash, period = (6.0, 14.0) if street.kind == "highway" else (3.0, 7.5)
     low, high = float(ground.along[0]), min(float(ground.along[-1]), ground.s + 160)
-    starts = np.arange(math.floor(low / period) * period, high, period)
+    starts = np.arange(math.floor(low / period) * period, high, period, dtype=np.float64)
     for start, stop in gaps:
         inside = starts[(starts > start + 3) & (starts + dash < stop - 3)]
         for count, sign in ((own, street.drive_sign), (other, -street.drive_sign)):
@@ -98,7 +98,7 @@ def markings(ground: Ground, gaps: list[tuple[float, float]], junctions: list[Ju
             ground.band(d - width, d + width, tone, ground.road, start=start + 1, stop=stop - 1)
     for side in street.sides:
         if side.parking:
-            bays = np.arange(math.floor(low / 6.0) * 6.0, ground.s + 60, 6.0)
+            bays = np.arange(math.floor(low / 6.0) * 6.0, ground.s + 60, 6.0, dtype=np.float64)
             for start, stop in gaps:
                 inside = bays[(bays > start + 5) & (bays < stop - 5)]
                 d0, d1 = sorted((side.sign * side.carriageway, side.sign * (side.curb - 0.1)))

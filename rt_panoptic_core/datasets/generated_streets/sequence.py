@@ -188,7 +188,7 @@ class StreetSequence:
             ids[position] = numbers.setdefault(key, len(numbers) + 1)
         semantic = canvas.class_map()
         instance = canvas.instance_map(ids)
-        color = canvas.color
+        color: npt.NDArray[np.uint8] = canvas.color
         if factor > 1:
             height, width = self.size
             color = np.asarray(

@@ -76,7 +76,7 @@ def paint_distance(canvas: Canvas, camera: Camera, street: Street, light: Light)
         canvas.fill(camera.pixels(inside), (r, g, b), surface, convex=False)
 
     if street.hills > 0.05:
-        azimuth = np.linspace(yaw + reach, yaw - reach, 60)
+        azimuth = np.linspace(yaw + reach, yaw - reach, 60, dtype=np.float64)
         phases = [rng.uniform(0, 2 * math.pi) for _ in range(3)]
         profile = np.zeros_like(azimuth)
         for number, phase in enumerate(phases):
@@ -95,7 +95,7 @@ def paint_distance(canvas: Canvas, camera: Camera, street: Street, light: Light)
         count = math.ceil(2 * reach / step) + 2
         numbers = np.arange(first, first + count)[::-1]
         tall = np.array([random.Random(f"{street.seed}/roof/{n}").uniform(7, 22) for n in numbers])
-        azimuth = np.repeat(numbers * step, 2)
+        azimuth = np.repeat(numbers * step, 2).astype(np.float64)
         azimuth[::2] += step
         ridge(330.0, np.repeat(tall, 2), azimuth, (112, 104, 100), labels.BUILDING)
     if not street.urban or street.kind in ("park", "suburb"):

@@ -152,7 +152,7 @@ def _keep_colors(canvas: Canvas, faces: Faces, polygon: npt.NDArray[np.int32]) -
 
 def color_faces(color: npt.NDArray[np.uint8], surface: npt.NDArray[np.int32], faces: Faces) -> None:
     """Give the pixels that show faces their colours."""
-    number = (surface - faces.first).ravel()
+    number: npt.NDArray[np.int32] = (surface - faces.first).ravel()
     # As unsigned numbers, those before the first are large.
     place = np.flatnonzero(number.view(np.uint32) < len(faces.colors))
     number = number[place]

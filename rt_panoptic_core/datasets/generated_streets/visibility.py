@@ -84,7 +84,7 @@ class Occlusion:
                     )
                 )
         self._cover = np.zeros((0, _BINS))
-        self._depths = np.zeros(0)
+        self._depths: npt.NDArray[np.float64] = np.zeros(0)
         if not rows:
             return
         array = np.array(rows)
