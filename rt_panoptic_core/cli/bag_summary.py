@@ -1,42 +1,12 @@
-"""The terminal's side of ``evaluate-bag``: progress and the figures at the end."""
+"""The figures at the end of ``evaluate-bag``, for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-
-
-@contextmanager
-def frame_progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on ``console``; yields what is to be told the number of frames done."""
-    with Progress(
-        TextColumn("frames"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("frames", total=total, rate="")
-
-        def advance(done: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, rate=f"{speed:.1f} a second" if speed else "")
-
-        yield advance
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:

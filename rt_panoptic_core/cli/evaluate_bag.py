@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from rt_panoptic_core import __version__
+from rt_panoptic_core.cli.progress import counting, progress_bar
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
 from rt_panoptic_core.errors import BagError
 
@@ -131,7 +132,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from rt_panoptic_core.bags.survey import survey
     from rt_panoptic_core.bags.truths import open_truths
     from rt_panoptic_core.checkpoint import load_checkpoint
-    from rt_panoptic_core.cli.bag_summary import frame_progress, print_report, print_timing
+    from rt_panoptic_core.cli.bag_summary import print_report, print_timing
 
     with BagReader(args.bag) as reader, ExitStack() as stack:
         for note in reader.damage:
@@ -187,8 +188,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             about["engine"] = played.engine or about["engine"]
         passing = EvaluationRun(reader, surveys, answers, checkpoint.taxonomy, truths, output, plan)
         try:
-            with frame_progress(console, total) as advance:
-                passing.run(advance)
+            with progress_bar("evaluating", total, "frames") as advance:
+                passing.run(counting(advance))
         except (BagError, KeyboardInterrupt):
             console.print(
                 "stopped; what was written is readable, and the same command goes on from there"
@@ -264,7 +265,6 @@ def _replayed(
 ) -> Replay:
     """What the node said when the bag was played to it."""
     from rt_panoptic_core.bags.realtime import replay
-    from rt_panoptic_core.cli.bag_summary import frame_progress
 
     parameters: dict[str, str | int] = {"tracking.enabled": not args.no_track}
     parameters |= {
@@ -283,9 +283,14 @@ def _replayed(
         if value
     }
     console.print("playing the bag to the node")
-    with frame_progress(console, total) as advance:
+    with progress_bar("playing", total, "frames") as advance:
         return replay(
-            args.bag, topics, output, rate=args.rate or 1.0, parameters=parameters, progress=advance
+            args.bag,
+            topics,
+            output,
+            rate=args.rate or 1.0,
+            parameters=parameters,
+            progress=counting(advance),
         )
 
 

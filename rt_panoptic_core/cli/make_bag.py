@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rt_panoptic_core.cli.progress import counting, progress_bar
 from rt_panoptic_core.engines.spec import parse_size
 from rt_panoptic_core.errors import BagError
 
@@ -56,13 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the bag."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     from rt_panoptic_core.bags.make import BagPlan, make_bag
     from rt_panoptic_core.bags.reader import BagReader
@@ -94,20 +88,9 @@ def run(args: argparse.Namespace) -> int:
     )
     console = Console(stderr=True)
     total = min((n for n in (args.frames, source.length) if n is not None), default=None)
-    with Progress(
-        TextColumn("frames"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("frames", total=total)
+    with progress_bar("writing", total, "frames") as advance:
         count = make_bag(
-            source,
-            args.output,
-            plan,
-            overwrite=args.overwrite,
-            progress=lambda done: bar.update(task, completed=done),
+            source, args.output, plan, overwrite=args.overwrite, progress=counting(advance)
         )
     with BagReader(args.output) as bag:
         for topic in sorted(bag.topics.values(), key=lambda t: t.name):

@@ -71,5 +71,17 @@ def progress_bar(
         yield advance
 
 
+def counting(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """What to call with the number of units done so far, for an ``advance`` that takes those since last."""
+    last = 0
+
+    def reached(done: int) -> None:
+        nonlocal last
+        advance(done - last)
+        last = done
+
+    return reached
+
+
 def _nothing(done: int) -> None:
     del done
