@@ -66,15 +66,15 @@ def test_the_player_publishes_recorded_bytes_at_their_pace_with_the_clock(bag, s
     subscription = probe.node.create_subscription(
         Image, "/renamed", lambda data: arrived.append((time.monotonic(), data)), 50, raw=True
     )
-    words = ["-p", f"bag:={bag}", "-p", "rate:=2", "-p", "wait_for:=/camera/image"]
+    words = ["-p", f"bag:={bag}", "-p", "rate:=0.5", "-p", "wait_for:=/camera/image"]
     player = start(*words, "-r", "/camera/image:=/renamed", module=PLAYER)
     clocks = probe.subscribe(Clock, "/clock", 100)
     probe.wait(lambda: len(arrived) == 10, "ten pictures")
     with BagReader(bag) as reader:
         recorded = [m.data for m in reader.messages(["/camera/image"])]
     assert [bytes(data) for _, data in arrived] == recorded
-    # Nine steps of 1/20 s at twice the pace.
-    assert arrived[-1][0] - arrived[0][0] == pytest.approx(0.225, abs=0.1)
+    # Nine steps of 1/20 s at half the pace; a busy machine delivers late, but not by as much as a wrong pace.
+    assert arrived[-1][0] - arrived[0][0] == pytest.approx(0.9, abs=0.4)
     assert player.process.wait(20) == 0
     stamps = [c.clock.sec * 10**9 + c.clock.nanosec for c in clocks]
     assert stamps == sorted(stamps)
