@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List the models."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
+    from rich.padding import Padding
 
     from rt_panoptic_core.checkpoint import read_header, shipped_models
 
@@ -38,11 +39,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in args.folders or [Path(), Path("models"), Path("runs")]:
         pattern = "**/*.safetensors" if folder != Path() else "*.safetensors"
         found += [(str(path), path, "yours") for path in sorted(folder.glob(pattern))]
-    table = Table()
-    for column in ("model", "from", "backbone", "classes", "size", "licence"):
-        table.add_column(column, overflow="fold")
-    if args.speed:
-        table.add_column("here")
+    console = Console()
     listed = 0
     for name, path, origin in found:
         try:
@@ -50,28 +47,27 @@ def run(args: argparse.Namespace) -> int:
         except CheckpointError:
             continue  # somebody else's safetensors: not a model of ours
         listed += 1
-        row = _row(name, path, origin, header)
-        table.add_row(*row, *([_speed(path)] if args.speed else []))
+        console.print(f"[bold]{escape(name)}[/]  {origin}, {path.stat().st_size / 2**20:.1f} MB")
+        for line in _about(header) + ([_speed(path)] if args.speed else []):
+            # Lines of text: a table would fold names on a narrow terminal.
+            console.print(Padding(escape(line), (0, 0, 0, 2), expand=False), highlight=False)
     if not listed:
         print("no model at hand; train one (rt-panoptic train), or convert the authors' checkpoint")
         print("(rt-panoptic convert-checkpoint IN.pth OUT.safetensors)")
         return 0
-    Console().print(table)
     return 0
 
 
-def _row(name: str, path: Path, origin: str, header: dict[str, Any]) -> tuple[str, ...]:
+def _about(header: dict[str, Any]) -> list[str]:
+    """What a checkpoint's header says of network, classes and terms."""
     classes = header["taxonomy"].get("classes", [])
     things = sum(bool(item.get("thing")) for item in classes)
-    label_set = f"{header['taxonomy'].get('name', '?')}: {len(classes)}, {things} of them things"
-    return (
-        name,
-        origin,
-        str(header["network"].get("backbone", "resnet50")),
-        label_set,
-        f"{path.stat().st_size / 2**20:.1f} MB",
-        str(header.get("licence", "not stated")),
-    )
+    label_set = header["taxonomy"].get("name", "?")
+    return [
+        f"{header['network'].get('backbone', 'resnet50')}; {label_set}: {len(classes)} classes, "
+        f"{things} of them things",
+        f"licence: {header.get('licence', 'not stated')}",
+    ]
 
 
 def _speed(path: Path) -> str:

@@ -26,7 +26,7 @@ def test_models_are_listed(model, capsys):
     out = capsys.readouterr().out
     assert "resnet18" in out
     assert "only for" in out
-    assert "19, 8 of" in out
+    assert "19 classes, 8 of" in out
     assert "other" not in out
 
 
