@@ -208,7 +208,10 @@ def test_without_a_subscriber_nothing_is_computed(node, probe, picture, diagnosi
     seen = diagnosis()
     publisher = probe.publisher(Image, "/camera/image")
     message = stamped(probe, to_image(Image().header, picture()))
-    probe.wait(lambda: seen.value("output", "subscribed") == "" and seen.messages, "idle")
+    probe.wait(
+        lambda: seen.status("output") is not None and seen.value("output", "subscribed") == "",
+        "idle",
+    )
     before, results = seen.count("input", "dropped: no subscriber"), seen.value("output", "results")
 
     def dropped():
