@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,14 @@ class Curves(L.Callback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; an evaluation made after the last checkpoint is only in the file."""
         self._since = time.monotonic()
+        known = {evaluation["step"] for evaluation in self.evaluations}
+        self.evaluations += [
+            evaluation
+            for evaluation in self._written()
+            if evaluation["step"] <= trainer.global_step and evaluation["step"] not in known
+        ]
 
     def on_train_batch_end(
         self,
@@ -148,6 +155,13 @@ class Curves(L.Callback):
         self._since = time.monotonic()
         if trainer.is_global_zero:
             write_json(self.path, {"evaluations": self.evaluations, "losses": self.losses})
+
+    def _written(self) -> list[dict[str, Any]]:
+        try:
+            written: list[dict[str, Any]] = json.loads(self.path.read_text("utf-8"))["evaluations"]
+        except (OSError, ValueError):
+            return []
+        return written
 
     def state_dict(self) -> dict[str, Any]:
         """All that was kept, for the checkpoint."""

@@ -227,9 +227,13 @@ class PanopticModule(L.LightningModule):
         checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the random numbers where they stopped."""
+        """Go on with the random numbers where they stopped, and with a complete run that is made longer."""
         if "random_state" in checkpoint:
             torch.set_rng_state(checkpoint["random_state"].cpu())
+        if checkpoint["global_step"] < self.config.optimization.steps:
+            # Of the run as it was: the loop would believe that there are no batches left.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            progress["is_last_batch"] = False
 
     def _mean_over_processes(self, counts: Tensor) -> Tensor:
         summed = counts.clone()

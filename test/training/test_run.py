@@ -79,6 +79,24 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, tmp_path):
     assert [e["step"] for e in resumed.evaluations] == [3, 6]
 
 
+def test_a_complete_run_can_be_made_longer(toy_settings, tmp_path):
+    # The learning rate does not depend on the run's length, so the way to the end must not either.
+    toy_settings["optimization"]["schedule"] = "steps"
+    toy_settings["evaluation"]["every"] = 2
+    whole = {**toy_settings, "output": str(tmp_path / "whole")}
+    train(config_from(whole), **CPU)
+    toy_settings["output"] = str(tmp_path / "longer")
+    toy_settings["optimization"]["steps"] = 4
+    train(config_from(toy_settings), **CPU)
+    toy_settings["optimization"]["steps"] = 6
+    longer = train(config_from(toy_settings), **CPU)
+    assert_same(
+        weights_of(tmp_path / "whole" / "final.safetensors"),
+        weights_of(tmp_path / "longer" / "final.safetensors"),
+    )
+    assert [e["step"] for e in longer.evaluations] == [2, 4, 6]
+
+
 class Poison(L.Callback):
     """Makes one weight NaN before a given step."""
 
