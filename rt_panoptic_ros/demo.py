@@ -339,8 +339,8 @@ def run(options: argparse.Namespace) -> str:
             show.processes.append(source)
         show.until(
             lambda: recorder.frames > 0,
-            # Once images arrive, it is the engine that is waited for.
-            lambda: _PATIENCE if report.images else _FIRST_IMAGE,
+            # Once images arrive, it is the engine that is waited for; a street is drawn as fast as it goes.
+            lambda: _PATIENCE if report.images or images.waits else _FIRST_IMAGE,
             lambda: (
                 f"building the engine: {report.engine_status}"
                 if report.images
