@@ -7,7 +7,6 @@ times into a JSON file; the number of frames published is told on standard outpu
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from rt_panoptic_core.files import write_json
 from rt_panoptic_ros.fastdds import use_profile
 from rt_panoptic_ros.panoptic_node import CONFIGURATION_FAILED, NODE_NAME
 from rt_panoptic_ros.playback import Playback
+from rt_panoptic_ros.releases import keep_to_this_machine
 from rt_panoptic_ros.reply_recorder import ReplyRecorder
 
 _READY_SECONDS = 600.0
@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--module-argument", action="append", default=[])
     parsed = parser.parse_args(arguments)
     # A domain of its own on this machine: a recording must not reach the robot that the machine is on.
-    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    keep_to_this_machine(random.SystemRandom().randint(1, 100))
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         replay(parsed)

@@ -290,10 +290,11 @@ def run(options: argparse.Namespace) -> str:
     video: Path = options.output / "overlay.mp4"
     logs: Path = options.output / "log"
     logs.mkdir(parents=True, exist_ok=True)
-    _keep_to_ourselves()
-
     from rt_panoptic_ros.fastdds import use_profile
+    from rt_panoptic_ros.releases import keep_to_this_machine
 
+    # Neither a robot's nodes nor those of a second demo are met.
+    keep_to_this_machine(1 + os.getpid() % 100)
     use_profile()
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -363,14 +364,6 @@ def run(options: argparse.Namespace) -> str:
         show.spin(0.6)
         summary = recorder.finish()
     return f"{images.description}: {summary}; {video} {video.with_suffix('.png')}"
-
-
-def _keep_to_ourselves() -> None:
-    """Let this process and its children meet neither a robot's nodes nor those of a second demo."""
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    if os.environ.get("ROS_DISTRO") == "humble":  # does not know the range yet
-        os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

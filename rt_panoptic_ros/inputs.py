@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from rt_panoptic_ros.qos import OVERRIDABLE, EndpointReport, input_profile, unfit_publishers
+from rt_panoptic_ros.releases import subscription_events
 
 
 class Inputs:
@@ -75,7 +75,7 @@ class Inputs:
             if on_lost is not None:
                 on_lost(event.total_count_change)
 
-        events = SubscriptionEventCallbacks(
+        events = subscription_events(
             incompatible_qos=unfit, incompatible_type=unfit, message_lost=lost
         )
         self._subscriptions.append(

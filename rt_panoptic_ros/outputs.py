@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rclpy.event_handler import PublisherEventCallbacks, UnsupportedEventTypeError
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -28,6 +27,7 @@ from rt_panoptic_ros.qos import (
     output_profile,
     unfit_subscribers,
 )
+from rt_panoptic_ros.releases import TELLS_MATCHES, UnsupportedEventTypeError, publisher_events
 
 POINT_TOPICS = frozenset(("points", "markers"))
 """Topics that need depth."""
@@ -117,7 +117,7 @@ class Outputs:
         def incompatible(_event: Any) -> None:
             report.look()
 
-        def create(events: PublisherEventCallbacks) -> Any:
+        def create(events: Any) -> Any:
             return self._node.create_lifecycle_publisher(
                 kind,
                 f"~/{topic}",
@@ -127,11 +127,11 @@ class Outputs:
             )
 
         try:
-            events = PublisherEventCallbacks(matched=matched, incompatible_qos=incompatible)
-            output = _Output(create(events))
+            events = publisher_events(matched=matched, incompatible_qos=incompatible)
+            output = _Output(create(events), counted=TELLS_MATCHES)
             output.subscribers = output.publisher.get_subscription_count()
         except UnsupportedEventTypeError:  # this middleware tells no matches
-            output = _Output(create(PublisherEventCallbacks()), counted=False)
+            output = _Output(create(publisher_events()), counted=False)
         return output
 
     def wanted(self) -> frozenset[str]:

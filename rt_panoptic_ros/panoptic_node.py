@@ -28,6 +28,7 @@ from rt_panoptic_ros.inputs import Inputs
 from rt_panoptic_ros.model import Load, Segments, describe, free, load_segmenter
 from rt_panoptic_ros.outputs import Outputs
 from rt_panoptic_ros.process import run
+from rt_panoptic_ros.releases import on_parameters_set
 from rt_panoptic_ros.segment_service import SegmentService
 from rt_panoptic_ros.stamped_tracker import StampedTracker
 from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
@@ -70,8 +71,7 @@ class PanopticNode(LifecycleNode):
         for name, near in parameters.unknown_overrides(self._parameter_overrides).items():
             hint = f"; did you mean {near}?" if near else ""
             logger.warning(f"there is no parameter {name}, it is not used{hint}")
-        self.add_on_set_parameters_callback(self._check_parameters)
-        self.add_post_set_parameters_callback(self._take_parameters)
+        on_parameters_set(self, self._check_parameters, self._take_parameters)
 
         self.statistics = Statistics()
         self._tracker = StampedTracker()

@@ -3,7 +3,8 @@
 What the engine does is set by environment variables: FAKE_LOAD_SECONDS, FAKE_LOAD_UNTIL (a file that
 ends the loading when it appears), FAKE_LOAD_ERROR, FAKE_FRAME_SECONDS. A picture whose first pixel is
 (255, 0, 255) makes it fail as a GPU without memory does. The red channel is the class; green of 200 and
-more is a car: 255 is instance 1, 254 instance 2, and so on.
+more is a car: 255 is instance 1, 254 instance 2, and so on. With AS_ON_HUMBLE the node finds no more of
+rclpy than Humble has.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def load(values, progress):
 
 
 if __name__ == "__main__":
+    if os.environ.get("AS_ON_HUMBLE"):
+        import as_on_humble  # noqa: F401
     from rt_panoptic_ros.panoptic_node import main
 
     sys.exit(main(load=load))
