@@ -325,9 +325,13 @@ def run(options: argparse.Namespace) -> str:
         executor.add_node(recorder)
         show = _Show(recorder, executor, stack.enter_context(_Status()))
         show.processes.append(node)
-        if images.waits:
+
+        def start_source() -> Process:
             source = stack.enter_context(Process("source", images.command, logs / "source.log"))
             show.processes.append(source)
+            return source
+
+        early = start_source() if images.waits else None
         report = recorder.report
         show.until(
             lambda: report.state == "active",
@@ -335,9 +339,7 @@ def run(options: argparse.Namespace) -> str:
             lambda: f"starting the node: {report.engine_status}",
             lambda: f"the node is not ready after {_PATIENCE:.0f} s: {node.last_words()}",
         )
-        if not images.waits:
-            source = stack.enter_context(Process("source", images.command, logs / "source.log"))
-            show.processes.append(source)
+        source = early or start_source()
         show.until(
             lambda: recorder.frames > 0,
             # Once images arrive, it is the engine that is waited for; a street is drawn as fast as it goes.

@@ -73,12 +73,10 @@ def save_small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 
     widths = ("pyramid_channels", "semantic_tower_channels", "box_tower_channels")
 
-    def save(
-        *, sees: bool = False, backbone: str = "resnet18", seed: int = 0, **settings: Any
-    ) -> Path:
+    def save(*, sees: bool = False, seed: int = 0, **settings: Any) -> Path:
         torch.manual_seed(seed)
         config = NetworkConfig.preset(
-            "paper", backbone=backbone, tower_depth=1, **dict.fromkeys(widths, 8)
+            "paper", backbone="resnet18", tower_depth=1, **dict.fromkeys(widths, 8)
         )
         taxonomy = Taxonomy.load("cityscapes")
         network = PanopticNetwork(config, taxonomy)

@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
     if not listed:
         print("no model at hand; train one (rt-panoptic train), or convert the authors' checkpoint")
         print("(rt-panoptic convert-checkpoint IN.pth OUT.safetensors)")
-        return 0
     return 0
 
 

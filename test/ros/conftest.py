@@ -113,6 +113,27 @@ class Probe:
         self.wait(publisher.get_subscription_count, f"a subscription of {topic}")
         return publisher
 
+    def ask(self, message: Any, messages: list[Any], topic: str = "/camera/image") -> Any:
+        """The answer to an image, with a stamp of its own, published until it comes to ``messages``."""
+        message.header.stamp.sec = self.next_stamp()
+        return self.answers(message, messages, topic=topic)[0]
+
+    def answers(
+        self, message: Any, *listened: list[Any], topic: str = "/camera/image"
+    ) -> list[Any]:
+        """Publish ``message`` until each list has an answer of its stamp; those answers."""
+        publisher = self.publisher(type(message), topic)
+
+        def answers() -> list[list[Any]] | None:
+            publisher.publish(message)
+            end = [
+                [m for m in messages if m.header.stamp == message.header.stamp]
+                for messages in listened
+            ]
+            return end if all(end) else None
+
+        return [found[0] for found in self.wait(answers, f"answers to {topic}")]
+
     def next_stamp(self) -> int:
         """A stamp in whole seconds that no message had before."""
         self._stamp += 1

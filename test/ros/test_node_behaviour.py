@@ -37,19 +37,6 @@ def nobody_listens_afterwards(probe):
     probe.unsubscribe_all()
 
 
-def ask(probe, message, messages, topic="/camera/image"):
-    """The answer to ``message``, published until it comes."""
-    publisher = probe.publisher(Image, topic)
-    message.header.stamp.sec = probe.next_stamp()
-    stamp = message.header.stamp
-
-    def answer():
-        publisher.publish(message)
-        return [m for m in messages if m.header.stamp == stamp]
-
-    return probe.wait(answer, f"an answer to {topic}")[0]
-
-
 def image(pixels):
     return to_image(Image().header, pixels)
 
@@ -59,11 +46,11 @@ def image(pixels):
 
 def test_a_threshold_takes_effect_at_the_next_frame(node, probe, picture):
     instances = probe.subscribe(PanopticInstanceArray, "/rt_panoptic/instances")
-    assert ask(probe, image(picture()), instances).instances[0].score == pytest.approx(0.3)
+    assert probe.ask(image(picture()), instances).instances[0].score == pytest.approx(0.3)
     assert probe.set_parameter("thresholds.score", 0.75).successful
-    assert ask(probe, image(picture()), instances).instances[0].score == pytest.approx(0.75)
+    assert probe.ask(image(picture()), instances).instances[0].score == pytest.approx(0.75)
     assert probe.set_parameter("thresholds.score", -1.0).successful
-    assert ask(probe, image(picture()), instances).instances[0].score == pytest.approx(0.3)
+    assert probe.ask(image(picture()), instances).instances[0].score == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +84,7 @@ def test_a_bad_value_is_refused_with_a_reason_and_the_old_one_stays(
 def test_enable_stops_and_resumes(node, probe, picture, diagnosis):
     seen = diagnosis()
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     assert probe.call(SetBool, "/rt_panoptic/enable", SetBool.Request(data=False)).success
     publisher, before = (
         probe.publisher(Image, "/camera/image"),
@@ -111,7 +98,7 @@ def test_enable_stops_and_resumes(node, probe, picture, diagnosis):
     probe.wait(dropped, "images of a disabled node")
     probe.wait(lambda: "disabled" in seen.status("output").message, "the diagnostics to say so")
     assert probe.call(SetBool, "/rt_panoptic/enable", SetBool.Request(data=True)).success
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
 
 
 def test_segment_answers_one_image(node, probe, picture):
@@ -171,7 +158,7 @@ def test_a_bad_image_is_counted_and_named_and_the_node_goes_on(
     bad, reason = BAD_IMAGES[case]
     seen = diagnosis()
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     publisher = probe.publisher(Image, "/camera/image")
     probe.wait(lambda: seen.status("input"), "diagnostics")
     before = seen.count("input", "dropped: bad image")
@@ -184,7 +171,7 @@ def test_a_bad_image_is_counted_and_named_and_the_node_goes_on(
     probe.wait(counted, "the bad image to be counted")
     probe.wait(lambda: reason in seen.value("input", "last error"), reason)
     assert seen.value("input", "last error").startswith("/camera/image: ")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
 
 
 def test_bad_images_are_logged_once_not_every_time(node):
@@ -193,17 +180,17 @@ def test_bad_images_are_logged_once_not_every_time(node):
 
 def test_ten_thousand_by_ten_thousand_pixels_really_sent(node, probe, picture):
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     request = SegmentImage.Request(image=message(10_000, 10_000, "mono8", 10_000, 100_000_000))
     response = probe.call(SegmentImage, "/rt_panoptic/segment", request, 60)
     assert "100.0 megapixels" in response.message
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
 
 
 def test_stamps_of_zero_going_back_and_of_the_future(node, probe, picture, diagnosis):
     seen = diagnosis()
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     publisher = probe.publisher(Image, "/camera/image")
     for kind, seconds, words in (
         ("stamp of zero", 0, "/camera/image: a stamp of zero"),
@@ -231,7 +218,7 @@ def test_stamps_of_zero_going_back_and_of_the_future(node, probe, picture, diagn
 def test_a_failing_engine_costs_the_frame_and_is_loaded_anew(node, probe, picture, diagnosis):
     seen = diagnosis()
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     publisher = probe.publisher(Image, "/camera/image")
     bad = image(np.full((8, 12, 3), FAILS, np.uint8))
     probe.wait(lambda: seen.status("engine"), "diagnostics")
@@ -251,7 +238,7 @@ def test_a_failing_engine_costs_the_frame_and_is_loaded_anew(node, probe, pictur
         ),
         "an ERROR in the diagnostics",
     )
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     probe.wait(lambda: seen.status("engine").level == DiagnosticStatus.OK, "OK again")
 
 
@@ -348,7 +335,7 @@ def test_only_the_newest_frame_waits_and_the_others_are_counted(start, probe, pi
 def test_max_rate_limits_what_is_taken(node, probe, picture, diagnosis):
     seen = diagnosis()
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    ask(probe, image(picture()), semantic)
+    probe.ask(image(picture()), semantic)
     assert probe.set_parameter("input.max_rate", 2.0).successful
     publisher, before = probe.publisher(Image, "/camera/image"), len(semantic)
     taken = seen.count("input", "dropped: over input.max_rate")

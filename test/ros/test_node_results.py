@@ -46,20 +46,6 @@ def stamped(probe, message, frame_id="camera_optical_frame"):
     return message
 
 
-def ask(probe, message, *listened, topic="/camera/image", kind=Image):
-    """Publish ``message`` until each list has an answer of its stamp; those answers."""
-    publisher = probe.publisher(kind, topic)
-
-    def answers():
-        publisher.publish(message)
-        end = [
-            [m for m in messages if m.header.stamp == message.header.stamp] for messages in listened
-        ]
-        return end if all(end) else None
-
-    return [found[0] for found in probe.wait(answers, f"answers to {topic}")]
-
-
 def pixels_of(message, dtype=np.uint8):
     channels = {"rgb8": 3}.get(message.encoding, 1)
     values = np.frombuffer(message.data, dtype).reshape(message.height, message.width, channels)
@@ -78,7 +64,7 @@ def test_every_result_has_the_inputs_stamp_frame_and_size(node, probe, picture):
     }
     listened = {t: probe.subscribe(kind, f"/rt_panoptic/{t}") for t, (kind, _) in topics.items()}
     message = stamped(probe, to_image(Image().header, picture(class_id=7)), "front_camera")
-    answers = dict(zip(topics, ask(probe, message, *listened.values()), strict=True))
+    answers = dict(zip(topics, probe.answers(message, *listened.values()), strict=True))
 
     for topic, answer in answers.items():
         assert answer.header == message.header, topic
@@ -115,7 +101,7 @@ def test_detections_and_label_info_come_where_vision_msgs_is_installed(node, pro
 
     detections = probe.subscribe(vision.Detection2DArray, "/rt_panoptic/detections")
     message = stamped(probe, to_image(Image().header, picture()))
-    (answer,) = ask(probe, message, detections)
+    (answer,) = probe.answers(message, detections)
     assert answer.header == message.header
     (car,) = answer.detections
     assert car.id == "1"
@@ -167,7 +153,7 @@ def test_every_encoding_means_the_same_picture(node, probe, encoding, padded):
     message = Image(height=8, width=12, encoding=encoding, step=rows.shape[1])
     message.data = array("B", rows.tobytes())
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    (answer,) = ask(probe, stamped(probe, message), semantic)
+    (answer,) = probe.answers(stamped(probe, message), semantic)
     assert (pixels_of(answer) == 9).all()
 
 
@@ -177,7 +163,7 @@ def test_mono16_in_both_byte_orders(node, probe, is_bigendian):
     message = Image(height=8, width=12, encoding="mono16", step=24, is_bigendian=is_bigendian)
     message.data = array("B", values.tobytes())
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
-    (answer,) = ask(probe, stamped(probe, message), semantic)
+    (answer,) = probe.answers(stamped(probe, message), semantic)
     assert (pixels_of(answer) == 9).all()
 
 
@@ -192,12 +178,10 @@ def test_compressed_images(start, probe, picture, suffix):
     message = CompressedImage(format="jpeg", data=array("B", content.tobytes()))
     semantic = probe.subscribe(Image, "/compressed/semantic")
     # A remapping of the base name moves the compressed topic with it.
-    (answer,) = ask(
-        probe,
+    (answer,) = probe.answers(
         stamped(probe, message),
         semantic,
         topic="/camera/small/compressed",
-        kind=CompressedImage,
     )
     assert (pixels_of(answer) == 9).all()
 
@@ -224,17 +208,17 @@ def test_without_a_subscriber_nothing_is_computed(node, probe, picture, diagnosi
 
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
     probe.wait(lambda: seen.value("output", "subscribed") == "semantic", "the match")
-    ask(probe, stamped(probe, message), semantic)
+    probe.answers(stamped(probe, message), semantic)
 
 
 def test_a_subscriber_of_best_effort_is_served_too(node, probe, picture):
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic", qos_profile_sensor_data)
-    ask(probe, stamped(probe, to_image(Image().header, picture())), semantic)
+    probe.answers(stamped(probe, to_image(Image().header, picture())), semantic)
 
 
 def test_size_and_encoding_may_change_in_mid_stream(node, probe, picture):
     semantic = probe.subscribe(Image, "/rt_panoptic/semantic")
     for pixels in (picture(3), picture(4, 20, 30), np.full((5, 7), 5, np.uint8), picture(6)):
-        (answer,) = ask(probe, stamped(probe, to_image(Image().header, pixels)), semantic)
+        (answer,) = probe.answers(stamped(probe, to_image(Image().header, pixels)), semantic)
         assert (answer.height, answer.width) == pixels.shape[:2]
         assert pixels_of(answer)[0, 0] == pixels.reshape(-1)[0]

@@ -21,25 +21,14 @@ def node(start, probe):
     return running
 
 
-def ask(probe, picture, messages):
-    """The answer to a picture, published until it comes."""
-    publisher = probe.publisher(Image, "/camera/image")
-    message = to_image(Image().header, picture)
-    message.header.stamp.sec = probe.next_stamp()
-
-    def answer():
-        publisher.publish(message)
-        return [m for m in messages if m.header.stamp == message.header.stamp]
-
-    return probe.wait(answer, "an answer")[0]
-
-
 def test_images_are_answered_and_parameters_take_effect(node, probe, picture):
     instances = probe.subscribe(PanopticInstanceArray, "/rt_panoptic/instances")
-    assert len(ask(probe, picture(), instances).instances) == 1
+    assert len(probe.ask(to_image(Image().header, picture()), instances).instances) == 1
     assert probe.set_parameter("thresholds.score", 0.75).successful
     # The stand-in for an engine gives the threshold that it was told as the score.
-    assert ask(probe, picture(), instances).instances[0].score == pytest.approx(0.75)
+    assert probe.ask(to_image(Image().header, picture()), instances).instances[
+        0
+    ].score == pytest.approx(0.75)
     refused = probe.set_parameter("engine", "openvino")
     assert not refused.successful
     assert "unconfigured" in refused.reason
@@ -58,4 +47,4 @@ def test_without_events_of_matches_subscribers_are_counted(node, probe, picture,
 
     probe.wait(dropped, "images that nobody wants")
     instances = probe.subscribe(PanopticInstanceArray, "/rt_panoptic/instances")
-    ask(probe, picture(), instances)
+    probe.ask(to_image(Image().header, picture()), instances)
