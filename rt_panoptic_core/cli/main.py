@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) went away; that is its right. Keep Python from complaining at exit.
         sys.stdout = None
         return EXIT_ERROR
+    finally:
+        if arguments is None:
+            # The process ends here: Python need not look through all that is left for cycles first.
+            gc.freeze()
 
 
 if __name__ == "__main__":
