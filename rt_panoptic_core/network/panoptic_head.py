@@ -51,43 +51,42 @@ def global_convolution(features: list[Tensor], conv: nn.Conv2d, size: tuple[int,
 
     ``conv`` is 3×3 with padding 1, ``resize`` bilinear. A 1×1 convolution commutes with resizing, and a
     3×3 convolution is nine 1×1 convolutions, each shifted by its tap: so every level computes its nine
-    taps at its own, smaller size; the taps are resized, summed over the levels, shifted and added. Equal
-    up to rounding, with a fraction of the arithmetic and of the memory.
+    taps at its own, smaller size. Resizing rows and columns are two steps, and moving rows commutes with
+    resizing columns: each level's rows are resized, moved and added, which leaves three taps to resize
+    and move along the columns. Equal up to rounding, with a fraction of the arithmetic and of the memory.
     """
     outputs = conv.out_channels
-    taps: Tensor | None = None
+    height, width = size
+    columns: Tensor | None = None
     start = 0
     for feature in features:
         channels = feature.shape[1]
         weight = conv.weight[:, start : start + channels]
         start += channels
         weight = weight.permute(2, 3, 0, 1).reshape(9 * outputs, channels, 1, 1)
-        level = F.conv2d(feature, weight)
-        if level.shape[-2:] != size:
-            level = F.interpolate(level, size=size, mode="bilinear", align_corners=False)
-        taps = level if taps is None else taps + level
-    assert taps is not None
-    summed = _shifted_sum(taps)
-    return summed if conv.bias is None else summed + conv.bias.reshape(-1, 1, 1)
+        taps = _resized(F.conv2d(feature, weight), (height, feature.shape[-1]))
+        above, middle, below = taps.chunk(3, dim=1)
+        # What is moved in is zero, as the padding of the convolution.
+        taps = F.pad(above[:, :, :-1], (0, 0, 1, 0)) + middle + F.pad(below[:, :, 1:], (0, 0, 0, 1))
+        taps = _resized(taps, (height, width))
+        columns = taps if columns is None else columns + taps
+    assert columns is not None
+    left, centre, right = columns.chunk(3, dim=1)
+    result = F.pad(left[..., :-1], (1, 0)) + centre + F.pad(right[..., 1:], (0, 1))
+    return result if conv.bias is None else result + conv.bias.reshape(-1, 1, 1)
 
 
-def _shifted_sum(taps: Tensor) -> Tensor:
-    """Sum of the nine taps of a 3×3 convolution [N, 9·O, H, W], each shifted to its place, [N, O, H, W].
-
-    Rows first, which leaves a third of the channels for the columns; what is shifted in is zero.
-    """
-    above, middle, below = taps.chunk(3, dim=1)
-    rows = F.pad(above[:, :, :-1], (0, 0, 1, 0)) + middle + F.pad(below[:, :, 1:], (0, 0, 0, 1))
-    left, centre, right = rows.chunk(3, dim=1)
-    return F.pad(left[..., :-1], (1, 0)) + centre + F.pad(right[..., 1:], (0, 1))
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 def concatenated_convolution(
     features: list[Tensor], conv: nn.Conv2d, size: tuple[int, int]
 ) -> Tensor:
     """The plain form of :func:`global_convolution`: resize, concatenate, convolve."""
-    resized = [F.interpolate(f, size=size, mode="bilinear", align_corners=False) for f in features]
-    result: Tensor = conv(torch.cat(resized, dim=1))
+    result: Tensor = conv(torch.cat([_resized(feature, size) for feature in features], dim=1))
     return result
 
 
