@@ -61,16 +61,9 @@ def _onnx(
 
     precision = args.precision or "fp32"
     if precision == "int8":
-        from rt_panoptic_core.engines.quantization import (
-            calibration_images,
-            quantize_onnx,
-            require_nncf,
-        )
+        from rt_panoptic_core.engines.quantization import export_int8
 
-        images = calibration_images(args.calibration, size)
-        require_nncf()
-        model = export_onnx(checkpoint, size, "fp32", progress)
-        model = quantize_onnx(model, checkpoint.config, images, progress)
+        model = export_int8(checkpoint, size, args.calibration, progress)
     else:
         model = export_onnx(checkpoint, size, precision, progress)
     save_onnx(model, args.output)

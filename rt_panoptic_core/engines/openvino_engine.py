@@ -82,10 +82,9 @@ def build_openvino(
     """
     images = []
     if spec.precision == "int8":
-        from rt_panoptic_core.engines.quantization import calibration_images, require_nncf
+        from rt_panoptic_core.engines.quantization import images_for_int8
 
-        images = calibration_images(calibration, spec.image_size)
-        require_nncf()
+        images = images_for_int8(calibration, spec.image_size)
     model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
     progress("convert to OpenVINO", None)
     network, rest = split_graph(model, network_outputs(checkpoint.config))

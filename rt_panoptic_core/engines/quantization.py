@@ -21,8 +21,9 @@ import numpy.typing as npt
 import onnx
 import openvino as ov
 
+from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import INPUT_NAMES, Progress, no_progress
-from rt_panoptic_core.engines.onnx_export import network_outputs
+from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.network.config import NetworkConfig
 
@@ -60,14 +61,33 @@ def calibration_images(
     return [_read(file, size) for file in files]
 
 
-def require_nncf() -> None:
-    """Say that NNCF is missing before minutes went into a graph that it would quantise.
+def images_for_int8(
+    folder: str | os.PathLike[str] | None, size: tuple[int, int]
+) -> list[npt.NDArray[np.uint8]]:
+    """:func:`calibration_images`, where they are to be used at once.
 
     Raises:
-        EngineError: it is not installed.
+        EngineError: also where NNCF is missing: said before minutes went into a graph that it would quantise.
     """
-    if find_spec("nncf") is None:
-        raise EngineError("int8 needs the module nncf (pip install nncf)")
+    images = calibration_images(folder, size)
+    _require_nncf()
+    return images
+
+
+def export_int8(
+    checkpoint: Checkpoint,
+    image_size: tuple[int, int],
+    calibration: str | os.PathLike[str] | None,
+    progress: Progress = no_progress,
+) -> onnx.ModelProto:
+    """The checkpoint's graph as ONNX, quantised by :func:`quantize_onnx` on the folder ``calibration``.
+
+    Raises:
+        EngineError: NNCF is not installed, there are no such images, or the graph cannot be exported.
+    """
+    images = images_for_int8(calibration, image_size)
+    model = export_onnx(checkpoint, image_size, "fp32", progress)
+    return quantize_onnx(model, checkpoint.config, images, progress)
 
 
 def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -241,8 +261,13 @@ def _kept_onnx(network: onnx.ModelProto, ends: tuple[str, ...]) -> list[str]:
     return sorted(kept)
 
 
+def _require_nncf() -> None:
+    if find_spec("nncf") is None:
+        raise EngineError("int8 needs the module nncf (pip install nncf)")
+
+
 def _nncf() -> Any:
-    require_nncf()
+    _require_nncf()
     try:
         import nncf
     except ImportError as error:

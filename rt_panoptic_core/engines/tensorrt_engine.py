@@ -106,16 +106,9 @@ def build_tensorrt(
         EngineError: the graph cannot be exported, quantised, parsed or built.
     """
     if spec.precision == "int8":
-        from rt_panoptic_core.engines.quantization import (
-            calibration_images,
-            quantize_onnx,
-            require_nncf,
-        )
+        from rt_panoptic_core.engines.quantization import export_int8
 
-        images = calibration_images(calibration, spec.image_size)
-        require_nncf()
-        model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
-        model = quantize_onnx(model, checkpoint.config, images, progress)
+        model = export_int8(checkpoint, spec.image_size, calibration, progress)
     else:
         model = export_onnx(checkpoint, spec.image_size, spec.precision, progress)
     if hardware.missing_cuda_driver() is None:
