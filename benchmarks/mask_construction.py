@@ -141,7 +141,16 @@ def openvino_times(
         return None
     import openvino as ov
 
-    program = torch.onnx.export(module, inputs, dynamo=True, opset_version=20, verbose=False)
+    from rt_panoptic_core.engines.onnx_export import TRANSLATIONS
+
+    program = torch.onnx.export(
+        module,
+        inputs,
+        dynamo=True,
+        opset_version=20,
+        verbose=False,
+        custom_translation_table=TRANSLATIONS,
+    )
     assert program is not None
     core = ov.Core()
     compiled = core.compile_model(

@@ -7,10 +7,12 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import onnx
 import torch
+from onnxscript import opset20
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import Tensor, nn
 
@@ -29,6 +31,22 @@ _FOLDED = 1 << 26
 
 PIXELS = "pixels"
 """Tensor between the stages prepare and network."""
+
+
+def _maximum_and_place(self: Any, dim: int, keepdim: bool = False) -> Any:
+    one: Any = opset20.Constant(value_ints=[1])
+    values, places = opset20.TopK(self, one, axis=dim, sorted=0)
+    if keepdim:
+        return values, places
+    axes: Any = opset20.Constant(value_ints=[dim])
+    return opset20.Squeeze(values, axes), opset20.Squeeze(places, axes)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.max.dim: _maximum_and_place
+}
+"""For ``torch.onnx.export``: ``max(dim)`` as one TopK, where ReduceMax and ArgMax would each look through the
+whole tensor."""
 
 
 def network_outputs(config: NetworkConfig) -> tuple[str, ...]:
@@ -76,6 +94,7 @@ def export_onnx(
                 input_names=list(INPUT_NAMES),
                 output_names=list(names),
                 optimize=True,
+                custom_translation_table=TRANSLATIONS,
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0]
