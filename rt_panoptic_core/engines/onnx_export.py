@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import torch
+from onnx_ir.passes import common
 from onnxscript import opset20
-from onnxscript.optimizer import fold_constants, remove_unused_nodes
+from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from rt_panoptic_core import __version__
@@ -93,7 +95,7 @@ def export_onnx(
                 opset_version=OPSET,
                 input_names=list(INPUT_NAMES),
                 output_names=list(names),
-                optimize=True,
+                optimize=False,
                 custom_translation_table=TRANSLATIONS,
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
@@ -103,10 +105,7 @@ def export_onnx(
             "PyTorch 2.13 with onnxscript 0.7 is known to work"
         ) from error
     assert program is not None
-    # The exporter folds small constants only. The head's convolutions are cut from larger ones (see
-    # global_convolution): unfolded, their weights would be computed anew for every frame.
-    fold_constants(program.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
-    remove_unused_nodes(program.model)
+    _tidy(program.model)
     model = program.model_proto
     # What passes between the stages stays in the graph, named and typed, but is no output of it.
     model.graph.value_info.extend(model.graph.output[len(OUTPUT_NAMES) :])
@@ -135,6 +134,27 @@ def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
         write_bytes(path, model.SerializeToString())
     except OSError as error:
         raise EngineError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from error
+
+
+def _tidy(model: ir.Model) -> None:
+    """Fold constants, in place, and leave out what is unused or there twice.
+
+    The exporter's own optimisation looks for some hundred patterns at every node, which takes as long as all
+    the rest, for rewriting that every engine does by itself. It also folds small constants only, but the
+    head's convolutions are cut from larger ones (see global_convolution): unfolded, their weights would be
+    computed anew for every frame.
+    """
+    fold_constants(
+        model, onnx_shape_inference=True, input_size_limit=_FOLDED, output_size_limit=_FOLDED
+    )
+    for tidying in (
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        tidying(model)
 
 
 class _Exposed(nn.Module):
