@@ -107,7 +107,9 @@ class TopicAnalysis:
         if truth is not None and self.quality is not None:
             record.truth_stamp = truth.stamp
             try:
-                scores = self.quality.add(truth, frame.image, result)
+                scores = self.quality.add(
+                    frame_name(frame.number), truth, frame.image, result, latency
+                )
             except (DatasetError, ImageError) as error_:
                 self._count(f"ground truth of {self.topic} is not usable: {error_}")
                 self.quality.interrupt()
@@ -196,6 +198,11 @@ class TopicAnalysis:
 
     def _count(self, problem: str) -> None:
         self.problems[problem] = self.problems.get(problem, 0) + 1
+
+
+def frame_name(number: int) -> str:
+    """What a frame of a topic is called in its evaluation: the same in every evaluation of the bag."""
+    return f"frame {number:06d}"
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.records import write_csv
 from rt_panoptic_core.bags.report import TopicPage, report_html
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.evaluation.report.evaluation_page import evaluation_page
 from rt_panoptic_core.files import write_json, write_text
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -29,7 +30,10 @@ def conclude(
     extra: Mapping[str, Mapping[str, Any]] | None = None,
     timing: Timing | None = None,
 ) -> dict[str, Any]:
-    """Write frames.csv, report.json, report.html and the timing, and return the report's data.
+    """Write all of it and return the report's data.
+
+    These are frames.csv, report.json, report.html and the timing, and where there is ground truth what
+    `rt-panoptic evaluate` writes, as quality.json and quality.html.
 
     Everything but ``timing.*`` depends on the bag and the model alone (and, in real time, on what the node
     did), so that two offline runs give the same bytes.
@@ -62,6 +66,9 @@ def conclude(
             summary=summary,
             records=analysis.records,
             video=video.name if (video := output.video(analysis.topic, topics)).exists() else None,
+            quality=(
+                output.quality_html(analysis.topic, topics).name if _is_measured(analysis) else None
+            ),
             fps=fps[analysis.topic],
         )
         for summary, analysis in zip(report["topics"], analyses, strict=True)
@@ -70,6 +77,9 @@ def conclude(
     try:
         write_csv(output.frames_csv, records, taxonomy)
         _write_timing(output, timing, analyses)
+        for analysis in analyses:
+            if _is_measured(analysis):
+                _write_quality(output, analysis, topics, about)
         write_text(output.report_html, report_html(report, pages, taxonomy))
         # The last file: with it the run counts as complete.
         write_json(output.report_json, report)
@@ -93,6 +103,29 @@ def timing_summary(timing: Timing) -> dict[str, Any]:
         "on_top_of_inference": timing.elapsed / inference - 1.0 if inference else None,
         "processor": timing.processor,
     }
+
+
+def _is_measured(analysis: TopicAnalysis) -> bool:
+    return analysis.quality is not None and analysis.quality.frames > 0
+
+
+def _write_quality(
+    output: OutputFolder, analysis: TopicAnalysis, topics: Sequence[str], about: Mapping[str, Any]
+) -> None:
+    assert analysis.quality is not None
+    subject = {
+        "model": about["model"]["name"],
+        "dataset": f"{about['bag']['name']} {analysis.topic}",
+        "checkpoint_sha256": about["model"].get("digest"),
+        "engine": about.get("engine"),
+        "mode": about.get("mode"),
+        "ground_truth": ", ".join(about.get("ground_truth", ())),
+    }
+    record = analysis.quality.record(subject)
+    record.write(output.quality_json(analysis.topic, topics))
+    gallery = analysis.quality.gallery
+    page = evaluation_page(record, gallery.worst(), gallery.best())
+    page.write(output.quality_html(analysis.topic, topics))
 
 
 def _write_timing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,17 @@ class OutputFolder:
         self.node_log = path / "node.log"
         self.replay_log = path / "replay.log"
 
-    def video(self, topic: str, topics: list[str]) -> Path:
+    def video(self, topic: str, topics: Sequence[str]) -> Path:
         """The overlay video of a topic: ``overlay.mp4``, with several ``overlay_NAME.mp4``."""
-        if len(topics) == 1:
-            return self.path / "overlay.mp4"
-        return self.path / f"overlay_{topic.strip('/').replace('/', '_')}.mp4"
+        return self._of_topic("overlay", ".mp4", topic, topics)
+
+    def quality_json(self, topic: str, topics: Sequence[str]) -> Path:
+        """What `rt-panoptic evaluate` would have written of a topic: ``quality.json``, likewise."""
+        return self._of_topic("quality", ".json", topic, topics)
+
+    def quality_html(self, topic: str, topics: Sequence[str]) -> Path:
+        """Its report: ``quality.html``, likewise."""
+        return self._of_topic("quality", ".html", topic, topics)
 
     def begin(
         self,
@@ -121,6 +127,11 @@ class OutputFolder:
         if best != self.previous:
             best.rename(self.previous)
 
+    def _of_topic(self, stem: str, suffix: str, topic: str, topics: Sequence[str]) -> Path:
+        if len(topics) == 1:
+            return self.path / f"{stem}{suffix}"
+        return self.path / f"{stem}_{topic.strip('/').replace('/', '_')}{suffix}"
+
     def _fingerprint(self) -> Any:
         try:
             return json.loads(self.run.read_text(encoding="utf-8"))
@@ -135,6 +146,8 @@ class OutputFolder:
             shutil.rmtree(folder, ignore_errors=True)
         files = [self.run, self.report_json, self.report_html, self.frames_csv]
         files += [self.replies_json, self.node_log, self.replay_log]
-        files += [self.timing_json, self.timing_js, *self.path.glob("overlay*.mp4")]
+        files += [self.timing_json, self.timing_js]
+        for pattern in ("overlay*.mp4", "quality*.json", "quality*.html"):
+            files += self.path.glob(pattern)
         for file in files:
             file.unlink(missing_ok=True)

@@ -11,57 +11,70 @@ import numpy.typing as npt
 
 from rt_panoptic_core.bags.ground_truth import GroundTruth
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.evaluation.evaluation import Evaluation
 from rt_panoptic_core.evaluation.frame import Frame
-from rt_panoptic_core.evaluation.instance_ap import InstanceAP, instances_of_frame
 from rt_panoptic_core.evaluation.overlaps import overlaps
-from rt_panoptic_core.evaluation.panoptic_quality import MeanQuality, PanopticQuality
-from rt_panoptic_core.evaluation.semantic_iou import SemanticIoU
+from rt_panoptic_core.evaluation.panoptic_quality import MeanQuality
+from rt_panoptic_core.evaluation.record import EvaluationRecord
+from rt_panoptic_core.evaluation.report.pictures import FrameGallery
+from rt_panoptic_core.evaluation.runner import EvaluatedFrame
 from rt_panoptic_core.evaluation.video_panoptic_quality import VideoPanopticQuality
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 
 
 class TruthQuality:
-    """PQ, mIoU, AP and video PQ of frames given in order."""
+    """PQ, mIoU, AP and video PQ of frames given in order, and pictures of the worst and the best.
+
+    Attributes:
+        frames: how many.
+        gallery: the pictures.
+    """
 
     def __init__(self, taxonomy: Taxonomy, windows: Sequence[int], *, has_instances: bool) -> None:
         """Start with nothing counted."""
         self._taxonomy = taxonomy
         self._has_instances = has_instances
-        self._panoptic = PanopticQuality.for_taxonomy(taxonomy)
-        self._semantic = SemanticIoU.for_taxonomy(taxonomy)
-        self._instance = InstanceAP.for_taxonomy(taxonomy)
+        # Boundary quality would take longer than all the rest.
+        self._evaluation = Evaluation(taxonomy, boundary_ratio=None)
         self._video = VideoPanopticQuality.for_taxonomy(taxonomy, windows)
+        self.gallery = FrameGallery()
         self.frames = 0
 
     def add(
-        self, truth: GroundTruth, image: npt.NDArray[np.uint8], result: PanopticResult
+        self,
+        name: str,
+        truth: GroundTruth,
+        image: npt.NDArray[np.uint8],
+        result: PanopticResult,
+        latency: float | None = None,
     ) -> tuple[float | None, float | None, float | None, float | None]:
-        """PQ, SQ, RQ and mIoU of this frame alone, after counting it; None where not defined.
+        """PQ, SQ, RQ and mIoU of the frame ``name`` alone, after counting it; None where not defined.
+
+        Args:
+            name: the frame's own in this evaluation.
+            truth: its labels.
+            image: uint8 [H, W, 3] RGB.
+            result: what was said of it.
+            latency: seconds from its publication to the result, in real time.
 
         Raises:
             ImageError: truth and result are of different sizes.
             DatasetError: the truth has a class that there is not.
         """
-        sample = as_sample(truth, image)
-        frame = Frame.of(sample, result, self._taxonomy)
-        alone = PanopticQuality.for_taxonomy(self._taxonomy)
-        alone.add(frame.matches, frame.truth, frame.predicted)
-        self._panoptic.merge(alone)
-        semantic = SemanticIoU.for_taxonomy(self._taxonomy)
-        semantic.update(sample.semantic, result.semantic)
-        self._semantic.merge(semantic)
-        if self._has_instances:
-            self._instance.update(frame.truth, instances_of_frame(frame))
-        self._video.update_frame(frame)
-        self.frames += 1
-        mean = alone.result().all
-        return (
-            _finite(mean.pq),
-            _finite(mean.sq),
-            _finite(mean.rq),
-            _finite(semantic.result().mean_iou),
+        frame = Frame.of(as_sample(name, truth, image), result, self._taxonomy)
+        record = self._evaluation.update(
+            frame, latency_ms=None if latency is None else 1e3 * latency
         )
+        self._video.update_frame(frame)
+        self.gallery.add(EvaluatedFrame(frame, record))
+        self.frames += 1
+        alone = record.panoptic()
+        return _finite(alone.pq), _finite(alone.sq), _finite(alone.rq), _finite(record.mean_iou())
+
+    def record(self, subject: dict[str, Any]) -> EvaluationRecord:
+        """What `rt-panoptic evaluate` would leave of the frames; ``subject`` says of what."""
+        return self._evaluation.record(subject)
 
     def interrupt(self) -> None:
         """The next frame does not follow the last one: no window reaches over the break."""
@@ -69,9 +82,9 @@ class TruthQuality:
 
     def summary(self) -> dict[str, Any]:
         """Plain data; NaN where nothing was counted."""
-        panoptic = self._panoptic.result()
-        semantic = self._semantic.result()
-        instance = self._instance.result()
+        panoptic = self._evaluation.panoptic.result()
+        semantic = self._evaluation.semantic.result()
+        instance = self._evaluation.instances.result()
         video = self._video.result()
         return {
             "frames": self.frames,
@@ -114,11 +127,11 @@ class TruthQuality:
         }
 
 
-def as_sample(truth: GroundTruth, image: npt.NDArray[np.uint8]) -> PanopticSample:
+def as_sample(name: str, truth: GroundTruth, image: npt.NDArray[np.uint8]) -> PanopticSample:
     """The truth as a data set would give it: each instance has the class of most of its pixels."""
     if truth.instance is None:
         nothing = np.zeros(truth.semantic.shape, dtype=np.int32)
-        return PanopticSample(str(truth.stamp), image, truth.semantic, nothing, (), False)
+        return PanopticSample(name, image, truth.semantic, nothing, (), False)
     shared = overlaps(truth.instance, truth.semantic)
     best: dict[int, tuple[int, int]] = {}
     for instance_id, class_id, pixels in zip(
@@ -139,7 +152,7 @@ def as_sample(truth: GroundTruth, image: npt.NDArray[np.uint8]) -> PanopticSampl
         for instance_id, (_, class_id) in best.items()
         if class_id != 255
     )
-    return PanopticSample(str(truth.stamp), image, truth.semantic, instance, annotations)
+    return PanopticSample(name, image, truth.semantic, instance, annotations)
 
 
 def _mean(mean: MeanQuality) -> dict[str, float]:

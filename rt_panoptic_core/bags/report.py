@@ -22,12 +22,14 @@ class TopicPage:
         records: of its frames.
         video: file name of the overlay video beside the report, or None.
         fps: frames per second of the video; its n-th picture is the n-th record's.
+        quality: file name of the report on its quality beside this one, or None.
     """
 
     summary: Mapping[str, Any]
     records: Sequence[FrameRecord]
     video: str | None
     fps: float
+    quality: str | None = None
 
 
 def report_html(report: Mapping[str, Any], pages: Sequence[TopicPage], taxonomy: Taxonomy) -> str:
@@ -55,6 +57,7 @@ def _page_data(page: TopicPage) -> dict[str, Any]:
         "summary": page.summary,
         "video": page.video,
         "fps": page.fps,
+        "quality": page.quality,
         "time": [round((record.stamp - start) / 1e9, 6) for record in records],
         # As texts: JavaScript's numbers do not hold nanoseconds since 1970.
         "stamp": [str(record.stamp) for record in records],

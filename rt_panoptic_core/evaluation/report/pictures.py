@@ -48,7 +48,7 @@ class FramePanels:
 
 
 class FrameGallery:
-    """Keeps the worst and the best frames of an evaluation, drawn and small, as they come by."""
+    """Keeps the worst and the best frames of an evaluation as they come by, and draws them when asked."""
 
     def __init__(self, each: int = 4, width: int = 800) -> None:
         """Start empty.
@@ -60,36 +60,31 @@ class FrameGallery:
         self._each = each
         self._width = width
         self._order = itertools.count()
-        self._worst: list[tuple[float, int, FramePanels]] = []
-        self._best: list[tuple[float, int, FramePanels]] = []
+        self._worst: list[tuple[float, int, EvaluatedFrame]] = []
+        self._best: list[tuple[float, int, EvaluatedFrame]] = []
 
     def add(self, evaluated: EvaluatedFrame) -> None:
-        """Look at a frame, and draw it if it is among the worst or best so far."""
+        """Keep a frame if it is among the worst or best so far."""
         quality = frame_quality(evaluated)
         if math.isnan(quality) or not self._each:
             return
-        into = [
-            (heap, key)
-            for heap, key in ((self._worst, -quality), (self._best, quality))
-            if len(heap) < self._each or key > heap[0][0]
-        ]
-        if not into:
-            return
-        panels = frame_panels(evaluated, self._width)
-        for heap, key in into:
-            heapq.heappush(heap, (key, next(self._order), panels))
-            if len(heap) > self._each:
-                heapq.heappop(heap)
+        order = next(self._order)
+        for heap, key in ((self._worst, -quality), (self._best, quality)):
+            # Of frames as good as each other the first stay.
+            if len(heap) < self._each or key > heap[0][0]:
+                heapq.heappush(heap, (key, -order, evaluated))
+                if len(heap) > self._each:
+                    heapq.heappop(heap)
 
     def worst(self) -> list[FramePanels]:
         """The worst frames, the worst first."""
-        return [entry[2] for entry in sorted(self._worst, key=lambda e: (-e[0], e[1]))]
+        return [frame_panels(kept, self._width) for _, _, kept in sorted(self._worst, reverse=True)]
 
     def best(self) -> list[FramePanels]:
         """The best frames, the best first, none that is among the worst."""
-        worst = {panels.name for panels in self.worst()}
-        ranked = sorted(self._best, key=lambda e: (-e[0], e[1]))
-        return [entry[2] for entry in ranked if entry[2].name not in worst]
+        worst = {order for _, order, _ in self._worst}
+        ranked = sorted(self._best, reverse=True)
+        return [frame_panels(kept, self._width) for _, order, kept in ranked if order not in worst]
 
 
 def frame_quality(evaluated: EvaluatedFrame) -> float:
