@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
 
+from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.files import write_text
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -69,6 +70,9 @@ class FrameRecord:
     shares: Sequence[float] = field(default=(), repr=False)
 
 
+SHARE = "share "
+"""Begins the name of a column that holds the share of a class."""
+
 _COLUMNS = (
     "topic",
     "number",
@@ -121,12 +125,30 @@ def write_csv(path: Path, records: Iterable[FrameRecord], taxonomy: Taxonomy) ->
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*_COLUMNS, *(f"share {name}" for name in taxonomy.names)])
+    table.writerow([*_COLUMNS, *(SHARE + name for name in taxonomy.names)])
     for record in records:
         shares: list[float | None] = list(record.shares) or [None] * len(taxonomy)
         values = [getattr(record, column) for column in _COLUMNS]
         table.writerow([_cell(value) for value in (*values, *shares)])
     write_text(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that :func:`write_csv` wrote, texts by column.
+
+    Raises:
+        BagError: it cannot be read, or is another table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BagError(f"{path}: cannot be read: {error}") from error
+    missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
+    if missing:
+        raise BagError(f"{path}: it is no table of frames: it has no column {missing[0]!r}")
+    return rows
 
 
 def _cell(value: object) -> object:

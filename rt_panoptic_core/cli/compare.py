@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rt_panoptic_core.evaluation.comparison import Change, Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rt-panoptic compare``."""
-    parser.add_argument("before", metavar="A.json", help="from rt-panoptic evaluate or score")
-    parser.add_argument("after", metavar="B.json", help="the same of the other run")
+    parser.add_argument(
+        "before",
+        type=Path,
+        metavar="A",
+        help="what evaluate, evaluate-bag or score wrote: the folder or the JSON",
+    )
+    parser.add_argument("after", type=Path, metavar="B", help="the same of the other run")
     parser.add_argument(
         "--samples", type=int, default=10000, metavar="N", help="resamples (default %(default)s)"
     )
     parser.add_argument(
         "--block",
         type=int,
-        default=1,
         metavar="N",
-        help="draw frames in blocks of N neighbours: for films, some seconds of them",
+        help="draw frames in blocks of N neighbours: for films, some seconds of them "
+        "(default 1; for bags 10)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the drawing (default %(default)s)")
     parser.add_argument(
@@ -38,35 +46,114 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the tables, write the JSON."""
     from rich.console import Console
 
-    from rt_panoptic_core.evaluation.comparison import compare
-    from rt_panoptic_core.evaluation.record import EvaluationRecord, without_nan
+    from rt_panoptic_core.bags.changes import is_bag_evaluation
+    from rt_panoptic_core.evaluation.record import without_nan
     from rt_panoptic_core.files import write_json
 
-    before, after = EvaluationRecord.read(args.before), EvaluationRecord.read(args.after)
-    comparison = compare(
-        before,
-        after,
-        samples=args.samples,
-        block=args.block,
-        seed=args.seed,
-        common_frames=args.common_frames,
-    )
     console = Console(highlight=False)
-    console.print(f"A  {_subject(before.subject, args.before)}", markup=False)
-    console.print(f"B  {_subject(after.subject, args.after)}", markup=False)
-    console.print(_table("", comparison.overall))
-    console.print(_table("PQ by class", _by_size(comparison.pq)))
-    if comparison.iou:
-        console.print(_table("Semantic IoU by class", _by_size(comparison.iou)))
-    console.print(_note(comparison), style="dim")
+    if is_bag_evaluation(args.before) and is_bag_evaluation(args.after):
+        content = _compare_bags(args, console)
+    else:
+        content = _compare_records(args, console)
     if args.output:
-        content = {"before": before.subject, "after": after.subject, **_to_json(comparison)}
         write_json(args.output, without_nan(content))
         console.print(f"written: {args.output}", markup=False)
     return 0
 
 
-def _table(title: str, changes: Sequence[Change]) -> Any:
+def _compare_records(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from rt_panoptic_core.evaluation.comparison import compare
+    from rt_panoptic_core.evaluation.record import EvaluationRecord
+
+    before, after = (
+        EvaluationRecord.read(path / "results.json" if path.is_dir() else path)
+        for path in (args.before, args.after)
+    )
+    comparison = compare(
+        before,
+        after,
+        samples=args.samples,
+        block=1 if args.block is None else args.block,
+        seed=args.seed,
+        common_frames=args.common_frames,
+    )
+    console.print(f"A  {_subject(before.subject, args.before)}", markup=False)
+    console.print(f"B  {_subject(after.subject, args.after)}", markup=False)
+    _print_quality(comparison, console)
+    console.print(_note(comparison.frames, comparison.samples, comparison.block), style="dim")
+    return {"before": before.subject, "after": after.subject, **_to_json(comparison)}
+
+
+def _compare_bags(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from rt_panoptic_core.bags.changes import MEASURES, compare_bag_evaluations, read_report
+
+    reports = [read_report(folder) for folder in (args.before, args.after)]
+    changes = compare_bag_evaluations(
+        args.before,
+        args.after,
+        samples=args.samples,
+        block=args.block,
+        seed=args.seed,
+        common_frames=args.common_frames,
+    )
+    subjects = [
+        {
+            "model": report["model"]["name"],
+            "engine": report.get("engine"),
+            "mode": report.get("mode"),
+            "dataset": report["bag"]["name"],
+        }
+        for report in reports
+    ]
+    for side, subject, path in zip("AB", subjects, (args.before, args.after), strict=True):
+        console.print(f"{side}  {_subject(subject, path)}", markup=False)
+    better = {measure.name: measure.better for measure in MEASURES}
+    listed = []
+    for change in changes:
+        console.print(
+            f"\n{change.topic}: A answers {change.answered[0]} frames, B {change.answered[1]}",
+            markup=False,
+            style="bold",
+        )
+        console.print(_table("", change.measures, scale=1, better=better))
+        moved = [share for share in _by_size(change.shares) if share.is_real]
+        if moved:
+            neither = {share.name: 0 for share in moved}
+            console.print(
+                _table("Share of the pixels, classes that changed", moved, better=neither)
+            )
+        if change.quality is not None:
+            _print_quality(change.quality, console)
+        console.print(_note(change.frames, args.samples, change.block), style="dim")
+        listed.append(
+            {
+                "topic": change.topic,
+                "answered": list(change.answered),
+                "frames": change.frames,
+                "block": change.block,
+                "measures": _changes_to_json(change.measures),
+                "shares": _changes_to_json(change.shares),
+                "quality": None if change.quality is None else _to_json(change.quality),
+            }
+        )
+    return {"before": subjects[0], "after": subjects[1], "topics": listed}
+
+
+def _print_quality(comparison: Comparison, console: Console) -> None:
+    console.print(_table("", comparison.overall))
+    console.print(_table("PQ by class", _by_size(comparison.pq)))
+    if comparison.iou:
+        console.print(_table("Semantic IoU by class", _by_size(comparison.iou)))
+
+
+def _table(
+    title: str,
+    changes: Sequence[Change],
+    *,
+    scale: float = 100,
+    better: Mapping[str, int] | None = None,
+) -> Any:
+    """A table; ``better`` says by name whether more is better (1), less is (-1) or neither (0)."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -79,19 +166,26 @@ def _table(title: str, changes: Sequence[Change]) -> Any:
     for change in changes:
         style, verdict = "dim", "unclear"
         if change.is_real:
-            style, verdict = ("green", "better") if change.difference > 0 else ("red", "worse")
+            gain = change.difference * (better or {}).get(change.name, 1)
+            style, verdict = ("green", "better") if gain > 0 else ("red", "worse")
+            if gain == 0:
+                style, verdict = "yellow", "more" if change.difference > 0 else "less"
         elif change.before == change.after:
             verdict = "the same"
         table.add_row(
             change.name,
-            f"{100 * change.before:.2f}",
-            f"{100 * change.after:.2f}",
-            Text(f"{100 * change.difference:+.2f}", style=style),
-            f"{100 * change.low:+.2f} … {100 * change.high:+.2f}",
-            f"{change.p:.3f}",
+            _number(scale * change.before),
+            _number(scale * change.after),
+            Text(_number(scale * change.difference, "+"), style=style),
+            f"{_number(scale * change.low, '+')} … {_number(scale * change.high, '+')}",
+            "< 0.001" if change.p < 0.001 else f"{change.p:.3f}",
             Text(verdict, style=style),
         )
     return table
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "–" if value != value else format(value, f"{sign}.2f")
 
 
 def _by_size(changes: Sequence[Change]) -> list[Change]:
@@ -99,17 +193,19 @@ def _by_size(changes: Sequence[Change]) -> list[Change]:
     return sorted(changes, key=lambda c: (c.difference != c.difference, -c.difference, c.name))
 
 
-def _subject(subject: dict[str, Any], path: str) -> str:
+def _subject(subject: dict[str, Any], path: Path) -> str:
     parts = [
-        str(subject[key]) for key in ("model", "engine", "dataset", "predictions") if key in subject
+        str(subject[key])
+        for key in ("model", "engine", "mode", "dataset", "predictions")
+        if subject.get(key)
     ]
-    return " · ".join([*parts, path])
+    return " · ".join([*parts, str(path)])
 
 
-def _note(comparison: Comparison) -> str:
-    drawn = f"blocks of {comparison.block} frames" if comparison.block > 1 else "frames"
+def _note(frames: int, samples: int, block: int) -> str:
+    drawn = f"blocks of {block} frames" if block > 1 else "frames"
     return (
-        f"{comparison.frames} frames, paired bootstrap of {comparison.samples} resamples over {drawn}. "
+        f"{frames} frames, paired bootstrap of {samples} resamples over {drawn}. "
         "better / worse: p < 0.05, for classes corrected for their number (Holm)."
     )
 
@@ -117,8 +213,12 @@ def _note(comparison: Comparison) -> str:
 def _to_json(comparison: Comparison) -> dict[str, Any]:
     content = asdict(comparison)
     for key in ("overall", "pq", "iou"):
-        content[key] = [
-            {**asdict(change), "difference": change.difference, "is_real": change.is_real}
-            for change in getattr(comparison, key)
-        ]
+        content[key] = _changes_to_json(getattr(comparison, key))
     return content
+
+
+def _changes_to_json(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    return [
+        {**asdict(change), "difference": change.difference, "is_real": change.is_real}
+        for change in changes
+    ]

@@ -99,10 +99,6 @@ def compare(
         ConfigError: ``samples`` or ``block`` is out of range.
         DatasetError: other classes, other frames, a frame named twice, or none in common.
     """
-    if samples < 100:
-        raise ConfigError(f"{samples} resamples: take 100 or more")
-    if block < 1:
-        raise ConfigError(f"blocks of {block} frames: take 1 or more")
     if [c.name for c in before.classes] != [c.name for c in after.classes]:
         raise DatasetError(
             "the two evaluations have different classes: "
@@ -110,8 +106,7 @@ def compare(
             f"{_names([c.name for c in after.classes])}"
         )
     pairs = _pairs(before, after, common_frames)
-    if block > len(pairs):
-        raise ConfigError(f"blocks of {block} frames, but there are {len(pairs)} frames")
+    _check_drawing(samples, block, len(pairs))
     is_thing = np.array([c.is_thing for c in before.classes])
     counts = [_segment_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
     pixels = [_pixel_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
@@ -141,9 +136,61 @@ def compare(
             for change in _changes(titles, observed[0][0], observed[1][0], overall)
             if has_pixels or change.name != "mIoU"
         ),
-        pq=_holm(_changes(class_names, observed[0][1], observed[1][1], pq)),
-        iou=_holm(_changes(class_names, observed[0][2], observed[1][2], iou)) if has_pixels else (),
+        pq=corrected(_changes(class_names, observed[0][1], observed[1][1], pq)),
+        iou=corrected(_changes(class_names, observed[0][2], observed[1][2], iou))
+        if has_pixels
+        else (),
     )
+
+
+def compare_means(
+    names: Sequence[str],
+    before: Float,
+    after: Float,
+    *,
+    samples: int = 10000,
+    block: int = 1,
+    seed: int = 0,
+) -> tuple[Change, ...]:
+    """Changes of means over frames, with the paired bootstrap of :func:`compare`.
+
+    A frame counts for a measure where it has a value on both sides; measures without such a frame are left
+    out.
+
+    Args:
+        names: of the K measures.
+        before: float64 [F, K], a row for each frame in order; nan where it has no value.
+        after: likewise, of the same frames.
+        samples, block, seed: as for :func:`compare`.
+
+    Raises:
+        ConfigError: ``samples`` or ``block`` is out of range.
+    """
+    _check_drawing(samples, block, len(before))
+    known = ~(np.isnan(before) | np.isnan(after))
+    sides = [np.where(known, side, 0.0) for side in (before, after)]
+    counts = known.astype(np.float64)
+
+    def means(weights: Float) -> list[Float]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return [weights @ side / (weights @ counts) for side in sides]
+
+    observed = [mean[0] for mean in means(np.ones((1, len(before))))]
+    random = np.random.default_rng(seed)
+    drawn = []
+    for start in range(0, samples, _BATCH):
+        first, second = means(_draw(random, min(_BATCH, samples - start), len(before), block))
+        drawn.append(second - first)
+    return _changes(names, observed[0], observed[1], np.concatenate(drawn))
+
+
+def _check_drawing(samples: int, block: int, frames: int) -> None:
+    if samples < 100:
+        raise ConfigError(f"{samples} resamples: take 100 or more")
+    if block < 1:
+        raise ConfigError(f"blocks of {block} frames: take 1 or more")
+    if block > frames:
+        raise ConfigError(f"blocks of {block} frames, but there are {frames} frames")
 
 
 def _pairs(
@@ -268,15 +315,15 @@ def _changes(names: Sequence[str], before: Float, after: Float, drawn: Float) ->
     return tuple(changes)
 
 
-def _holm(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The changes with their probabilities corrected for how many there are."""
+def corrected(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The changes with their probabilities corrected for how many there are (Holm)."""
     order = sorted(range(len(changes)), key=lambda i: changes[i].p)
-    corrected = [0.0] * len(changes)
+    raised = [0.0] * len(changes)
     largest = 0.0
     for rank, index in enumerate(order):
         largest = max(largest, min(1.0, changes[index].p * (len(changes) - rank)))
-        corrected[index] = largest
+        raised[index] = largest
     return tuple(
         Change(c.name, c.before, c.after, c.low, c.high, p)
-        for c, p in zip(changes, corrected, strict=True)
+        for c, p in zip(changes, raised, strict=True)
     )

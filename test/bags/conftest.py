@@ -1,5 +1,9 @@
-"""Small streets of flat colours, where everything is known, and bags of them."""
+"""Small streets of flat colours, where everything is known, and bags of them.
 
+Lets the tests here import what they share: bag_evaluations.
+"""
+
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +22,8 @@ from rt_panoptic_core.bags.writer import BagWriter, qos
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.taxonomy import Taxonomy
+
+sys.path.append(str(Path(__file__).parent))
 
 HEIGHT, WIDTH = 48, 64
 START = 1_000 * 10**9

@@ -8,52 +8,20 @@ import mcap.reader
 import numpy as np
 import pytest
 import rosbags.rosbag2
+from bag_evaluations import evaluate
 
 from rt_panoptic_core.bags.annotate import ResultTopics, result_topics
 from rt_panoptic_core.bags.answers import EngineAnswers, ReplayAnswers
-from rt_panoptic_core.bags.conclude import conclude, timing_summary
+from rt_panoptic_core.bags.conclude import timing_summary
 from rt_panoptic_core.bags.messages import IMAGE, header, image_message
 from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.records import Pace
-from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
-from rt_panoptic_core.bags.survey import survey
-from rt_panoptic_core.bags.truths import open_truths
+from rt_panoptic_core.bags.run import EvaluationPlan
 from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_core.errors import BagError, EngineError, ImageError
 
 START, STEP = 1_000 * 10**9, 10**8
-ABOUT = {"bag": {"name": "drive"}, "model": {"name": "by heart"}, "mode": "offline"}
-
-
-def evaluate(path, folder, street, *, topics=("/camera/image",), answers=None, plan=None, **begin):
-    """The report of an offline evaluation with the stand-in segmenter."""
-    topics = list(topics)
-    output = OutputFolder(folder)
-    with BagReader(path) as reader:
-        truths, _ = open_truths(reader, topics, street.taxonomy)
-        output.begin({"bag": path.name}, result_topics(topics), **begin)
-        if answers is None:
-            done = output.interrupted(result_topics(topics), street.taxonomy)
-            answers = EngineAnswers(street, done=done)
-        looks = survey(reader, topics)
-        run = EvaluationRun(
-            reader, looks, answers, street.taxonomy, truths, output, plan or EvaluationPlan()
-        )
-        run.run()
-        report = conclude(
-            output,
-            list(run.analyses.values()),
-            street.taxonomy,
-            ABOUT,
-            fps={look.topic: look.fps for look in looks},
-            damage=reader.damage,
-            timing=getattr(answers, "timing", None),
-        )
-        output.finish()
-        for truth in truths.values():
-            truth.close()
-    return report
 
 
 def written(folder):

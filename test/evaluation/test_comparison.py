@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rt_panoptic_core.errors import ConfigError, DatasetError
-from rt_panoptic_core.evaluation.comparison import compare
+from rt_panoptic_core.evaluation.comparison import compare, compare_means
 from rt_panoptic_core.evaluation.record import ClassRecord, EvaluationRecord, FrameRecord
 
 CLASSES = (ClassRecord("car", True, (0, 0, 1)), ClassRecord("road", False, (0, 0, 2)))
@@ -134,3 +134,29 @@ def test_what_cannot_be_compared_is_refused():
     for block in (0, 61):
         with pytest.raises(ConfigError, match="blocks"):
             compare(noisy(0, 0), noisy(0, 0), block=block)
+
+
+def test_means_are_compared_frame_by_frame():
+    random = np.random.default_rng(0)
+    before = random.normal(size=(60, 3))
+    after = before + np.array([0.5, 0.0, 0.0])
+    after[:30, 2] = np.nan
+    changes = compare_means(["gain", "none", "half known"], before, after, samples=400, block=5)
+    gain, none, half = changes
+    assert gain.difference == pytest.approx(0.5)
+    assert (gain.low, gain.high) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert gain.is_real
+    assert none.difference == 0
+    assert not none.is_real
+    # Only frames with a value on both sides count.
+    assert half.before == pytest.approx(before[30:, 2].mean())
+    assert half.difference == 0
+
+
+def test_a_measure_that_no_frame_has_is_left_out():
+    values = np.full((8, 2), np.nan)
+    values[:, 1] = 1.0
+    (known,) = compare_means(["missing", "known"], values, values, samples=100)
+    assert known.name == "known"
+    with pytest.raises(ConfigError, match="blocks of 9 frames"):
+        compare_means(["missing", "known"], values, values, samples=100, block=9)
