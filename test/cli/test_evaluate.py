@@ -52,7 +52,7 @@ def test_a_run_compared_with_itself_is_the_same(model, tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
     results = str(tmp_path / "results.json")
     capsys.readouterr()
-    assert main(["compare", results, results, "--samples", "100"]) == 0
+    assert main(["compare", results, str(tmp_path), "--samples", "100"]) == 0
     printed = capsys.readouterr().out
     assert "the same" in printed
     assert "better" not in printed.split("paired bootstrap")[0]
