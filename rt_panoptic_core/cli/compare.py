@@ -47,11 +47,19 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rt_panoptic_core.bags.changes import is_bag_evaluation
+    from rt_panoptic_core.errors import ConfigError
     from rt_panoptic_core.evaluation.record import without_nan
     from rt_panoptic_core.files import write_json
 
     console = Console(highlight=False)
-    if is_bag_evaluation(args.before) and is_bag_evaluation(args.after):
+    of_bags = [is_bag_evaluation(path) for path in (args.before, args.after)]
+    if any(of_bags) and not all(of_bags):
+        bag, other = (args.before, args.after) if of_bags[0] else (args.after, args.before)
+        raise ConfigError(
+            f"{bag} is of a bag, {other} is not; compare two evaluations of one bag, or name the JSONs "
+            f"({bag / 'quality.json'} is there if the bag has ground truth)"
+        )
+    if all(of_bags):
         content = _compare_bags(args, console)
     else:
         content = _compare_records(args, console)

@@ -100,6 +100,11 @@ def test_the_command_prints_and_writes_it(runs, tmp_path, capsys):
     assert topic["quality"]["overall"][0]["name"] == "PQ"
 
 
+def test_a_bag_and_something_else_are_not_compared(runs, tmp_path, capsys):
+    assert main(["compare", str(runs["good"]), str(tmp_path)]) == 1
+    assert "is of a bag" in capsys.readouterr().err
+
+
 def test_latency_is_compared_where_both_know_it(runs):
     for name, delay in (("good", 0.1), ("late", 0.2)):
         table = runs[name] / "frames.csv"
