@@ -59,10 +59,7 @@ def run(args: argparse.Namespace) -> int:
             f"{bag} is of a bag, {other} is not; compare two evaluations of one bag, or name the JSONs "
             f"({bag / 'quality.json'} is there if the bag has ground truth)"
         )
-    if all(of_bags):
-        content = _compare_bags(args, console)
-    else:
-        content = _compare_records(args, console)
+    content = _compare_bags(args, console) if all(of_bags) else _compare_records(args, console)
     if args.output:
         write_json(args.output, without_nan(content))
         console.print(f"written: {args.output}", markup=False)
