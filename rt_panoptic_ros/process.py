@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import rclpy
@@ -31,19 +32,27 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
     """
     node = executor = None
     stopped = True
+    interrupts = _Interrupts()
+    # Before rclpy's own handlers, which call this one.
+    signal.signal(signal.SIGINT, interrupts)
     try:
-        use_profile()
-        keep_freed_memory()
-        rclpy.init(args=list(arguments) if arguments is not None else None)
-        node = make_node()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        node.start()
-        _spin(executor, node)
-    except PanopticError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _end(2, None, None, True)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        try:
+            use_profile()
+            keep_freed_memory()
+            rclpy.init(args=list(arguments) if arguments is not None else None)
+            node = make_node()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            node.start()
+            _spin(executor, node)
+        except PanopticError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return _end(2, None, None, True)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        interrupts.over = True
+    except KeyboardInterrupt:
+        # SIGINT right after SIGTERM: it came between the lines above.
         pass
     # A second signal while the end is under way changes nothing.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,6 +60,19 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
     if node is not None:
         stopped = node.stop(_SECONDS_TO_STOP)
     return _end(0, node, executor, stopped)
+
+
+class _Interrupts:
+    """Handler of SIGINT that interrupts once; whatever comes after that must not interrupt the ending."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not self.over:
+            self.over = True
+            raise KeyboardInterrupt
 
 
 def _spin(executor: SingleThreadedExecutor, node: Any) -> None:
