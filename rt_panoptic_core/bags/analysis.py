@@ -108,7 +108,7 @@ class TopicAnalysis:
             record.truth_stamp = truth.stamp
             try:
                 scores = self.quality.add(
-                    frame_name(frame.number), truth, frame.image, result, latency
+                    _frame_name(frame.number), truth, frame.image, result, latency
                 )
             except (DatasetError, ImageError) as error_:
                 self._count(f"ground truth of {self.topic} is not usable: {error_}")
@@ -200,7 +200,7 @@ class TopicAnalysis:
         self.problems[problem] = self.problems.get(problem, 0) + 1
 
 
-def frame_name(number: int) -> str:
+def _frame_name(number: int) -> str:
     """What a frame of a topic is called in its evaluation: the same in every evaluation of the bag."""
     return f"frame {number:06d}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.evaluation.comparison import (
     Change,
     Comparison,
+    Float,
     compare,
     compare_means,
     corrected,
@@ -78,79 +79,110 @@ def is_bag_evaluation(folder: Path) -> bool:
     return OutputFolder(folder).frames_csv.is_file()
 
 
-def read_report(folder: Path) -> dict[str, Any]:
-    """The figures of a complete evaluation of a bag.
+@dataclass(frozen=True)
+class BagEvaluation:
+    """What a complete evaluation of a bag left.
 
-    Raises:
-        BagError: there are none.
+    Attributes:
+        folder: that it is in.
+        report: its figures.
     """
-    path = OutputFolder(folder).report_json
-    try:
-        report: Any = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BagError(
-            f"{folder}: no complete evaluation of a bag; the command that began it goes on with it"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise BagError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(report, dict) or "topics" not in report or "bag" not in report:
-        raise BagError(f"{path}: it is no report of an evaluated bag")
-    return report
+
+    folder: Path
+    report: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> BagEvaluation:
+        """The evaluation in ``folder``.
+
+        Raises:
+            BagError: there is none, or it is not complete.
+        """
+        path = OutputFolder(folder).report_json
+        try:
+            report: Any = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise BagError(
+                f"{folder}: no complete evaluation of a bag; the command that began it goes on with it"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise BagError(f"{path}: cannot be read as JSON: {error}") from error
+        if not isinstance(report, dict) or "topics" not in report or "bag" not in report:
+            raise BagError(f"{path}: it is no report of an evaluated bag")
+        return cls(folder, report)
+
+    @property
+    def topics(self) -> list[str]:
+        """The image topics."""
+        return [topic["topic"] for topic in self.report["topics"]]
+
+    def answered(self) -> dict[str, dict[str, dict[str, str]]]:
+        """The rows of the frames that have a result, by topic and number.
+
+        Raises:
+            BagError: the table of frames cannot be read.
+        """
+        rows: dict[str, dict[str, dict[str, str]]] = {topic: {} for topic in self.topics}
+        for row in read_csv(OutputFolder(self.folder).frames_csv):
+            if row["topic"] in rows and _is_answered(row):
+                rows[row["topic"]][row["number"]] = row
+        return rows
+
+    def quality(self, topic: str) -> Path:
+        """Where the record of a topic's quality is, if there is ground truth."""
+        return OutputFolder(self.folder).quality_json(topic, self.topics)
 
 
 def compare_bag_evaluations(
-    before: Path,
-    after: Path,
+    before: BagEvaluation,
+    after: BagEvaluation,
     *,
     samples: int = 10000,
     block: int | None = None,
     seed: int = 0,
     common_frames: bool = False,
 ) -> list[TopicChanges]:
-    """Changes from ``before`` to ``after``, folders of two evaluations of one bag, for topics in both.
+    """Changes from ``before`` to ``after``, two evaluations of one bag, for the topics in both.
 
     As :func:`rt_panoptic_core.evaluation.comparison.compare`, a paired bootstrap over the frames that both
     answered, in blocks of neighbours.
 
     Args:
-        before, after: the folders.
+        before, after: the evaluations.
         samples: resamples to draw.
         block: consecutive frames to draw together; None for 10, or a quarter of the frames if that is less.
         seed: of the drawing.
         common_frames: compare quality on the frames that both have instead of refusing if they differ.
 
     Raises:
-        BagError: a folder is of no complete evaluation, or they are of different bags or topics.
+        BagError: they are of different bags or topics, or have no frame in common.
         DatasetError, ConfigError: as :func:`compare` raises them.
     """
-    reports = [read_report(folder) for folder in (before, after)]
-    bags = [report["bag"] for report in reports]
+    bags = [side.report["bag"] for side in (before, after)]
     if bags[0].get("files") != bags[1].get("files"):
         raise BagError(
-            f"{before} is of the bag {bags[0].get('name')!r}, {after} of {bags[1].get('name')!r}, "
-            "and their files differ; evaluate one bag twice"
+            f"{before.folder} is of the bag {bags[0].get('name')!r}, {after.folder} of "
+            f"{bags[1].get('name')!r}, and their files differ; evaluate one bag twice"
         )
-    names = [[topic["topic"] for topic in report["topics"]] for report in reports]
-    common = [name for name in names[0] if name in names[1]]
+    common = [topic for topic in before.topics if topic in after.topics]
     if not common:
         raise BagError(
-            f"{before} is of {', '.join(names[0])} and {after} of {', '.join(names[1])}: "
-            "no topic in common"
+            f"{before.folder} is of {', '.join(before.topics)} and {after.folder} of "
+            f"{', '.join(after.topics)}: no topic in common"
         )
     drawing = _Drawing(samples, block, seed)
-    tables = [read_csv(OutputFolder(folder).frames_csv) for folder in (before, after)]
-    changes = []
-    for topic in common:
-        rows = [
-            {row["number"]: row for row in table if row["topic"] == topic and _is_answered(row)}
-            for table in tables
-        ]
-        files = [
-            OutputFolder(folder).quality_json(topic, listed)
-            for folder, listed in zip((before, after), names, strict=True)
-        ]
-        changes.append(_topic_changes(topic, rows[0], rows[1], files, drawing, common_frames))
-    return changes
+    first, second = before.answered(), after.answered()
+    return [
+        _topic_changes(
+            topic,
+            first[topic],
+            second[topic],
+            [before.quality(topic), after.quality(topic)],
+            drawing,
+            common_frames,
+        )
+        for topic in common
+    ]
 
 
 class _Drawing(NamedTuple):
@@ -175,13 +207,22 @@ def _topic_changes(
     if block is None:
         block = min(_BLOCK, max(1, len(numbers) // 4))
     pairs = [[side[number] for number in numbers] for side in (before, after)]
-
-    def means(names: list[str], scales: Mapping[str, float]) -> tuple[Change, ...]:
-        first, second = (_columns(side, scales) for side in pairs)
-        return compare_means(names, first, second, samples=samples, block=block, seed=seed)
-
-    classes = [column for column in pairs[0][0] if column.startswith(SHARE)]
-    shares = means([name.removeprefix(SHARE) for name in classes], dict.fromkeys(classes, 1.0))
+    # All in one drawing, which is most of the work.
+    scales = {measure.column: measure.scale for measure in MEASURES}
+    scales |= dict.fromkeys((column for column in pairs[0][0] if column.startswith(SHARE)), 1.0)
+    changes = compare_means(
+        list(scales),
+        *(_values(side, scales) for side in pairs),
+        samples=samples,
+        block=block,
+        seed=seed,
+    )
+    names = {measure.column: measure.name for measure in MEASURES}
+    shares = tuple(
+        replace(change, name=change.name.removeprefix(SHARE))
+        for change in changes
+        if change.name not in names and (change.before or change.after)
+    )
     quality = None
     if all(file.is_file() for file in files):
         quality = compare(
@@ -196,8 +237,8 @@ def _topic_changes(
         (len(before), len(after)),
         len(numbers),
         block,
-        means([m.name for m in MEASURES], {m.column: m.scale for m in MEASURES}),
-        corrected(tuple(c for c in shares if c.before or c.after)),
+        tuple(replace(c, name=names[c.name]) for c in changes if c.name in names),
+        corrected(shares),
         quality,
     )
 
@@ -206,10 +247,8 @@ def _is_answered(row: Mapping[str, str]) -> bool:
     return row["status"] == ANSWERED
 
 
-def _columns(
-    rows: list[dict[str, str]], scales: Mapping[str, float]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """float64 [rows, columns], nan for an empty cell."""
+def _values(rows: list[dict[str, str]], scales: Mapping[str, float]) -> Float:
+    """float64 [rows, columns] of the columns in ``scales``, times their scale; nan for an empty cell."""
     table = [
         [float(row[name]) * scale if row.get(name) else np.nan for name, scale in scales.items()]
         for row in rows

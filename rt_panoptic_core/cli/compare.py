@@ -90,12 +90,12 @@ def _compare_records(args: argparse.Namespace, console: Console) -> dict[str, An
 
 
 def _compare_bags(args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from rt_panoptic_core.bags.changes import MEASURES, compare_bag_evaluations, read_report
+    from rt_panoptic_core.bags.changes import MEASURES, BagEvaluation, compare_bag_evaluations
 
-    reports = [read_report(folder) for folder in (args.before, args.after)]
+    before, after = (BagEvaluation.read(folder) for folder in (args.before, args.after))
     changes = compare_bag_evaluations(
-        args.before,
-        args.after,
+        before,
+        after,
         samples=args.samples,
         block=args.block,
         seed=args.seed,
@@ -108,7 +108,7 @@ def _compare_bags(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             "mode": report.get("mode"),
             "dataset": report["bag"]["name"],
         }
-        for report in reports
+        for report in (before.report, after.report)
     ]
     for side, subject, path in zip("AB", subjects, (args.before, args.after), strict=True):
         console.print(f"{side}  {_subject(subject, path)}", markup=False)

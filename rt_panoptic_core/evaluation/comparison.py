@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -106,7 +106,7 @@ def compare(
             f"{_names([c.name for c in after.classes])}"
         )
     pairs = _pairs(before, after, common_frames)
-    _check_drawing(samples, block, len(pairs))
+    draws = _draws(samples, len(pairs), block, seed)
     is_thing = np.array([c.is_thing for c in before.classes])
     counts = [_segment_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
     pixels = [_pixel_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
@@ -115,10 +115,8 @@ def compare(
         _measures(s.sum(axis=0), p.sum(axis=0), is_thing)
         for s, p in zip(counts, pixels, strict=True)
     ]
-    random = np.random.default_rng(seed)
     drawn: list[tuple[Float, Float, Float]] = []
-    for start in range(0, samples, _BATCH):
-        weights = _draw(random, min(_BATCH, samples - start), len(pairs), block)
+    for weights in draws:
         first, second = (
             _measures(_weighted(weights, s), _weighted(weights, p), is_thing)
             for s, p in zip(counts, pixels, strict=True)
@@ -166,7 +164,7 @@ def compare_means(
     Raises:
         ConfigError: ``samples`` or ``block`` is out of range.
     """
-    _check_drawing(samples, block, len(before))
+    draws = _draws(samples, len(before), block, seed)
     known = ~(np.isnan(before) | np.isnan(after))
     sides = [np.where(known, side, 0.0) for side in (before, after)]
     counts = known.astype(np.float64)
@@ -176,21 +174,27 @@ def compare_means(
             return [weights @ side / (weights @ counts) for side in sides]
 
     observed = [mean[0] for mean in means(np.ones((1, len(before))))]
-    random = np.random.default_rng(seed)
-    drawn = []
-    for start in range(0, samples, _BATCH):
-        first, second = means(_draw(random, min(_BATCH, samples - start), len(before), block))
-        drawn.append(second - first)
+    drawn = [second - first for first, second in map(means, draws)]
     return _changes(names, observed[0], observed[1], np.concatenate(drawn))
 
 
-def _check_drawing(samples: int, block: int, frames: int) -> None:
+def _draws(samples: int, frames: int, block: int, seed: int) -> Iterator[Float]:
+    """All resamples, some at a time: float64 [n, frames] as :func:`_draw` makes them.
+
+    Raises:
+        ConfigError: ``samples`` or ``block`` is out of range.
+    """
     if samples < 100:
         raise ConfigError(f"{samples} resamples: take 100 or more")
     if block < 1:
         raise ConfigError(f"blocks of {block} frames: take 1 or more")
     if block > frames:
         raise ConfigError(f"blocks of {block} frames, but there are {frames} frames")
+    random = np.random.default_rng(seed)
+    return (
+        _draw(random, min(_BATCH, samples - start), frames, block)
+        for start in range(0, samples, _BATCH)
+    )
 
 
 def _pairs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -185,38 +185,40 @@ class PanopticQuality:
         Per class ``PQ = sum of IoU / (tp + fp / 2 + fn / 2)``, ``SQ = sum of IoU / tp`` (0 without a
         match), ``RQ = tp / (tp + fp / 2 + fn / 2)``; the means run over the classes with any count.
         """
-        per_class = []
-        for class_id, (name, is_thing) in enumerate(
-            zip(self.class_names, self.is_thing, strict=True)
-        ):
-            tp, fp, fn = self._counts[class_id]
-            pq = sq = rq = math.nan
-            if tp + fp + fn:
-                iou = self._iou_units[class_id] / _IOU_UNITS
-                segments = tp + 0.5 * fp + 0.5 * fn
-                pq, sq, rq = iou / segments, (iou / tp if tp else 0.0), tp / segments
-            per_class.append(ClassQuality(class_id, name, is_thing, pq, sq, rq, tp, fp, fn))
+        counts = [
+            (tp, fp, fn, units / _IOU_UNITS)
+            for (tp, fp, fn), units in zip(self._counts, self._iou_units, strict=True)
+        ]
+        per_class = tuple(
+            ClassQuality(class_id, name, is_thing, *_ratios(*count), *count[:3])
+            for class_id, (name, is_thing, count) in enumerate(
+                zip(self.class_names, self.is_thing, counts, strict=True)
+            )
+        )
+        things, stuff = (
+            [count for count, flag in zip(counts, self.is_thing, strict=True) if flag is wanted]
+            for wanted in (True, False)
+        )
         return PanopticQualityResult(
-            all=_mean(per_class),
-            things=_mean([quality for quality in per_class if quality.is_thing]),
-            stuff=_mean([quality for quality in per_class if not quality.is_thing]),
-            per_class=tuple(per_class),
+            mean_quality(counts), mean_quality(things), mean_quality(stuff), per_class
         )
 
 
-def _mean(classes: Sequence[ClassQuality]) -> MeanQuality:
-    counted = [quality for quality in classes if quality.tp + quality.fp + quality.fn]
-    n = len(counted)
+def mean_quality(counts: Iterable[ClassCounts]) -> MeanQuality:
+    """PQ, SQ and RQ as the means over the classes with any count; nan where there is none."""
+    counted = [count for count in counts if any(count[:3])]
+    values = [_ratios(*count) for count in counted]
 
-    def mean(values: list[float]) -> float:
-        return math.fsum(values) / n if n else math.nan
+    def mean(place: int) -> float:
+        return math.fsum(value[place] for value in values) / len(values) if values else math.nan
 
-    return MeanQuality(
-        pq=mean([quality.pq for quality in counted]),
-        sq=mean([quality.sq for quality in counted]),
-        rq=mean([quality.rq for quality in counted]),
-        n=n,
-        tp=sum(quality.tp for quality in counted),
-        fp=sum(quality.fp for quality in counted),
-        fn=sum(quality.fn for quality in counted),
-    )
+    tp, fp, fn = (sum(count[place] for count in counted) for place in range(3))
+    return MeanQuality(mean(0), mean(1), mean(2), len(counted), int(tp), int(fp), int(fn))
+
+
+def _ratios(tp: int, fp: int, fn: int, iou: float) -> tuple[float, float, float]:
+    """PQ, SQ and RQ of one class; nan without any count."""
+    if not tp + fp + fn:
+        return math.nan, math.nan, math.nan
+    segments = tp + 0.5 * fp + 0.5 * fn
+    return iou / segments, (iou / tp if tp else 0.0), tp / segments

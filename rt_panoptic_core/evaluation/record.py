@@ -15,6 +15,7 @@ from rt_panoptic_core.evaluation.panoptic_quality import (
     ClassQuality,
     MeanQuality,
     PanopticQualityResult,
+    mean_quality,
 )
 from rt_panoptic_core.files import write_text
 
@@ -44,21 +45,7 @@ class FrameRecord:
 
     def panoptic(self) -> MeanQuality:
         """PQ, SQ and RQ of this frame alone, over the classes that occur in it; nan where none does."""
-        counted = list(self.segments.values())
-
-        def mean(values: list[float]) -> float:
-            return math.fsum(values) / len(values) if values else math.nan
-
-        halves = [(tp, tp + 0.5 * fp + 0.5 * fn, iou) for tp, fp, fn, iou in counted]
-        return MeanQuality(
-            pq=mean([iou / total for _, total, iou in halves]),
-            sq=mean([iou / tp if tp else 0.0 for tp, _, iou in halves]),
-            rq=mean([tp / total for tp, total, _ in halves]),
-            n=len(counted),
-            tp=sum(tp for tp, _, _, _ in counted),
-            fp=sum(fp for _, fp, _, _ in counted),
-            fn=sum(fn for _, _, fn, _ in counted),
-        )
+        return mean_quality(self.segments.values())
 
     def mean_iou(self) -> float:
         """Mean semantic IoU of this frame alone, over the classes in it; nan where none is."""

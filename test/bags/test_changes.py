@@ -9,7 +9,11 @@ from bag_evaluations import ABOUT, evaluate
 
 from rt_panoptic_core.bags import changes as bag_changes
 from rt_panoptic_core.bags.answers import Answer, EngineAnswers
-from rt_panoptic_core.bags.changes import compare_bag_evaluations, is_bag_evaluation
+from rt_panoptic_core.bags.changes import (
+    BagEvaluation,
+    compare_bag_evaluations,
+    is_bag_evaluation,
+)
 from rt_panoptic_core.bags.records import DROPPED
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError, DatasetError
@@ -50,12 +54,17 @@ def runs(make_flat_bag, street, tmp_path):
     return folders
 
 
+def compared(before, after, **options):
+    evaluations = (BagEvaluation.read(folder) for folder in (before, after))
+    return compare_bag_evaluations(*evaluations, **options)
+
+
 def by_name(changes):
     return {change.name: change for change in changes}
 
 
 def test_what_got_worse_is_told(runs):
-    (change,) = compare_bag_evaluations(runs["good"], runs["bad"], samples=400, block=2)
+    (change,) = compared(runs["good"], runs["bad"], samples=400, block=2)
     assert (change.topic, change.frames, change.block) == ("/camera/image", FRAMES, 2)
     assert change.answered == (FRAMES, FRAMES)
     measures = by_name(change.measures)
@@ -77,8 +86,8 @@ def test_what_got_worse_is_told(runs):
 
 def test_frames_without_a_result_are_no_pairs(runs):
     with pytest.raises(DatasetError, match="--common-frames"):
-        compare_bag_evaluations(runs["good"], runs["late"], samples=100)
-    (change,) = compare_bag_evaluations(runs["good"], runs["late"], samples=100, common_frames=True)
+        compared(runs["good"], runs["late"], samples=100)
+    (change,) = compared(runs["good"], runs["late"], samples=100, common_frames=True)
     assert change.answered == (FRAMES, FRAMES - FRAMES // 4)
     assert change.frames == change.quality.frames == FRAMES - FRAMES // 4
     # A quarter of the frames, where that is less than the usual block.
@@ -114,7 +123,7 @@ def test_latency_is_compared_where_both_know_it(runs):
         for row in cells:
             row[place] = str(delay)
         table.write_text("\n".join([head, *(",".join(row) for row in cells)]) + "\n")
-    (change,) = compare_bag_evaluations(runs["good"], runs["late"], samples=100, common_frames=True)
+    (change,) = compared(runs["good"], runs["late"], samples=100, common_frames=True)
     latency = by_name(change.measures)["latency, ms"]
     assert (latency.before, latency.after) == (pytest.approx(100), pytest.approx(200))
     assert latency.is_real
@@ -122,7 +131,7 @@ def test_latency_is_compared_where_both_know_it(runs):
 
 def test_without_ground_truth_there_is_no_quality(runs):
     (runs["bad"] / "quality.json").unlink()
-    (change,) = compare_bag_evaluations(runs["good"], runs["bad"], samples=100)
+    (change,) = compared(runs["good"], runs["bad"], samples=100)
     assert change.quality is None
     assert not math.isnan(by_name(change.measures)["flicker, %"].difference)
 
@@ -130,28 +139,28 @@ def test_without_ground_truth_there_is_no_quality(runs):
 def test_what_cannot_be_compared_is_refused(runs, tmp_path, monkeypatch):
     assert not is_bag_evaluation(tmp_path)
     with pytest.raises(BagError, match="no complete evaluation"):
-        compare_bag_evaluations(runs["good"], tmp_path)
+        compared(runs["good"], tmp_path)
     with pytest.raises(BagError, match="no frame has a result in both"):
         monkeypatch.setattr(bag_changes, "_is_answered", lambda row: row["number"] == "x")
-        compare_bag_evaluations(runs["good"], runs["bad"])
+        compared(runs["good"], runs["bad"])
     monkeypatch.undo()
     report = runs["bad"] / "report.json"
     content = json.loads(report.read_text())
     report.write_text(json.dumps({**content, "bag": {"name": "other", "files": {"a.mcap": 1}}}))
     with pytest.raises(BagError, match=r"is of the bag 'drive'.*of 'other'"):
-        compare_bag_evaluations(runs["good"], runs["bad"])
+        compared(runs["good"], runs["bad"])
     topic = {**content["topics"][0], "topic": "/rear"}
     report.write_text(json.dumps({**content, "topics": [topic]}))
     with pytest.raises(BagError, match="no topic in common"):
-        compare_bag_evaluations(runs["good"], runs["bad"])
+        compared(runs["good"], runs["bad"])
     for text in ("{", "[]", "{}"):
         report.write_text(text)
         with pytest.raises(BagError, match=r"report\.json"):
-            compare_bag_evaluations(runs["good"], runs["bad"])
+            compared(runs["good"], runs["bad"])
     report.write_text(json.dumps(content))
     (runs["bad"] / "frames.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BagError, match=r"no table of frames.*'topic'"):
-        compare_bag_evaluations(runs["good"], runs["bad"])
+        compared(runs["good"], runs["bad"])
 
 
 def test_the_evaluations_are_of_what_they_say(runs):
