@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,25 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def json_values(value: Any) -> Any:
+    """``value`` with nan and infinity, which JSON has not, as None, and tuples as lists."""
+    kind = type(value)
+    if kind is int or kind is str:
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        # A confusion matrix has thousands of whole numbers; a call for each takes longer than writing them.
+        return [item if type(item) is int else json_values(item) for item in value]
+    return value
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` as indented JSON to ``path`` atomically."""
+    """Write ``value`` as indented JSON to ``path`` atomically.
+
+    Raises:
+        ValueError: a number is not finite; see :func:`json_values`.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

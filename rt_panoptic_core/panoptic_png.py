@@ -71,9 +71,7 @@ def ids_to_rgb(ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
 
 def rgb_to_ids(rgb: npt.NDArray[np.uint8]) -> Ids:
     """Ids of colours: int32 [H, W] from uint8 [H, W, 3]; ``R + 256 G + 65536 B``."""
-    padded = np.zeros((*rgb.shape[:2], 4), dtype=np.uint8)
-    padded[..., :3] = rgb
-    return padded.view("<i4")[..., 0].astype(np.int32, copy=False)
+    return _ids(rgb, cv2.COLOR_RGB2RGBA)
 
 
 def read_ids(path: str | os.PathLike[str]) -> Ids:
@@ -148,9 +146,16 @@ def _decode(data: bytes, header: _Header, name: str) -> Ids:
         if decoded is None:
             raise ImageError(f"{name}: cannot be decoded; the PNG is damaged")
         pixels, conversion = np.asarray(decoded, dtype=np.uint8), cv2.COLOR_BGR2RGBA
+    return _ids(pixels, conversion)
+
+
+def _ids(pixels: npt.NDArray[np.uint8], conversion: int) -> Ids:
+    """Ids of colours uint8 [H, W, 3]; ``conversion`` is to RGBA."""
     # With a fourth byte a pixel is one little-endian word, which is faster than any sum of three; the
     # words are made in place, for fresh memory costs more than the work on it.
     ids = np.empty(pixels.shape[:2], dtype="<i4")
+    if not ids.size:
+        return ids
     cv2.cvtColor(pixels, conversion, dst=ids.view(np.uint8).reshape(*ids.shape, 4))
     ids &= np.int32(MAX_ID)
     return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from rt_panoptic_core.bags.messages import class_areas
 from rt_panoptic_core.bags.quality import TruthQuality
 from rt_panoptic_core.bags.records import ANSWERED, FrameRecord, Pace
 from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.files import json_values
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
@@ -154,7 +154,7 @@ class TopicAnalysis:
                     else {}
                 ),
             },
-            "quality": None if self.quality is None else plain(self.quality.summary()),
+            "quality": None if self.quality is None else json_values(self.quality.summary()),
             "problems": dict(sorted(self.problems.items())),
         }
 
@@ -203,14 +203,3 @@ class TopicAnalysis:
 def _frame_name(number: int) -> str:
     """What a frame of a topic is called in its evaluation: the same in every evaluation of the bag."""
     return f"frame {number:06d}"
-
-
-def plain(value: Any) -> Any:
-    """``value`` with NaN, which JSON has not, as None."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from rt_panoptic_core.bags.analysis import TopicAnalysis, plain
+from rt_panoptic_core.bags.analysis import TopicAnalysis
 from rt_panoptic_core.bags.answers import Timing
 from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.records import write_csv
 from rt_panoptic_core.bags.report import TopicPage, report_html
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.evaluation.report.evaluation_page import evaluation_page
-from rt_panoptic_core.files import write_json, write_text
+from rt_panoptic_core.files import json_values, write_json, write_text
 from rt_panoptic_core.taxonomy import Taxonomy
 
 
@@ -59,7 +59,7 @@ def conclude(
             {**analysis.summary(), **(extra or {}).get(analysis.topic, {})} for analysis in analyses
         ],
     }
-    report = plain(report)
+    report = json_values(report)
     topics = [analysis.topic for analysis in analyses]
     pages = [
         TopicPage(

@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rt_panoptic_core.bags.changes import is_bag_evaluation
     from rt_panoptic_core.errors import ConfigError
-    from rt_panoptic_core.evaluation.record import without_nan
-    from rt_panoptic_core.files import write_json
+    from rt_panoptic_core.files import json_values, write_json
 
     console = Console(highlight=False)
     of_bags = [is_bag_evaluation(path) for path in (args.before, args.after)]
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         )
     content = _compare_bags(args, console) if all(of_bags) else _compare_records(args, console)
     if args.output:
-        write_json(args.output, without_nan(content))
+        write_json(args.output, json_values(content))
         console.print(f"written: {args.output}", markup=False)
     return 0
 

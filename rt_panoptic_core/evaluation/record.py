@@ -17,7 +17,7 @@ from rt_panoptic_core.evaluation.panoptic_quality import (
     PanopticQualityResult,
     mean_quality,
 )
-from rt_panoptic_core.files import write_text
+from rt_panoptic_core.files import json_values, write_text
 
 FORMAT = "rt-panoptic evaluation 1"
 """Value of ``format`` in the JSON; the number rises when old readers would misread a new file."""
@@ -96,7 +96,7 @@ class EvaluationRecord:
         # A line for a part and for a frame: easy on the eye, and many times faster than indenting.
         parts = [
             f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
-            for key, value in without_nan(head).items()
+            for key, value in json_values(head).items()
         ]
         frames = [json.dumps(_frame_to_json(frame), allow_nan=False) for frame in self.frames]
         parts.append('"frames": [\n  ' + ",\n  ".join(frames) + "\n ]")
@@ -145,21 +145,6 @@ def panoptic_to_json(result: PanopticQualityResult) -> dict[str, Any]:
         "stuff": _mean_to_json(result.stuff),
         "per_class": [_class_to_json(quality) for quality in result.per_class],
     }
-
-
-def without_nan(value: Any) -> Any:
-    """``value`` with every nan in it replaced by None, which JSON can hold."""
-    kind = type(value)
-    if kind is int or kind is str:
-        return value
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        # A confusion matrix has thousands of whole numbers; a call for each takes longer than writing them.
-        return [item if type(item) is int else without_nan(item) for item in value]
-    return value
 
 
 def _mean_to_json(mean: MeanQuality) -> dict[str, Any]:

@@ -278,8 +278,8 @@ class DataWait(L.Callback):
 
 
 def checkpoints(folder: Path, config: TrainingConfig) -> list[L.Callback]:
-    """``last.ckpt`` to resume from, and ``best.ckpt`` by panoptic quality."""
-    return [
+    """``last.ckpt`` to resume from, and ``best.ckpt`` by panoptic quality where there is an evaluation."""
+    kept: list[L.Callback] = [
         ModelCheckpoint(
             folder,
             filename="last",
@@ -287,13 +287,17 @@ def checkpoints(folder: Path, config: TrainingConfig) -> list[L.Callback]:
             save_top_k=1,
             enable_version_counter=False,
             save_on_train_epoch_end=False,
-        ),
-        ModelCheckpoint(
-            folder,
-            filename="best",
-            monitor="pq",
-            mode="max",
-            save_top_k=1,
-            enable_version_counter=False,
-        ),
+        )
     ]
+    if config.data.validation:
+        kept.append(
+            ModelCheckpoint(
+                folder,
+                filename="best",
+                monitor="pq",
+                mode="max",
+                save_top_k=1,
+                enable_version_counter=False,
+            )
+        )
+    return kept
