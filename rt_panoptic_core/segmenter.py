@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -51,7 +52,7 @@ class Segmenter:
         Args:
             engine: ``auto``, ``tensorrt``, ``openvino`` or ``pytorch``.
             size: (height, width) that images are resized into, or None.
-            device: ``cpu`` or ``cuda:N``, or None for the engine's best.
+            device: ``cpu``, ``cuda`` or ``cuda:N``, or None for the engine's best.
             precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or None for the fastest native one.
             threads: CPU threads, or None for all that the process may use.
             progress: told what a build is doing.
@@ -180,6 +181,7 @@ class Segmenter:
         """Instances of ``image`` with their whole, possibly overlapping masks, by falling score.
 
         This is the reference path: PyTorch in float32, one mask at a time. For speed use :meth:`segment`.
+        Of the thresholds only σ counts here: every detection is returned, with its score.
 
         Raises:
             ImageError: wrong rank, dtype or size.
@@ -188,7 +190,7 @@ class Segmenter:
         fitted, placement = _fit(image, self.engine_size((height, width)), self._fill)
         queries, masks = detect(
             self.checkpoint.network,
-            self.checkpoint.inference,
+            replace(self.checkpoint.inference, mask_threshold=self.thresholds.mask),
             torch.from_numpy(np.ascontiguousarray(fitted)).unsqueeze(0),
         )
         scale = np.asarray(placement.scale((height, width)), dtype=np.float32)

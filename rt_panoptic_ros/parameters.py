@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_device, parse_size
 from rt_panoptic_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,10 +108,8 @@ def _threshold_or_own(value: float) -> None:
 
 
 def _device(text: str) -> None:
-    if text not in ("auto", "cpu", "cuda") and not (
-        text.startswith("cuda:") and text[5:].isdigit()
-    ):
-        raise ConfigError(f"{text!r}: it must be auto, cpu, cuda or cuda:N")
+    if text != "auto":
+        parse_device(text)
 
 
 def _threshold(name: str, description: str) -> ParameterSpec:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="FOLDER", help="the same as --set output=FOLDER")
     parser.add_argument(
-        "--restart", action="store_true", help="do not go on from the output's last.ckpt"
+        "--restart",
+        action="store_true",
+        help="begin anew instead of going on from the output's last.ckpt; what the last run left is removed",
     )
-    parser.add_argument("--devices", default="auto", help="number of devices, or 'auto'")
+    parser.add_argument(
+        "--devices", type=_devices, default="auto", help="number of devices, or 'auto'"
+    )
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
     parser.add_argument("--nodes", type=int, default=1, help="machines that take part")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -58,13 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
     from rt_panoptic_core.training.run import train
 
-    if args.restart:
-        shutil.rmtree(Path(config.output), ignore_errors=True)
-    devices = args.devices if args.devices == "auto" else int(args.devices)
     result = train(
         config,
+        resume=not args.restart,
         progress=not args.quiet and sys.stderr.isatty(),
-        devices=devices,
+        devices=args.devices,
         accelerator=args.accelerator,
         nodes=args.nodes,
     )
@@ -78,3 +78,11 @@ def run(args: argparse.Namespace) -> int:
         Console().print(table)
     print(result.model)
     return 0
+
+
+def _devices(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}; it must be 'auto' or a number from 1 on")
+    return int(text)

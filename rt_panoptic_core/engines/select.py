@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.base import Engine, Progress, no_progress
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, EngineSpec
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, EngineSpec, parse_device
 from rt_panoptic_core.errors import ConfigError, EngineError
 
 
@@ -78,21 +78,16 @@ def _missing_device(device: str) -> str | None:
 
 
 def _candidates(engine: str, device: str | None) -> list[tuple[str, str]]:
-    cuda = device if device is not None else "cuda:0"
-    everything = [("tensorrt", cuda), ("pytorch", cuda), ("openvino", "cpu"), ("pytorch", "cpu")]
-    if device == "cuda":
-        device = cuda = "cuda:0"
-    if device is not None:
-        _check_device(device)
-        if engine != "auto":
-            return [(engine, device)]
-        return [(name, where) for name, where in everything if where == device]
-    return [(name, where) for name, where in everything if engine in ("auto", name)]
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu" and not (device.startswith("cuda:") and device[5:].isdecimal()):
-        raise ConfigError(f"device {device!r}: it must be 'cpu' or 'cuda:N'")
+    """Pairs of engine and device to try, the fastest first."""
+    wanted = None if device is None else parse_device(device)
+    if engine != "auto" and wanted is not None:
+        return [(engine, wanted)]
+    cuda = "cuda:0" if wanted in (None, "cpu") else wanted
+    on_cuda = [("tensorrt", cuda), ("pytorch", cuda)]
+    on_cpu = [("openvino", "cpu"), ("pytorch", "cpu")]
+    if wanted is not None:
+        return on_cpu if wanted == "cpu" else on_cuda
+    return [(name, where) for name, where in on_cuda + on_cpu if engine in ("auto", name)]
 
 
 def _precision_for(device: str, precision: str | None) -> tuple[str, str]:
@@ -122,7 +117,7 @@ def open_engine(
         image_size: (height, width) of the images; id maps have the same size.
         engine: ``auto`` or one of :data:`ENGINES`.
         precision: one of :data:`PRECISIONS`; None = the fastest that keeps the results.
-        device: ``cpu`` or ``cuda:N``; None = the engine's best.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None = the engine's best.
         mode: ``latency`` or ``throughput`` (OpenVINO).
         threads: CPU threads; None = all that the process may use.
         calibration: folder of images that int8 is calibrated on; needed where the cache has no engine yet.

@@ -48,10 +48,8 @@ class EngineSpec:
         _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("mode", self.mode, MODES)
         check_size("image_size", self.image_size)
-        if self.device != "cpu" and not (
-            self.device.startswith("cuda:") and self.device[5:].isdigit()
-        ):
-            raise ConfigError(f"device {self.device!r}: it must be 'cpu' or 'cuda:N'")
+        if self.device != parse_device(self.device):
+            raise ConfigError(f"device {self.device!r}: it must be 'cpu' or 'cuda:N' here")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads {self.threads}: it must be at least 1")
 
@@ -60,6 +58,20 @@ class EngineSpec:
         """One short line for people: ``openvino bf16 cpu 1024x2048``."""
         height, width = self.image_size
         return f"{self.engine} {self.precision} {self.device} {height}x{width}"
+
+
+def parse_device(text: str) -> str:
+    """``cpu`` or ``cuda:N`` from what people write; ``cuda`` is ``cuda:0``.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text in ("cpu", "cuda"):
+        return "cpu" if text == "cpu" else "cuda:0"
+    number = text.removeprefix("cuda:")
+    if number == text or not (number.isascii() and number.isdecimal()):
+        raise ConfigError(f"device {text!r}: it must be cpu, cuda or cuda:N")
+    return text
 
 
 def check_size(field: str, size: tuple[int, int]) -> None:

@@ -131,8 +131,7 @@ class Curves(L.Callback):
         self.seconds += now - self._since
         self._since = now
         assert isinstance(pl_module, PanopticModule)
-        every = pl_module.config.evaluation.log_every
-        if batch_idx % every == 0:
+        if batch_idx % pl_module.config.batches_per_log == 0:
             values = {
                 name.removeprefix("loss/"): round(float(value), 5)
                 for name, value in trainer.callback_metrics.items()

@@ -178,6 +178,22 @@ class EvaluationConfig:
     pictures: int = 4
     log_every: int = 20
 
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigError: one of them is out of range.
+        """
+        for name, least in (
+            ("every", 0),
+            ("checkpoint_every", 1),
+            ("pictures", 0),
+            ("log_every", 1),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"evaluation.{name} {value}: it must be at least {least}")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -217,6 +233,11 @@ class TrainingConfig:
             raise ConfigError(f"stored {self.stored!r}: one of {', '.join(STORED)}")
         if self.losses.mask > 0 and not self.network.levelness:
             raise ConfigError("losses.mask needs network.levelness; set losses.mask to 0")
+
+    @property
+    def batches_per_log(self) -> int:
+        """Batches between two logged losses."""
+        return self.evaluation.log_every * self.optimization.accumulate
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as YAML holds it."""

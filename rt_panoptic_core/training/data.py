@@ -32,12 +32,14 @@ class TrainingSamples(Dataset[EncodedSample]):
     """Augmented and encoded samples of a mixture, by :class:`Draw`.
 
     A draw's random choices come from the seed and the draw's number: the same draw is the same picture,
-    in whichever worker and run it is made.
+    in whichever worker and run it is made. Of each source its first samples are drawn from, as many as
+    ``lengths`` says.
     """
 
     def __init__(
         self,
         sources: Sequence[PanopticDataset],
+        lengths: Sequence[int],
         taxonomy: Taxonomy,
         augmentation: AugmentationConfig,
         *,
@@ -45,22 +47,23 @@ class TrainingSamples(Dataset[EncodedSample]):
         boxes_only: bool = False,
     ) -> None:
         self.sources = tuple(sources)
+        self.lengths = tuple(lengths)
         self.taxonomy = taxonomy
         self.augmentation = augmentation
         self.seed = seed
         self.boxes_only = boxes_only
 
     def __len__(self) -> int:
-        return sum(len(source) for source in self.sources)
+        return sum(self.lengths)
 
     def __getitem__(self, draw: Draw) -> EncodedSample:
-        source = self.sources[draw.source]
+        source, length = self.sources[draw.source], self.lengths[draw.source]
         sample = source[draw.index]
         rng = np.random.default_rng([self.seed, 2, draw.number])
         boxes = _boxes(sample) if self.boxes_only else None
 
         def other(generator: np.random.Generator) -> PanopticSample:
-            return source[int(generator.integers(len(source)))]
+            return source[int(generator.integers(length))]
 
         if boxes is None:
             sample, _ = augment(sample, self.augmentation, rng, other=other)
@@ -143,6 +146,7 @@ class PanopticDataModule(L.LightningDataModule):
         )
         samples = TrainingSamples(
             self._train,
+            self.train_lengths,
             self.taxonomy,
             config.augmentation,
             seed=config.seed,

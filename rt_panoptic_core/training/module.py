@@ -140,7 +140,7 @@ class PanopticModule(L.LightningModule):
                 f"{', '.join(batch.names)}; the last good checkpoint is kept. "
                 "Check these samples, or lower optimization.learning_rate or set optimization.clip"
             )
-        if batch_index % self.config.evaluation.log_every == 0:
+        if batch_index % self.config.batches_per_log == 0:
             values = {f"loss/{name}": value for name, value in losses.parts.items()}
             self.log_dict({**values, "loss/total": losses.total.detach()}, rank_zero_only=True)
             self.log("loss", losses.total.detach(), prog_bar=True, logger=False)

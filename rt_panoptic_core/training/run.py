@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from rt_panoptic_core.checkpoint import load_checkpoint, load_weights
 from rt_panoptic_core.errors import PanopticError, TrainingError
@@ -35,6 +36,11 @@ from rt_panoptic_core.training.configuration import TrainingConfig, config_from
 from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.module import PanopticModule
 
+# What a run leaves in its folder.
+_OUTPUTS = (
+    *("last.ckpt", "best.ckpt", "best.safetensors", "final.safetensors"),
+    *("history.json", "configuration.yaml", "pictures", "tensorboard"),
+)
 _CHATTER = ("Tip:", "TPU available", "HPU available", "litlogger", "`Trainer.fit` stopped")
 
 
@@ -90,7 +96,8 @@ def train(
     """Train as configured and return what came out.
 
     With ``resume``, a run whose ``output`` holds ``last.ckpt`` goes on from there, and ends exactly where it
-    would have ended without the interruption (on the CPU bit by bit).
+    would have ended without the interruption (on the CPU bit by bit). Without, what such a run left is
+    removed, and nothing else that lies in ``output``.
 
     Raises:
         DatasetError: files of the data sets are missing or unreadable.
@@ -105,6 +112,8 @@ def train(
     data = PanopticDataModule(config, taxonomy)
     if resumed:
         _check_same_run(last, config)
+    elif not resume:
+        _remove_outputs(folder)
     network = build_network(config, taxonomy, weights=not resumed)
     if config.optimization.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -170,6 +179,17 @@ def train(
     return TrainingResult(
         module.results, curves.evaluations, wait.share, folder / "final.safetensors", network
     )
+
+
+@rank_zero_only
+def _remove_outputs(folder: Path) -> None:
+    """Remove by their names what an earlier run left, so that the folder tells of one run."""
+    for name in _OUTPUTS:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _drop_chatter() -> None:

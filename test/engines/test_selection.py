@@ -70,6 +70,24 @@ def test_what_is_named_is_taken_or_refused(machine):
         select_engine("tensorrt", device="cpu")
 
 
+def test_a_named_device_has_its_own_order(machine):
+    machine(tensorrt=True, torch_cuda=True)
+    on_cpu = select_engine(device="cpu")
+    assert (on_cpu.engine, on_cpu.device) == ("openvino", "cpu")
+    on_cuda = select_engine(device="cuda")
+    assert (on_cuda.engine, on_cuda.device) == ("tensorrt", "cuda:0")
+    assert select_engine("pytorch", device="cuda:1").device == "cuda:1"
+    machine(torch_cuda=True)
+    chosen = select_engine(device="cuda:1")
+    assert (chosen.engine, chosen.device) == ("pytorch", "cuda:1")
+    machine()
+    # A device that was asked for is never replaced by another one.
+    with pytest.raises(
+        EngineError, match=r"tensorrt on cuda:0: no TensorRT; pytorch on cuda:0: no CUDA"
+    ):
+        select_engine(device="cuda")
+
+
 def test_a_device_that_is_not_there(machine):
     machine(torch_cuda=True)
     assert missing_for("pytorch", "cuda:1") is None

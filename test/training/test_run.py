@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -45,6 +46,28 @@ def test_a_run_leaves_a_model_curves_and_pictures(toy_config):
     assert [e["step"] for e in history["evaluations"]] == [3, 6]
     assert {"box_regression", "mask", "total"} <= set(history["losses"][0])
     assert 0 <= result.data_wait <= 1
+
+
+def test_beginning_anew_removes_what_the_run_left_and_nothing_else(toy_config):
+    first = train(toy_config, **CPU)
+    folder = Path(toy_config.output)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "pictures" / "left.jpg").write_text("")
+    again = train(toy_config, resume=False, **CPU)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "pictures" / "left.jpg").exists()
+    assert len(again.evaluations) == len(first.evaluations)
+    assert_same(weights_of(first.model), weights_of(again.model))
+
+
+def test_beginning_anew_removes_nothing_before_the_data_is_there(toy_config):
+    train(toy_config, **CPU)
+    before = sorted(Path(toy_config.output).iterdir())
+    nowhere = replace(toy_config.data.train[0], root="/nowhere")
+    broken = replace(toy_config, data=replace(toy_config.data, train=(nowhere,)))
+    with pytest.raises(DatasetError, match="/nowhere"):
+        train(broken, resume=False, **CPU)
+    assert sorted(Path(toy_config.output).iterdir()) == before
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, tmp_path):
