@@ -67,6 +67,20 @@ class Checkpoint:
         """The file's name without suffix."""
         return self.path.stem
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of the images that it was trained for; 0 where its header does not say.
+
+        Raises:
+            CheckpointError: the header says something else than a number.
+        """
+        text = self.metadata.get("pixels", "0")
+        if not (text.isascii() and text.isdecimal()):
+            raise CheckpointError(
+                f"{self.path}: 'pixels' in its header is {text!r}; it must be a whole number"
+            )
+        return int(text)
+
 
 def save_checkpoint(
     path: str | os.PathLike[str],

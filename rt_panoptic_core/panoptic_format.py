@@ -259,7 +259,10 @@ def read_annotations(
         raise DatasetError(f"{name}: no JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise DatasetError(f"{name}: a panoptic JSON holds a list 'annotations'; this one does not")
-    listed = content.get("categories", [])
+    for key in ("categories", "images"):
+        if not isinstance(content.get(key) or [], list):
+            raise DatasetError(f"{name}: '{key}' is {content[key]!r}; it must be a list")
+    listed = content.get("categories") or []
     if categories_required and not listed:
         raise DatasetError(f"{name}: it holds no 'categories'")
     categories: dict[int, dict[str, Any]] = {}

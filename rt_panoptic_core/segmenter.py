@@ -16,12 +16,13 @@ import torch
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.engines.base import Engine, EngineOutput, Progress, no_progress
 from rt_panoptic_core.engines.select import open_engine
-from rt_panoptic_core.errors import CheckpointError, ConfigError, EngineError, ImageError
+from rt_panoptic_core.engines.spec import MAX_SIDE, check_size
+from rt_panoptic_core.errors import EngineError, ImageError
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.detection import detect
 from rt_panoptic_core.inference.end_to_end import MAX_PIXELS
 from rt_panoptic_core.inference.preprocessing import padded_size
-from rt_panoptic_core.inference.result import Detections, PanopticResult, Segment
+from rt_panoptic_core.inference.result import Detections, PanopticResult, Segment, label_areas
 from rt_panoptic_core.taxonomy import Taxonomy
 
 _MAX_OPEN_ENGINES = 4
@@ -58,14 +59,11 @@ class Segmenter:
             progress: told what a build is doing.
 
         Raises:
-            ConfigError: ``size`` is not positive or too large.
+            ConfigError: a side of ``size`` is not from 1 to 8192 pixels.
             CheckpointError: the checkpoint's header says nonsense about its size.
         """
-        if size is not None and (min(size) < 1 or size[0] * size[1] > MAX_PIXELS):
-            raise ConfigError(
-                f"size {size[0]}x{size[1]}: it must be at least 1x1 and at most "
-                f"{MAX_PIXELS // 2**20} megapixels"
-            )
+        if size is not None:
+            check_size("size", size)
         self.checkpoint = checkpoint
         self.thresholds: Thresholds = checkpoint.inference.thresholds
         self._size = size
@@ -76,12 +74,7 @@ class Segmenter:
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
         mean = checkpoint.config.image_mean
-        pixels = checkpoint.metadata.get("pixels", "0")
-        if not pixels.isdecimal():
-            raise CheckpointError(
-                f"{checkpoint.path}: 'pixels' in its header is {pixels!r}; it must be a whole number"
-            )
-        self._pixels = int(pixels)
+        self._pixels = checkpoint.pixels
         self._fill = tuple(round(c) for c in (mean[::-1] if checkpoint.config.bgr else mean))
 
     @classmethod
@@ -126,10 +119,12 @@ class Segmenter:
         if self._size is not None:
             return self._size
         height, width = image_size
-        preferred = self._pixels
-        if preferred <= 0 or 0.8 <= height * width / preferred <= 1.25:
+        share = height * width / self._pixels if self._pixels else 1.0
+        scale = 1.0 if 0.8 <= share <= 1.25 else 1 / math.sqrt(share)
+        # No engine is longer, whatever it was trained for.
+        scale = min(scale, MAX_SIDE / max(image_size))
+        if scale == 1.0:
             return image_size
-        scale = math.sqrt(preferred / (height * width))
         multiple = self.checkpoint.config.size_multiple
         scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
         return padded_size(scaled, multiple)
@@ -279,12 +274,6 @@ def _unfit(
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _histogram(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """int64 [256] pixels of each value."""
-    counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
-    return np.asarray(counts, dtype=np.int64).reshape(256)
-
-
 def _result(
     output: EngineOutput, placement: _Placement, image_size: tuple[int, int], taxonomy: Taxonomy
 ) -> PanopticResult:
@@ -296,7 +285,7 @@ def _result(
     height, width = image_size
     scale = placement.scale(image_size)
     limit = (width, height, width, height)
-    row_areas = _histogram(rows)
+    row_areas = label_areas(rows)
     segments: list[Segment] = []
     # Rows come by falling score; those that took no pixel leave no gap in the ids.
     ids = np.zeros(256, dtype=np.uint16)
@@ -316,9 +305,8 @@ def _result(
                 box=(x1, y1, x2, y2),
             )
         )
-    class_areas = _histogram(semantic)
+    areas = label_areas(semantic)
     for class_id in taxonomy.stuff_ids:
-        if class_areas[class_id]:
-            area = int(class_areas[class_id])
-            segments.append(Segment(0, class_id, False, 1.0, area, None))
+        if areas[class_id]:
+            segments.append(Segment(0, class_id, False, 1.0, int(areas[class_id]), None))
     return PanopticResult(semantic, ids[rows], segments, confidence)

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from rt_panoptic_core.bags.consistency import TemporalConsistency
 from rt_panoptic_core.bags.frames import Frame
 from rt_panoptic_core.bags.ground_truth import GroundTruth, GroundTruthSource
-from rt_panoptic_core.bags.messages import class_areas
 from rt_panoptic_core.bags.quality import TruthQuality
 from rt_panoptic_core.bags.records import ANSWERED, FrameRecord, Pace
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.files import json_values
-from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.inference.result import PanopticResult, label_areas
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 
@@ -161,7 +160,7 @@ class TopicAnalysis:
     def _measure(
         self, record: FrameRecord, image: npt.NDArray[np.uint8], result: PanopticResult
     ) -> None:
-        areas = class_areas(result.semantic)
+        areas = label_areas(result.semantic)
         self._areas += areas
         record.shares = (areas[: len(self._taxonomy)] / result.semantic.size).tolist()
         record.unlabelled = float(areas[UNLABELLED] / result.semantic.size)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +22,8 @@ from rt_panoptic_core.bags.messages import (
     stamp_ns,
 )
 from rt_panoptic_core.bags.reader import BagReader
-from rt_panoptic_core.errors import BagError, ImageError
+from rt_panoptic_core.datasets.files import read_grey
+from rt_panoptic_core.errors import BagError, DatasetError, ImageError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 _KEPT = 64
@@ -179,6 +179,11 @@ class BagGroundTruth:
         if self._packed:
             packed = semantic.astype(np.int32)
             return self._mapped(wanted, (packed >> 16).clip(0, 255), packed & 0xFFFF)
+        if semantic.dtype != np.uint8:
+            raise ImageError(
+                f"ground truth of stamp {wanted}: {self._topics.semantic} holds {semantic.dtype}; it must "
+                "be mono8 or 8UC1 with class ids, or 32SC1 with class << 16 | instance"
+            )
         instance = parts[self._topics.instance] if self._topics.instance is not None else None
         if instance is not None and instance.shape != semantic.shape:
             raise ImageError(
@@ -319,10 +324,12 @@ def _files_by_stamp(folder: Path, kind: str) -> dict[int, Path]:
 
 
 def _read_png(path: Path, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.ndim != 2 or pixels.dtype not in (np.uint8, dtype):
-        found = "no picture" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}"
+    try:
+        pixels = read_grey(path)
+    except DatasetError as error:
+        raise ImageError(str(error)) from error
+    if pixels.dtype not in (np.uint8, dtype):
         raise ImageError(
-            f"{path}: {found}; it must be a grey PNG of {np.dtype(dtype).itemsize * 8} bits"
+            f"{path}: {pixels.dtype}; it must be a grey PNG of {np.dtype(dtype).itemsize * 8} bits"
         )
-    return np.asarray(pixels)
+    return pixels

@@ -32,6 +32,7 @@ START = 1_700_000_000 * 10**9
 
 ENCODINGS = ("rgb8", "bgr8", "mono8")
 
+_MOST_INSTANCES = 65535
 _MILLIMETRES = 65535
 
 
@@ -188,8 +189,19 @@ def _write(
     if plan.ground_truth and frame.semantic is not None and source.taxonomy is not None:
         bag.write("/ground_truth/semantic", stamp, image_message(frame.semantic, head))
         if frame.instance is not None:
-            instance = frame.instance.astype(np.uint16)
-            bag.write("/ground_truth/instance", stamp, image_message(instance, head))
+            instance = image_message(_mono16(frame.instance), head)
+            bag.write("/ground_truth/instance", stamp, instance)
+
+
+def _mono16(instance: npt.NDArray[np.int32]) -> npt.NDArray[np.uint16]:
+    """The ids as they are, for a source may keep them from frame to frame; numbered anew where too large."""
+    if instance.max(initial=0) <= _MOST_INSTANCES:
+        return instance.astype(np.uint16)
+    ids, places = np.unique(instance, return_inverse=True)
+    numbers = np.arange(len(ids)) + int(ids[0] != 0)
+    if numbers[-1] > _MOST_INSTANCES:
+        raise BagError(f"a frame has {len(ids)} instances; mono16 holds {_MOST_INSTANCES}")
+    return numbers[places].reshape(instance.shape).astype(np.uint16)
 
 
 def _encoded(image: npt.NDArray[np.uint8], encoding: str) -> npt.NDArray[np.uint8]:

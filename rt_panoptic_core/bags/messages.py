@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Protocol, TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -21,7 +20,7 @@ from rt_panoptic_core.image_codec import (
     encode_array,
     encode_compressed,
 )
-from rt_panoptic_core.inference.result import PanopticResult, Segment
+from rt_panoptic_core.inference.result import PanopticResult, Segment, label_areas
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -266,22 +265,13 @@ def read_result(
         )
         for entry in instances.instances
     ]
-    areas = class_areas(semantic)
+    areas = label_areas(semantic)
     segments += [
         Segment(id=0, class_id=class_id, is_thing=False, score=1.0, area=int(area), box=None)
         for class_id in taxonomy.stuff_ids
         if (area := areas[class_id])
     ]
     return PanopticResult(semantic=semantic, instance=instance, segments=segments)
-
-
-def class_areas(semantic: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """int64 [256], pixels of each value of a uint8 [H, W]."""
-    # OpenCV counts uint8 as it is, eight times as fast as numpy, but in float32: exact up to 2^24.
-    if semantic.size >= 1 << 24:
-        return np.bincount(semantic.ravel(), minlength=256)
-    counts = cv2.calcHist([np.ascontiguousarray(semantic)], [0], None, [256], [0, 256])
-    return np.asarray(counts, dtype=np.int64).reshape(256)
 
 
 def label_info_message(taxonomy: Taxonomy, head: Message, *, threshold: float = 0.0) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,10 @@ class OutputFolder:
             BagError: the folder holds something else, or cannot be written.
         """
         known = self._fingerprint()
+        if self.path.exists() and not self.path.is_dir():
+            raise BagError(f"{self.path} is no folder; choose another name")
         if overwrite:
-            self._clear()
+            self._clear({*topics, *_image_topics(known)})
             known = None
         elif known is None and self.path.exists() and any(self.path.iterdir()):
             raise BagError(f"{self.path} holds other files; choose another folder, or --overwrite")
@@ -138,8 +140,8 @@ class OutputFolder:
         except (OSError, ValueError):
             return None
 
-    def _clear(self) -> None:
-        """Remove outputs by their names: never anything else that lies in the folder."""
+    def _clear(self, topics: Collection[str]) -> None:
+        """Remove outputs by their names, those of ``topics`` too: never anything else in the folder."""
         partial = self.annotated.with_name(self.annotated.name + PARTIAL_SUFFIX)
         unfinished = self.replies.with_name(self.replies.name + PARTIAL_SUFFIX)
         for folder in (self.annotated, partial, self.previous, self.replies, unfinished):
@@ -147,7 +149,16 @@ class OutputFolder:
         files = [self.run, self.report_json, self.report_html, self.frames_csv]
         files += [self.replies_json, self.node_log, self.replay_log]
         files += [self.timing_json, self.timing_js]
-        for pattern in ("overlay*.mp4", "quality*.json", "quality*.html"):
-            files += self.path.glob(pattern)
+        for topic in topics:
+            # One topic's outputs have no name in theirs, those of several have.
+            for of in ([topic], [topic, ""]):
+                files += [self.video(topic, of), self.quality_json(topic, of)]
+                files.append(self.quality_html(topic, of))
         for file in files:
             file.unlink(missing_ok=True)
+
+
+def _image_topics(fingerprint: Any) -> list[str]:
+    """The image topics of the run that ``fingerprint`` tells of."""
+    topics = fingerprint.get("image_topics") if isinstance(fingerprint, dict) else None
+    return [str(topic) for topic in topics] if isinstance(topics, list) else []

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from rt_panoptic_core.datasets.generated_streets.camera import CameraIntrinsics
 from rt_panoptic_core.datasets.sample import PanopticDataset
-from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.errors import BagError, ImageError
+from rt_panoptic_core.image_files import IMAGE_SUFFIXES, Video, read_image
 from rt_panoptic_core.taxonomy import Taxonomy
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,9 @@ class FolderSource:
         Raises:
             BagError: it holds no picture.
         """
-        self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        self._paths = sorted(
+            p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+        )
         if not self._paths:
             raise BagError(
                 f"{folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)}); "
@@ -106,11 +107,11 @@ class FolderSource:
     def frames(self) -> Iterator[SourceFrame]:
         """See :class:`FrameSource`."""
         for path in self._paths:
-            content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-            pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-            if pixels is None:
-                raise BagError(f"{path} cannot be decoded; remove it, or make it anew")
-            yield SourceFrame(_rgb(pixels))
+            try:
+                image = read_image(path)
+            except ImageError as error:
+                raise BagError(f"{error}; remove it, or make it anew") from error
+            yield SourceFrame(image)
 
     def intrinsics(self, size: tuple[int, int]) -> CameraIntrinsics | None:
         """See :class:`FrameSource`."""
@@ -130,27 +131,21 @@ class VideoSource:
             BagError: it cannot be opened as a video.
         """
         self._path = path
-        capture = cv2.VideoCapture(str(path))
-        opened = capture.isOpened()
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        capture.release()
-        if not opened:
-            raise BagError(f"{path} cannot be opened as a video, nor is it a folder")
-        self.fps: float | None = rate if 0 < rate < 1000 else None
-        self.length: int | None = int(count) if count > 0 else None
+        video = self._open()
+        video.close()
+        self.fps: float | None = video.fps
+        self.length: int | None = video.length
 
     def frames(self) -> Iterator[SourceFrame]:
         """See :class:`FrameSource`."""
-        capture = cv2.VideoCapture(str(self._path))
+        for image in self._open().frames():
+            yield SourceFrame(image)
+
+    def _open(self) -> Video:
         try:
-            while True:
-                there, pixels = capture.read()
-                if not there:
-                    return
-                yield SourceFrame(_rgb(pixels))
-        finally:
-            capture.release()
+            return Video(self._path)
+        except ImageError as error:
+            raise BagError(str(error)) from error
 
     def intrinsics(self, size: tuple[int, int]) -> CameraIntrinsics | None:
         """See :class:`FrameSource`."""
@@ -239,7 +234,3 @@ def fitted(frame: SourceFrame, size: tuple[int, int]) -> SourceFrame:
         nearest(frame.instance),  # type: ignore[arg-type]
         nearest(frame.depth),  # type: ignore[arg-type]
     )
-
-
-def _rgb(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(pixels.view(np.uint8), cv2.COLOR_BGR2RGB), dtype=np.uint8)

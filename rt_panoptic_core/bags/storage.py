@@ -27,6 +27,9 @@ from rt_panoptic_core.bags.mcap_file import McapFile
 PARTIAL_SUFFIX = ".partial"
 """Ends the folder of a bag that is still being written."""
 
+RESERVE_NAME = ".reserve"
+"""File of the space that is given up when the disk is full."""
+
 _CHUNK_BYTES = 1 << 20
 _RESERVE_BYTES = 32 << 20
 _COMMIT_BYTES = 16 << 20
@@ -37,7 +40,7 @@ class Reserve:
 
     def __init__(self, folder: Path, size: int = _RESERVE_BYTES) -> None:
         """Set ``size`` bytes aside in ``folder``; without effect where the file system cannot."""
-        self._path = folder / ".reserve"
+        self._path = folder / RESERVE_NAME
         self.spent = False
         try:
             with self._path.open("xb") as file:

@@ -24,7 +24,7 @@ from rosbags.rosbag2.errors import WriterError
 from rt_panoptic_core.bags.chunks import ChunkedMcap, RawChunk
 from rt_panoptic_core.bags.messages import Message, serialize, typestore
 from rt_panoptic_core.bags.reader import Topic
-from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, McapStorage, SturdyWriter
+from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, RESERVE_NAME, McapStorage, SturdyWriter
 from rt_panoptic_core.errors import BagError
 
 STORAGES: Final = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -37,6 +37,7 @@ COMPRESSIONS: Final = {
 }
 """``chunk`` is lz4 inside an mcap, ``message`` and ``file`` are rosbag2's own, with zstd."""
 
+_BAG_SUFFIXES: Final = frozenset({".mcap", ".db3"})
 _UNKNOWN_HASH = "RIHS01_" + "0" * 64
 _FOREVER = QosTime(9223372036, 854775807)
 
@@ -54,6 +55,25 @@ def qos(*, reliable: bool = True, latched: bool = False, depth: int = 10) -> Qos
         liveliness_lease_duration=_FOREVER,
         avoid_ros_namespace_conventions=False,
     )
+
+
+def _is_bag(path: Path) -> bool:
+    """Whether ``path`` is a recording, or an empty folder."""
+    if not path.is_dir() or path.is_symlink():
+        return not _BAG_SUFFIXES.isdisjoint(path.suffixes)
+    names = [item.name for item in path.iterdir() if item.name != RESERVE_NAME]
+    return not names or any(
+        name == "metadata.yaml" or not _BAG_SUFFIXES.isdisjoint(Path(name).suffixes)
+        for name in names
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove a recording, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class BagWriter:
@@ -79,25 +99,26 @@ class BagWriter:
             storage: one of :data:`STORAGES`.
             compression: one of :data:`COMPRESSIONS`; ``chunk`` means ``none`` for sqlite3, which has no
                 chunks.
-            overwrite: remove what stands at ``path`` (once the new bag is complete).
+            overwrite: replace the bag at ``path`` (once the new one is complete), and what an interrupted
+                one left at its partial name.
 
         Raises:
-            BagError: unknown storage or compression, ``path`` exists, or it cannot be made.
+            BagError: unknown storage or compression, something that may not be replaced or is no bag is
+                in the way, or the bag cannot be made.
         """
         self.path = Path(path)
         if storage not in STORAGES:
             raise BagError(f"storage {storage!r}; one of {', '.join(STORAGES)}")
         if compression not in COMPRESSIONS:
             raise BagError(f"compression {compression!r}; one of {', '.join(COMPRESSIONS)}")
-        if self.path.exists() and not overwrite:
-            raise BagError(f"{self.path} exists; choose another name, or --overwrite")
         self._partial = self.path.with_name(self.path.name + PARTIAL_SUFFIX)
+        self._overwrite = overwrite
+        self._check_way()
         mode = COMPRESSIONS[compression]
         if storage == "sqlite3" and mode == CompressionMode.STORAGE:
             mode = CompressionMode.NONE
         try:
-            if self._partial.exists():
-                shutil.rmtree(self._partial)
+            _remove(self._partial)
             self._writer = SturdyWriter(self._partial, version=9, storage_plugin=STORAGES[storage])
             self._writer.set_compression(mode, CompressionFormat.ZSTD)
             self._writer.open()
@@ -106,6 +127,7 @@ class BagWriter:
         self._connections: dict[tuple[str, str], Connection] = {}
         self._adopted: dict[int, Connection] = {}
         self._open = True
+        self._holds_anything = False
 
     def add_topic(
         self, name: str, message_type: str, *, offered: Qos | None = None, like: Topic | None = None
@@ -231,13 +253,32 @@ class BagWriter:
         finally:
             self._writer.reserve.release()
         if not complete:
+            if not self._holds_anything:
+                _remove(self._partial)
             return self._partial
-        if self.path.exists():
-            shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink()
-        self._partial.rename(self.path)
+        if self._overwrite:
+            _remove(self.path)
+        try:
+            self._partial.rename(self.path)
+        except OSError as error:
+            raise BagError(
+                f"{self._partial}: complete, but cannot take the name {self.path}: {error.strerror}"
+            ) from error
         return self.path
 
+    def _check_way(self) -> None:
+        """Refuse to replace what must not be, before anything is written."""
+        for path in (self.path, self._partial):
+            if not os.path.lexists(path):
+                continue
+            if not self._overwrite:
+                left = " (an interrupted recording)" if path == self._partial else ""
+                raise BagError(f"{path} exists{left}; choose another name, or --overwrite")
+            if not _is_bag(path):
+                raise BagError(f"{path} is no bag and is not overwritten; choose another name")
+
     def _guarded(self, action: Callable[[], None]) -> None:
+        self._holds_anything = True
         try:
             action()
         # The storages raise OSError or sqlite3.Error, the library its own.

@@ -125,7 +125,7 @@ def benchmark_size(text: str | None, checkpoint: Checkpoint) -> tuple[int, int]:
     """
     if text is not None:
         return parse_size(text)
-    pixels = int(checkpoint.metadata.get("pixels", 384 * 768))
+    pixels = checkpoint.pixels or 384 * 768
     multiple = checkpoint.config.size_multiple
     height = max(1, round((pixels / 2) ** 0.5 / multiple)) * multiple
     return height, 2 * height
@@ -138,7 +138,7 @@ def frames(folder: Path | None, size: tuple[int, int]) -> list[npt.NDArray[np.ui
         EngineError: the folder has no image that can be read.
     """
     if folder is not None:
-        from rt_panoptic_core.engines.quantization import calibration_images
+        from rt_panoptic_core.engines.calibration_images import calibration_images
 
         return [image[0] for image in calibration_images(folder, size)]
     from rt_panoptic_core.datasets.generated_streets import GeneratedStreets

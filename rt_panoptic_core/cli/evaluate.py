@@ -135,7 +135,9 @@ def run(args: argparse.Namespace) -> int:
         def on_frame(evaluated: EvaluatedFrame) -> None:
             gallery.add(evaluated)
             if writer is not None:
-                writer.add(evaluated.record.name, evaluated.frame.result)
+                name = evaluated.record.name
+                called = name if evaluated.image_id is None else evaluated.image_id
+                writer.add(called, evaluated.frame.result)
             advance(1)
 
         problems = evaluate(

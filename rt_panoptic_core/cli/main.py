@@ -59,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) went away; that is its right. Keep Python from complaining at exit.
         sys.stdout = None
         return EXIT_ERROR
+    except OSError as error:
+        # A full disk, a folder without permission, a file where a folder is wanted: news, not a bug.
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"rt-panoptic {parsed.command}: {place}{error.strerror or error}", file=sys.stderr)
+        return EXIT_ERROR
     finally:
         if arguments is None:
             # The process ends here: Python need not look through all that is left for cycles first.

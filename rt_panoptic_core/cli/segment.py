@@ -122,7 +122,7 @@ class _Job:
         self._progress = progress
         self._task = task
         self._tally = _Tally()
-        self._maps = 0
+        self._image_ids: set[int | str] = set()
         self._sizes: set[tuple[int, int]] = set()
         self._hinted = False
         self.done = 0
@@ -152,7 +152,7 @@ class _Job:
             return None, None
         writer = PanopticWriter(self._args.output / "panoptic", self._segmenter.taxonomy, ids=form)
         # Also when the user interrupts: what is there then is complete and may be used.
-        stack.callback(lambda: writer.close() if self._maps else None)
+        stack.callback(lambda: writer.close() if self._image_ids else None)
         return writer, writer if self._args.ids else None
 
     def _image(self, file: InputFile, ids: PanopticWriter | None) -> None:
@@ -162,8 +162,12 @@ class _Job:
             path = self._args.output / "overlays" / f"{file.name}.jpg"
             write_bytes(path, _jpeg(self._draw(image, result)))
         if ids is not None:
-            ids.add(image_id(file.name), result, image_file=file.path.name)
-            self._maps += 1
+            called = image_id(file.name)
+            if called in self._image_ids:
+                # Two folders with one picture's name in both: ``file.name`` is unique.
+                called = file.name
+            self._image_ids.add(called)
+            ids.add(called, result, image_file=file.path.name)
 
     def _video(self, file: InputFile, ids: PanopticWriter | None) -> None:
         video = Video(file.path)
@@ -183,8 +187,9 @@ class _Job:
                             overlay = stack.enter_context(VideoWriter(path, rate))
                         overlay.write(self._draw(image, result))
                     if ids is not None:
-                        ids.add(f"{file.name}/{number - 1:06d}", result)
-                        self._maps += 1
+                        called = f"{file.name}/{number - 1:06d}"
+                        self._image_ids.add(called)
+                        ids.add(called, result)
                     self._progress.advance(task)
         finally:
             video.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,8 @@ class CachedDataset:
         file = self._folder / f"{index:07d}.npz"
         try:
             return _read(file)
-        except (OSError, ValueError, KeyError):
+        # A zip that was cut short says so in one of several ways.
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             sample = self._source[index]
         with replaced_when_complete(file) as path, path.open("wb") as stream:
             _write(stream, sample)

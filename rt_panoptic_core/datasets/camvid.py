@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.datasets.files import read_grey, read_rgb
 from rt_panoptic_core.datasets.sample import PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
@@ -97,13 +97,7 @@ class CamVid:
             DatasetError: a file cannot be decoded, sizes differ, or a label is none of CamVid's.
         """
         image_path, label_path = self._files[index]
-        image = cv2.imread(os.fspath(image_path), cv2.IMREAD_COLOR_RGB)
-        labels = cv2.imread(os.fspath(label_path), cv2.IMREAD_UNCHANGED)
-        for path, array in ((image_path, image), (label_path, labels)):
-            if array is None:
-                raise DatasetError(f"{path}: not a readable picture; copy it again")
-        assert image is not None
-        assert labels is not None
+        image, labels = read_rgb(image_path), read_grey(label_path)
         if labels.dtype != np.uint8 or labels.shape != image.shape[:2]:
             raise DatasetError(
                 f"{label_path}: {labels.dtype} {list(labels.shape)}; it must be one byte a pixel, "
@@ -116,7 +110,7 @@ class CamVid:
             )
         return PanopticSample(
             name=image_path.stem,
-            image=np.asarray(image, dtype=np.uint8),
+            image=image,
             semantic=self._classes[labels],
             instance=np.zeros(labels.shape, dtype=np.int32),
             has_instances=False,

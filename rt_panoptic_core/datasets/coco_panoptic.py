@@ -96,6 +96,7 @@ class CocoPanoptic:
             map_ids(ids, found, class_ids, UNLABELLED),
             map_ids(ids, found, kept),
             instances,
+            image_id=record["image_id"],
         )
 
     def _check_categories(

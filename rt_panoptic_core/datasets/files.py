@@ -68,9 +68,12 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
 
 def _decode(path: Path, flags: int) -> npt.NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
-    except (OSError, cv2.error) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, flags) if data.size else None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+    except cv2.error as error:
+        raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if image is None:
         raise DatasetError(f"{path}: cannot be decoded; copy the file again")
     return np.asarray(image)

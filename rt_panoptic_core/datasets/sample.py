@@ -33,6 +33,7 @@ class PanopticSample:
         has_instances: False where the data has semantics only: then things teach and measure semantics
             and nothing else.
         depth: float32 [H, W] metres along the optical axis (inf for sky), where the data has it.
+        image_id: what the data set's own files call the image, where that is not ``name``.
     """
 
     name: str
@@ -42,6 +43,7 @@ class PanopticSample:
     instances: tuple[InstanceAnnotation, ...] = ()
     has_instances: bool = True
     depth: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    image_id: int | str | None = None
 
 
 class PanopticDataset(Protocol):

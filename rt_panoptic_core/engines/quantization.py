@@ -12,53 +12,24 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
-import openvino as ov
 
 from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import INPUT_NAMES, Progress, no_progress
+from rt_panoptic_core.engines.calibration_images import calibration_images
 from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.network.config import NetworkConfig
 
+if TYPE_CHECKING:
+    import openvino as ov
+
 KEPT = ("first convolution", "box_logits", "box_offsets", "centerness", "levelness", "semantics")
 """Layers that stay in floating point: the first one, and the head's last ones."""
-
-CALIBRATION_IMAGES = 64
-"""At most so many images of the folder are used, spread evenly over it."""
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
-
-
-def calibration_images(
-    folder: str | os.PathLike[str] | None, size: tuple[int, int]
-) -> list[npt.NDArray[np.uint8]]:
-    """Images uint8 [1, H, W, 3] RGB of ``folder`` resized to ``size`` (H, W), by name.
-
-    Raises:
-        EngineError: no folder is given, it has no image, or one of them cannot be decoded.
-    """
-    if folder is None:
-        raise EngineError(
-            "int8 is calibrated on images: name a folder of some 20 to 100 images like those the "
-            "engine will see (--calibration FOLDER)"
-        )
-    path = Path(folder)
-    if not path.is_dir():
-        raise EngineError(f"{path}: no such folder of calibration images")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise EngineError(f"{path}: it holds no image ({', '.join(_SUFFIXES)})")
-    if len(files) > CALIBRATION_IMAGES:
-        chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).round().astype(int)
-        files = [files[index] for index in chosen]
-    return [_read(file, size) for file in files]
 
 
 def images_for_int8(
@@ -88,16 +59,6 @@ def export_int8(
     images = images_for_int8(calibration, image_size)
     model = export_onnx(checkpoint, image_size, "fp32", progress)
     return quantize_onnx(model, checkpoint.config, images, progress)
-
-
-def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    data = np.fromfile(file, dtype=np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise EngineError(f"{file}: cannot be decoded; remove it from the calibration images")
-    height, width = size
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(resized[:, :, ::-1])[None].astype(np.uint8, copy=False)
 
 
 def quantize_openvino(

@@ -82,7 +82,8 @@ def check_size(field: str, size: tuple[int, int]) -> None:
     """
     if len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in size):
         raise ConfigError(
-            f"{field} {tuple(size)}: it must be (height, width), each from 1 to {MAX_SIDE} pixels"
+            f"{field} {'x'.join(map(str, size))}: it must be height and width, each from 1 to "
+            f"{MAX_SIDE} pixels"
         )
 
 

@@ -36,10 +36,14 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class EvaluatedFrame:
-    """A frame that has been counted, for those who want to see it: pictures, a film."""
+    """A frame that has been counted, for those who want to see it: pictures, a film.
+
+    ``image_id`` is what the data set's own files call it, where that is not the record's name.
+    """
 
     frame: Frame
     record: FrameRecord
+    image_id: int | str | None = None
 
 
 def evaluate(
@@ -99,7 +103,7 @@ def evaluate(
             problems.append(str(error))
             return
         if on_frame is not None:
-            on_frame(EvaluatedFrame(frame, record))
+            on_frame(EvaluatedFrame(frame, record, sample.image_id))
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as counter:
         samples = _read(dataset, order, reader if overlap else None, problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -70,3 +71,12 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+def label_areas(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """int64 [256], pixels of each value of a uint8 [H, W]."""
+    # OpenCV counts uint8 as it is, eight times as fast as numpy, but in float32: exact up to 2^24.
+    if labels.size >= 1 << 24:
+        return np.bincount(labels.ravel(), minlength=256)
+    counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
+    return np.asarray(counts, dtype=np.int64).reshape(256)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.inference.result import PanopticResult, label_areas
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.visualization.text import Label, text_scale
 
@@ -35,8 +35,7 @@ def legend_entries(result: PanopticResult, taxonomy: Taxonomy) -> list[LegendEnt
 
     A thing's name follows the number of its instances where there are any: ``'3 car'``, ``'road'``.
     """
-    # Ten times as fast as bincount, which would first make eight bytes of every pixel.
-    areas = cv2.calcHist([result.semantic], [0], None, [256], [0, 256]).ravel()
+    areas = label_areas(result.semantic)
     counts = np.zeros(256, dtype=np.int64)
     for segment in result.instances:
         counts[segment.class_id] += 1

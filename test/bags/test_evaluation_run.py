@@ -205,8 +205,22 @@ def test_a_complete_run_is_not_made_again_and_another_is_refused(make_flat_bag, 
     (stranger / "thesis.tex").touch()
     with pytest.raises(BagError, match="holds other files"):
         OutputFolder(stranger).begin({}, names)
+    (stranger / "overlay_final.mp4").touch()
     OutputFolder(stranger).begin({}, names, overwrite=True)
     assert (stranger / "thesis.tex").exists()
+    assert (stranger / "overlay_final.mp4").exists()
+    with pytest.raises(BagError, match=r"thesis\.tex is no folder"):
+        OutputFolder(stranger / "thesis.tex").begin({}, names)
+
+
+def test_overwriting_removes_what_the_last_run_called_by_its_topics(tmp_path):
+    folder = tmp_path / "out"
+    two = ["/left/image", "/right/image"]
+    OutputFolder(folder).begin({"image_topics": two}, result_topics(two))
+    for name in ("overlay_left_image.mp4", "quality_right_image.json", "overlay_summer.mp4"):
+        (folder / name).touch()
+    OutputFolder(folder).begin({}, result_topics(["/front/image"]), overwrite=True)
+    assert sorted(p.name for p in folder.iterdir()) == ["overlay_summer.mp4", "run.json"]
 
 
 def test_several_cameras_have_their_own_results(street, make_flat_bag, tmp_path):

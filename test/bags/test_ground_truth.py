@@ -146,7 +146,7 @@ def test_files_named_by_stamp(tmp_path, street):
     with pytest.raises(ImageError, match=r"no _instance\.png"):
         FolderGroundTruth(tmp_path, street.taxonomy, 0).find(10**9)
     (tmp_path / "1_500000000_semantic.png").write_bytes(b"damaged")
-    with pytest.raises(ImageError, match=r"1_500000000_semantic.png: no picture; .* 8 bits"):
+    with pytest.raises(ImageError, match=r"1_500000000_semantic.png: cannot be decoded"):
         truth.find(15 * 10**8)
 
 

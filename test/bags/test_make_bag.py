@@ -13,9 +13,10 @@ from rt_panoptic_core.bags.messages import (
     stamp_ns,
 )
 from rt_panoptic_core.bags.reader import BagReader
-from rt_panoptic_core.bags.sources import DatasetSource, open_source
+from rt_panoptic_core.bags.sources import DatasetSource, SourceFrame, open_source
 from rt_panoptic_core.datasets.generated_streets import GeneratedStreets, StreetSequence
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.taxonomy import Taxonomy
 
 SIZE = (64, 96)
 
@@ -124,10 +125,10 @@ def test_what_cannot_be_made_says_why(tmp_path):
     with pytest.raises(BagError, match="holds no pictures"):
         open_source(str(tmp_path), size=SIZE)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(BagError, match=r"broken\.png cannot be decoded"):
+    with pytest.raises(BagError, match=r"broken\.png: damaged.*remove it"):
         make_bag(open_source(str(tmp_path), size=SIZE), tmp_path / "bag", BagPlan())
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(BagError, match=r"text\.mp4 cannot be opened as a video"):
+    with pytest.raises(BagError, match=r"text\.mp4: not a video"):
         open_source(str(tmp_path / "text.mp4"), size=SIZE)
     for wrong, words in (
         ({"fps": 0}, "fps 0"),
@@ -137,3 +138,35 @@ def test_what_cannot_be_made_says_why(tmp_path):
     ):
         with pytest.raises(BagError, match=words):
             BagPlan(**wrong)
+
+
+def test_only_a_bag_is_overwritten(tmp_path):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.tex").touch()
+    street = open_source("generated", size=SIZE)
+    with pytest.raises(BagError, match=r"thesis exists; choose another name, or --overwrite"):
+        make_bag(street, thesis, BagPlan(frames=1))
+    with pytest.raises(BagError, match=r"thesis is no bag and is not overwritten"):
+        make_bag(street, thesis, BagPlan(frames=1), overwrite=True)
+    assert (thesis / "chapter.tex").exists()
+    assert make_bag(street, tmp_path / "bag", BagPlan(frames=2)) == 2
+    assert make_bag(street, tmp_path / "bag", BagPlan(frames=1), overwrite=True) == 1
+
+
+def test_ids_that_16_bits_do_not_hold_are_numbered_anew(tmp_path):
+    class Far:
+        fps, length, taxonomy = None, 1, Taxonomy.load("cityscapes")
+
+        def frames(self):
+            instance = np.array([[0, 70_000, 70_000, 5, 1 << 23, 65_536]], np.int32)
+            yield SourceFrame(np.zeros((1, 6, 3), np.uint8), np.zeros((1, 6), np.uint8), instance)
+
+        def intrinsics(self, size):
+            del size
+
+    make_bag(Far(), tmp_path / "bag", BagPlan())
+    with BagReader(tmp_path / "bag") as reader:
+        (message,) = reader.messages(["/ground_truth/instance"])
+    plane = read_plane(deserialize(message.data, message.message_type))
+    assert plane.tolist() == [[0, 3, 3, 1, 4, 2]]

@@ -118,6 +118,27 @@ def test_an_existing_bag_is_only_replaced_when_asked_and_when_the_new_one_is_who
         assert (numbers(reader), reader.damage) == ([0], [])
 
 
+def test_what_an_interrupted_recording_left_is_kept(tmp_path):
+    with pytest.raises(RuntimeError), BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/camera", IMAGE)
+        bag.write("/camera", 0, message(0))
+        raise RuntimeError("camera unplugged")
+    with pytest.raises(BagError, match=r"bag\.partial exists \(an interrupted recording\)"):
+        BagWriter(tmp_path / "bag")
+    with BagReader(tmp_path / "bag.partial") as reader:
+        assert numbers(reader) == [0]
+    with BagWriter(tmp_path / "bag", overwrite=True) as bag:
+        bag.add_topic("/camera", IMAGE)
+    assert not (tmp_path / "bag.partial").exists()
+
+
+def test_a_recording_that_never_began_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/camera", IMAGE)
+        raise RuntimeError("no camera")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("cut", [0.4, 0.6, 0.9])
 def test_a_cut_off_mcap_is_read_as_far_as_it_goes(tmp_path, cut):
     path = write(tmp_path / "bag", 200, compression="none")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rt_panoptic_core.cli.main import main
-from rt_panoptic_core.panoptic_format import read_annotations, write_ids
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.panoptic_format import PanopticWriter, read_annotations, write_ids
 from rt_panoptic_core.taxonomy import Taxonomy
 
 STREETS = ["--dataset", "generated", "--option", "size=[64,128]"]
@@ -44,6 +45,23 @@ def test_generated_streets_give_table_json_and_report(model, tmp_path, capsys):
     # The worst frame; of frames that are all equally bad none is called the best.
     assert html.count("data:image/jpeg;base64,") in (3, 6)
     assert len(read_annotations(tmp_path / "predictions.json").annotations) == 3
+
+
+def test_saved_predictions_can_be_scored_against_the_files_they_are_for(model, tmp_path, capsys):
+    taxonomy = Taxonomy.load("cityscapes")
+    road = np.zeros((64, 96), np.uint8)
+    (tmp_path / "val").mkdir()
+    with PanopticWriter(tmp_path / "panoptic_val", taxonomy) as truth:
+        for image_id in (139, 285):
+            truth.add(image_id, PanopticResult(road, road.astype(np.uint16), []))
+            cv2.imwrite(str(tmp_path / f"val/{image_id:012d}.jpg"), np.dstack([road] * 3))
+    arguments = ["--dataset", "coco-panoptic-folder", "--root", str(tmp_path), "--quiet"]
+    predictions = tmp_path / "mine"
+    arguments += ["--output", str(tmp_path / "report"), "--save-predictions", str(predictions)]
+    assert evaluate(model, *arguments) == 0
+    files = ["--ground-truth", str(tmp_path / "panoptic_val.json")]
+    assert main(["score", *files, "--predictions", f"{predictions}.json", "--quiet"]) == 0
+    assert "2 images" in capsys.readouterr().out
 
 
 def test_a_run_compared_with_itself_is_the_same(model, tmp_path, capsys):

@@ -175,7 +175,14 @@ def test_images_of_one_pixel_work(segment, tmp_path):
     assert read_ids(segment.output / "panoptic/a.png").shape == (1, 1)
 
 
-def test_an_image_that_is_too_large_is_skipped(segment, tmp_path, capsys):
+def test_an_image_longer_than_any_engine_goes_through_a_smaller_one(segment, tmp_path):
+    write(tmp_path / "long.png", np.zeros((4, 9000, 3), np.uint8))
+    assert segment(tmp_path) == 0
+    assert cv2.imread(str(segment.output / "panoptic/long.png")).shape == (4, 9000, 3)
+
+
+def test_an_image_that_is_too_large_is_skipped(segment, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rt_panoptic_core.segmenter.MAX_PIXELS", 30_000)
     write(tmp_path / "huge.png", np.zeros((4, 9000, 3), np.uint8))
     write(tmp_path / "small.png", picture(0))
     assert segment(tmp_path) == 3
@@ -261,3 +268,13 @@ def test_photos_stand_upright(tmp_path):
     exif = b"Exif\x00\x00" + tiff
     path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
     assert read_image(path).shape == (64, 32, 3)
+
+
+def test_one_number_in_two_folders_is_two_pictures(segment, tmp_path):
+    for folder in ("cam1", "cam2"):
+        write(tmp_path / folder / "000000000001.png", picture(0))
+    assert segment(tmp_path) == 0
+    found = json.loads((segment.output / "panoptic.json").read_text())
+    assert [item["image_id"] for item in found["annotations"]] == [1, "cam2/000000000001"]
+    for item in found["annotations"]:
+        assert (segment.output / "panoptic" / item["file_name"]).is_file()

@@ -214,9 +214,13 @@ def test_cache_keeps_what_was_made(cityscapes, tmp_path):
     assert np.array_equal(again.image, first.image)
     with pytest.raises(AssertionError, match="made again"):
         CachedDataset(Gone(), tmp_path / "cache", {"kind": "y"})[0]
-    for file in (tmp_path / "cache").rglob("*.npz"):
-        file.write_bytes(b"broken")
-    check_cityscapes_sample(CachedDataset(source, tmp_path / "cache", {"kind": "x"})[0])
+    (file,) = (tmp_path / "cache").glob("*/0000000.npz")
+    whole = file.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    for content in (b"broken", b"", whole[: len(whole) // 2], bytes(damaged)):
+        file.write_bytes(content)
+        check_cityscapes_sample(CachedDataset(source, tmp_path / "cache", {"kind": "x"})[0])
 
 
 def test_map_ids_by_hand():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from rt_panoptic_core.engines.base import INPUT_NAMES, OUTPUT_NAMES
+from rt_panoptic_core.engines.calibration_images import calibration_images
 from rt_panoptic_core.engines.onnx_export import export_onnx
 from rt_panoptic_core.engines.openvino_engine import build_openvino
-from rt_panoptic_core.engines.quantization import calibration_images, quantize_onnx
+from rt_panoptic_core.engines.quantization import quantize_onnx
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
 
@@ -39,7 +40,7 @@ def test_folders_that_do_not_serve(tmp_path):
     with pytest.raises(EngineError, match="holds no image"):
         calibration_images(tmp_path, SIZE)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(EngineError, match=r"broken\.png: cannot be decoded"):
+    with pytest.raises(EngineError, match=r"broken\.png: damaged"):
         calibration_images(tmp_path, SIZE)
 
 
