@@ -42,6 +42,7 @@ from rt_panoptic_core.inference.mask_construction import mask_probability, seman
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.inference.upsampling import upsample, upsampled_argmax
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE
+from rt_panoptic_core.resources import cpu_threads
 from rt_panoptic_core.taxonomy import Taxonomy
 
 QUERIES = 100
@@ -177,9 +178,7 @@ def timed(work: Any, repeats: int) -> dict[str, float]:
         "median_ms": round(float(np.median(wall)) * 1000, 1),
         "least_ms": round(min(wall) * 1000, 1),
         "cpu_ms_per_core": round(
-            float(np.median(processor))
-            * 1000
-            / min(hardware.cpu_threads(), torch.get_num_threads()),
+            float(np.median(processor)) * 1000 / min(cpu_threads(), torch.get_num_threads()),
             1,
         ),
     }
@@ -267,7 +266,7 @@ def main() -> int:
                 "stride": args.stride,
                 "correlation": args.correlation,
                 "cpu": hardware.cpu_name(),
-                "threads": hardware.cpu_threads(),
+                "threads": cpu_threads(),
                 "rows": rows,
             },
         )

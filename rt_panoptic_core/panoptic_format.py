@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.files import write_json
+from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_png import (
     MAX_ID,
     Ids,
@@ -146,7 +147,7 @@ def panoptic_ids(
                         "image: Cityscapes' ids cannot hold them; use the form 'coco'"
                     )
                 file_ids[row] = category.source_id * CITYSCAPES_INSTANCES + number
-        own = _replace(own, table.ids, file_ids)
+        own = map_ids(own, table.ids, file_ids.astype(np.int32), VOID)
     segments_info = []
     for row, file_id in enumerate(file_ids):
         category = taxonomy[int(class_ids[row])]
@@ -372,13 +373,13 @@ class PanopticWriter:
 def split_cityscapes_ids(
     ids: npt.NDArray[np.integer[Any]], thing_labels: Iterable[int]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    """Label ids, instance ids and crowd mask, each [H, W], of a Cityscapes ``instanceIds`` map.
+    """Label ids, instance ids and crowd mask, each in the shape of ``ids``, of Cityscapes' instance ids.
 
     ``26001`` is label 26 with instance 26001; ``26`` alone, where 26 is a thing, is a group of things
     that nobody told apart: label 26, instance 26, crowd. Stuff has instance 0.
 
     Args:
-        ids: integers [H, W] of ``*_gtFine_instanceIds.png`` or of a Cityscapes panoptic PNG.
+        ids: integers of any shape, from ``*_gtFine_instanceIds.png`` or of a Cityscapes panoptic PNG.
         thing_labels: label ids of the things.
     """
     values = ids.astype(np.int32)
@@ -386,17 +387,6 @@ def split_cityscapes_ids(
     labels = np.where(numbered, values // CITYSCAPES_INSTANCES, values)
     crowd = ~numbered & np.isin(labels, list(thing_labels))
     return labels, np.where(numbered | crowd, values, 0), crowd
-
-
-def _replace(
-    ids: Ids, old: npt.NDArray[np.int64], new: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int32]:
-    """``ids`` with every ``old[i]`` (rising) replaced by ``new[i]`` and everything else by void."""
-    if not len(old):
-        return np.zeros_like(ids)
-    place = np.minimum(np.searchsorted(old, ids), len(old) - 1)
-    replaced = np.where(old[place] == ids, new[place], VOID)
-    return replaced.astype(np.int32)
 
 
 def _is_segment(value: Any) -> bool:

@@ -28,8 +28,6 @@ UNLABELLED = 255
 MAX_CLASSES = 255
 """Class ids fit a uint8 and leave :data:`UNLABELLED` free."""
 
-_BUILT_IN = ("cityscapes", "coco", "camvid")
-
 
 @dataclass(frozen=True)
 class Category:
@@ -218,13 +216,19 @@ class Taxonomy:
             TaxonomyError: neither a built-in name nor a readable file.
         """
         name = os.fspath(name_or_path)
-        if name in _BUILT_IN:
-            source = resources.files("rt_panoptic_core") / "taxonomies" / f"{name}.yaml"
-            return cls.from_dict(yaml.safe_load(source.read_text(encoding="utf-8")), name)
+        folder = resources.files("rt_panoptic_core") / "taxonomies"
+        built_in = {
+            file.name.removesuffix(".yaml"): file
+            for file in folder.iterdir()
+            if file.name.endswith(".yaml")
+        }
+        if name in built_in:
+            text = built_in[name].read_text(encoding="utf-8")
+            return cls.from_dict(yaml.safe_load(text), name)
         if Path(name).is_file():
             return cls.from_yaml(name)
         raise TaxonomyError(
-            f"taxonomy {name!r}: neither built in ({', '.join(_BUILT_IN)}) nor a YAML file"
+            f"taxonomy {name!r}: neither built in ({', '.join(sorted(built_in))}) nor a YAML file"
         )
 
 

@@ -391,7 +391,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     _print(results, options.engine)
     if options.json:
-        write_json(options.json, {type(r).__name__.lower(): asdict(r) for r in results})
+        by_scenario: dict[str, list[dict[str, Any]]] = {}
+        for result in results:
+            by_scenario.setdefault(type(result).__name__.lower(), []).append(asdict(result))
+        write_json(options.json, by_scenario)
         print(json.dumps({"written": str(options.json)}))
     return 0
 

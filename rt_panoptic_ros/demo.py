@@ -90,9 +90,11 @@ def camera(options: argparse.Namespace) -> Camera:
         DemoError: there is no such source.
         BagError: the bag has no images, or several topics of them.
     """
+    from rt_panoptic_core.bags.storage import is_bag
+
     source = str(options.source)
     path = Path(source)
-    if _is_bag(path):
+    if is_bag(path):
         return _bag(path, options)
     device = Path(f"/dev/video{source}") if source.isdigit() else path
     if source != "generated" and not device.exists():
@@ -118,14 +120,6 @@ def camera(options: argparse.Namespace) -> Camera:
         sim_time=False,
         description="a generated street" if source == "generated" else source,
         waits=source == "generated",
-    )
-
-
-def _is_bag(path: Path) -> bool:
-    return (
-        path.suffix in (".mcap", ".db3")
-        or (path / "metadata.yaml").is_file()
-        or (path.is_dir() and any(file.suffix in (".mcap", ".db3") for file in path.iterdir()))
     )
 
 

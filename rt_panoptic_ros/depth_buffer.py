@@ -34,8 +34,3 @@ class DepthBuffer(Generic[Item]):
                 return None
             found, item = min(self._items, key=lambda entry: abs(entry[0] - stamp))
             return item if abs(found - stamp) <= tolerance else None
-
-    def is_past(self, stamp: int, tolerance: int) -> bool:
-        """Whether depth later than ``stamp`` has come, so that none for it is to be expected any more."""
-        with self._lock:
-            return any(entry[0] > stamp + tolerance for entry in self._items)

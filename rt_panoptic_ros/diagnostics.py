@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from rt_panoptic_core.resources import resident_memory
 from rt_panoptic_ros.statistics import Drop, Snapshot, Trouble
 
 _MIB = 1024 * 1024
@@ -149,7 +148,7 @@ def _engine_status(past: Snapshot, snapshot: Snapshot, situation: Situation) -> 
         p50, p95 = snapshot.inference
         values["inference p50 (ms)"] = f"{p50 * 1e3:.2f}"
         values["inference p95 (ms)"] = f"{p95 * 1e3:.2f}"
-    values["memory (MiB)"] = f"{resident_memory() / _MIB:.1f}"
+    values["memory (MiB)"] = f"{(resident_memory() or 0) / _MIB:.1f}"
     gpu = gpu_memory_used()
     if gpu is not None:
         values["GPU memory in use (MiB)"] = f"{gpu / _MIB:.0f}"
@@ -197,15 +196,6 @@ def _status(name: str, level: bytes, text: str, values: Mapping[str, Any]) -> Di
 def _raised(past: Mapping[str, int], present: Mapping[str, int]) -> list[str]:
     quiet = Trouble.NO_DEPTH.value
     return [kind for kind, count in present.items() if count > past[kind] and kind != quiet]
-
-
-def resident_memory() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def gpu_memory_used() -> int | None:

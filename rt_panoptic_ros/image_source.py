@@ -10,7 +10,6 @@ import math
 import sys
 import threading
 import time
-from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -25,11 +24,10 @@ from std_msgs.msg import Header
 
 from rt_panoptic_core.bags.sources import FrameSource, SourceFrame, fitted, open_source
 from rt_panoptic_core.engines.spec import parse_size
-from rt_panoptic_core.errors import ConfigError, PanopticError
-from rt_panoptic_core.image_codec import encode_compressed
+from rt_panoptic_core.errors import ConfigError, ImageError, PanopticError
 from rt_panoptic_ros import calibration
 from rt_panoptic_ros.camera_device import DeviceSource, is_device
-from rt_panoptic_ros.messages import ImageWriter
+from rt_panoptic_ros.messages import ImageWriter, to_jpeg
 from rt_panoptic_ros.process import run
 from rt_panoptic_ros.wait_for_subscriber import subscriber_came
 
@@ -65,6 +63,8 @@ class ImageSource(Node):
             "compressed", False, "Publish image/compressed (jpeg) instead of image."
         )
         self._quality = int(self._number("jpeg_quality", 90, 1, 100, "Of image/compressed."))
+        self._told = False
+        self._due = 0.0
         self._ahead = int(
             self._number(
                 "ahead",
@@ -145,9 +145,14 @@ class ImageSource(Node):
         while not self._stop.is_set():
             try:
                 source = self._open()
-                self.get_logger().info(f"publishing {self._source} on {self._images.topic_name}")
+                if not self._told:
+                    self._told = True
+                    self.get_logger().info(
+                        f"publishing {self._source} on {self._images.topic_name}"
+                    )
                 ended = self._publish_all(source)
             except PanopticError as error:
+                self._told = False
                 self.get_logger().error(f"{error}; trying again in {_REOPEN_SECONDS:g} s")
                 self._stop.wait(_REOPEN_SECONDS)
                 continue
@@ -171,15 +176,19 @@ class ImageSource(Node):
         paced = not isinstance(source, DeviceSource)
         interval = 1.0 / (self._rate or source.fps or 10.0)
         frames = self._made_ready(source.frames())
-        due = time.monotonic()
+        empty = True
         for frame in frames:
-            if paced and self._stop.wait(max(0.0, due - time.monotonic())):
+            empty = False
+            if paced and self._stop.wait(max(0.0, self._due - time.monotonic())):
                 return False
             if self._stop.is_set() or not self.context.ok():
                 return False
             # A source slower than the rate is not chased: the next is due an interval from now.
-            due = max(due, time.monotonic() - interval) + interval
+            # It outlasts the source: the first frame of the next round follows the last one at its pace.
+            self._due = max(self._due, time.monotonic() - interval) + interval
             self._publish(frame, source)
+        if empty and not self._stop.is_set():
+            raise ImageError(f"{self._source}: no frame can be read")
         return True
 
     def _made_ready(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
@@ -211,12 +220,7 @@ class ImageSource(Node):
             info.header = header
             self._infos.publish(info)
         if self._compressed:
-            kind, content = encode_compressed(frame.image, "jpeg", quality=self._quality)
-            message = CompressedImage(header=header, format=kind)
-            data = array("B")
-            data.frombytes(content)
-            message.data = data
-            self._images.publish(message)
+            self._images.publish(to_jpeg(header, frame.image, self._quality))
         else:
             self._images.publish(self._image_writer.write(header, frame.image))
         if frame.depth is not None and self._depths.get_subscription_count():

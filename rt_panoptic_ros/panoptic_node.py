@@ -214,7 +214,11 @@ class PanopticNode(LifecycleNode):
             on_executor(self, outputs.destroy)
         segmenter, self._segmenter = self._segmenter, None
         if segmenter is not None:
-            free(segmenter)
+            # An engine build may take minutes and cannot be stopped; the segmenter is the worker's till then.
+            if worker is not None:
+                worker.at_end(lambda: free(segmenter))
+            else:
+                free(segmenter)
 
     def _create_outputs(self, values: Mapping[str, Any]) -> Outputs:
         assert self._segmenter is not None

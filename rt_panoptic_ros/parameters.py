@@ -108,8 +108,10 @@ def _threshold_or_own(value: float) -> None:
 
 
 def _device(text: str) -> None:
-    if text != "auto":
-        parse_device(text)
+    try:
+        parse_device("cpu" if text == "auto" else text)
+    except ConfigError:
+        raise ConfigError(f"{text!r}: it must be auto, cpu, cuda or cuda:N") from None
 
 
 def _threshold(name: str, description: str) -> ParameterSpec:

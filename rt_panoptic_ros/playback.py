@@ -16,8 +16,8 @@ from rosgraph_msgs.msg import Clock
 
 from rt_panoptic_core.bags.ahead import Ahead
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
+from rt_panoptic_ros.stamps import NANOSECONDS
 
-_NANOSECONDS = 1_000_000_000
 _MESSAGES_AHEAD = 64
 _DEPTH = 10
 
@@ -107,7 +107,7 @@ class Playback:
                 if origin is None:
                     origin = (message.time, time.monotonic())
                     self._next_tick = origin[1]
-                due = origin[1] + (message.time - origin[0]) / _NANOSECONDS / self._rate
+                due = origin[1] + (message.time - origin[0]) / NANOSECONDS / self._rate
                 if not self._wait_until(due, origin, stop):
                     return False
                 publisher = self._publishers.get((message.topic, message.message_type))
@@ -127,7 +127,7 @@ class Playback:
         while True:
             now = time.monotonic()
             if self._clock is not None and self._interval is not None and now >= self._next_tick:
-                self._tell_time(origin[0] + round((now - origin[1]) * self._rate * _NANOSECONDS))
+                self._tell_time(origin[0] + round((now - origin[1]) * self._rate * NANOSECONDS))
                 # Ticks that were missed are not made up for.
                 self._next_tick = max(self._next_tick + self._interval, now)
             if stop.is_set():
@@ -140,7 +140,7 @@ class Playback:
     def _tell_time(self, nanoseconds: int) -> None:
         if self._clock is not None:
             clock = Clock()
-            clock.clock.sec, clock.clock.nanosec = divmod(nanoseconds, _NANOSECONDS)
+            clock.clock.sec, clock.clock.nanosec = divmod(nanoseconds, NANOSECONDS)
             self._clock.publish(clock)
 
 

@@ -28,7 +28,8 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
     it: nothing that it holds outlives the process, and files are only ever replaced when complete.
 
     Returns:
-        0 at a requested end; 2 where the node refused its parameters.
+        0 at a requested end; 1 where the node has an attribute ``failed`` that is true by then; 2 where it
+        refused its parameters.
     """
     node = executor = None
     stopped = True
@@ -59,7 +60,7 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
         signal.signal(number, signal.SIG_IGN)
     if node is not None:
         stopped = node.stop(_SECONDS_TO_STOP)
-    return _end(0, node, executor, stopped)
+    return _end(int(getattr(node, "failed", False)), node, executor, stopped)
 
 
 class _Interrupts:

@@ -117,14 +117,12 @@ class Recorder(Node):
         values = {name: self._declare(name) for name in _PARAMETERS}
         self.report = NodeReport()
         self.finished = Event()
+        self.failed = False
         self._node_name = values["node"]
         self._seconds: float = values["seconds"]
         self._fps: float = values["fps"]
         self._path = Path(values["output"])
-        try:
-            self._video = VideoWriter(self._path, self._fps)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        self._video = VideoWriter(self._path, self._fps)
         self._writing: Behind[tuple[int, npt.NDArray[np.uint8]]] = Behind(self._write, _BEHIND)
         self._closed = False
         self._begin: int | None = None
@@ -174,6 +172,7 @@ class Recorder(Node):
             summary = self.finish()
         except (PanopticError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
+            self.failed = True
         else:
             print(f"{summary}: {self._path}")
         return True

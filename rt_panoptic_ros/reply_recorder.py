@@ -19,8 +19,8 @@ from rt_panoptic_core.bags.reader import BagMessage
 from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.qos import output_profile
+from rt_panoptic_ros.stamps import NANOSECONDS
 
-_NANOSECONDS = 1_000_000_000
 _KINDS = {
     "semantic": (Image, IMAGE),
     "instance": (Image, IMAGE),
@@ -177,4 +177,4 @@ def cdr_stamp(data: bytes) -> int:
     if len(data) < 12:
         raise ValueError(f"{len(data)} bytes hold no header")
     seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return int(seconds) * _NANOSECONDS + int(nanoseconds)
+    return int(seconds) * NANOSECONDS + int(nanoseconds)

@@ -28,10 +28,20 @@ class Worker:
         self._process = process
         self._on_error = on_error
         self._busy = threading.Lock()
+        self._ending = threading.Lock()
+        self._ended = False
+        self._at_end: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        self._work()
+        with self._ending:
+            self._ended = True
+        if self._at_end is not None:
+            self._at_end()
+
+    def _work(self) -> None:
         while True:
             item = self.inbox.take()
             if item is None:
@@ -54,6 +64,14 @@ class Worker:
             self._busy.release()
             return True
         return False
+
+    def at_end(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once the thread has ended: on it at its end, or now if that is over."""
+        with self._ending:
+            if not self._ended:
+                self._at_end = action
+                return
+        action()
 
     def stop(self, timeout: float) -> bool:
         """Whether the thread ended within ``timeout`` seconds; what waits is thrown away."""

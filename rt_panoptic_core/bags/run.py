@@ -25,9 +25,6 @@ from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.visualization.overlay import draw_overlay
 
-COPIES = ("all", "images", "none")
-"""Which recorded messages go into the annotated bag."""
-
 _BEHIND = 6
 
 
@@ -39,7 +36,7 @@ class EvaluationPlan:
         windows: lengths of the windows of video PQ, frames.
         overlay: draw overlays into the annotated bag.
         video: write an overlay video for each topic.
-        copy: one of :data:`COPIES`.
+        copy: which recorded messages go into the annotated bag: ``all``, ``images`` or ``none``.
         compression: of the annotated bag, see :class:`BagWriter`.
         score_threshold: told in label_info.
         show_ids: write instance ids into the overlays: where they are tracked.

@@ -27,12 +27,20 @@ from rt_panoptic_core.bags.mcap_file import McapFile
 PARTIAL_SUFFIX = ".partial"
 """Ends the folder of a bag that is still being written."""
 
-RESERVE_NAME = ".reserve"
-"""File of the space that is given up when the disk is full."""
-
+# A file that rosbag2 compressed has another suffix after it.
+_STORAGE_SUFFIXES = frozenset({".mcap", ".db3"})
 _CHUNK_BYTES = 1 << 20
 _RESERVE_BYTES = 32 << 20
 _COMMIT_BYTES = 16 << 20
+
+
+def is_bag(path: Path) -> bool:
+    """Whether ``path`` is a recording: a file of one of the storages, or a folder that holds one."""
+    if not path.is_dir():
+        return not _STORAGE_SUFFIXES.isdisjoint(path.suffixes)
+    return (path / "metadata.yaml").is_file() or any(
+        not _STORAGE_SUFFIXES.isdisjoint(file.suffixes) for file in path.iterdir()
+    )
 
 
 class Reserve:
@@ -40,7 +48,7 @@ class Reserve:
 
     def __init__(self, folder: Path, size: int = _RESERVE_BYTES) -> None:
         """Set ``size`` bytes aside in ``folder``; without effect where the file system cannot."""
-        self._path = folder / RESERVE_NAME
+        self._path = folder / ".reserve"
         self.spent = False
         try:
             with self._path.open("xb") as file:

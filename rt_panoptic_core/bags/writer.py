@@ -24,7 +24,7 @@ from rosbags.rosbag2.errors import WriterError
 from rt_panoptic_core.bags.chunks import ChunkedMcap, RawChunk
 from rt_panoptic_core.bags.messages import Message, serialize, typestore
 from rt_panoptic_core.bags.reader import Topic
-from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, RESERVE_NAME, McapStorage, SturdyWriter
+from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, McapStorage, SturdyWriter, is_bag
 from rt_panoptic_core.errors import BagError
 
 STORAGES: Final = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -37,7 +37,6 @@ COMPRESSIONS: Final = {
 }
 """``chunk`` is lz4 inside an mcap, ``message`` and ``file`` are rosbag2's own, with zstd."""
 
-_BAG_SUFFIXES: Final = frozenset({".mcap", ".db3"})
 _UNKNOWN_HASH = "RIHS01_" + "0" * 64
 _FOREVER = QosTime(9223372036, 854775807)
 
@@ -54,17 +53,6 @@ def qos(*, reliable: bool = True, latched: bool = False, depth: int = 10) -> Qos
         liveliness=QosLiveliness.AUTOMATIC,
         liveliness_lease_duration=_FOREVER,
         avoid_ros_namespace_conventions=False,
-    )
-
-
-def _is_bag(path: Path) -> bool:
-    """Whether ``path`` is a recording, or an empty folder."""
-    if not path.is_dir() or path.is_symlink():
-        return not _BAG_SUFFIXES.isdisjoint(path.suffixes)
-    names = [item.name for item in path.iterdir() if item.name != RESERVE_NAME]
-    return not names or any(
-        name == "metadata.yaml" or not _BAG_SUFFIXES.isdisjoint(Path(name).suffixes)
-        for name in names
     )
 
 
@@ -274,7 +262,8 @@ class BagWriter:
             if not self._overwrite:
                 left = " (an interrupted recording)" if path == self._partial else ""
                 raise BagError(f"{path} exists{left}; choose another name, or --overwrite")
-            if not _is_bag(path):
+            empty = path.is_dir() and not any(path.iterdir())
+            if not (empty or is_bag(path)):
                 raise BagError(f"{path} is no bag and is not overwritten; choose another name")
 
     def _guarded(self, action: Callable[[], None]) -> None:

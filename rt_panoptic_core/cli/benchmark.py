@@ -16,6 +16,7 @@ from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.files import write_json
+from rt_panoptic_core.resources import cpu_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,7 +180,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "cpu": hardware.cpu_name(),
-        "threads": hardware.cpu_threads(),
+        "threads": cpu_threads(),
         "load": round(os.getloadavg()[0], 2),
         "cuda": list(hardware.cuda_device_names()),
         "driver": hardware.cuda_driver_version(),

@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rt_panoptic_core.datasets.id_maps import map_ids
 from rt_panoptic_core.datasets.sample import PanopticSample
 from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import measure_segments
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
@@ -196,19 +195,6 @@ def collate(samples: Sequence[EncodedSample], divisor: int = 32) -> TrainingBatc
         torch.from_numpy(boxes),
         torch.from_numpy(labels),
         tuple(s.name for s in samples),
-    )
-
-
-def concatenate(batches: Sequence[TrainingBatch]) -> TrainingBatch:
-    """One batch of all samples of ``batches``, which must be of one image size."""
-    most = max(b.labels.shape[1] for b in batches)
-    return TrainingBatch(
-        torch.cat([b.images for b in batches]),
-        torch.cat([b.semantic for b in batches]),
-        torch.cat([b.rows for b in batches]),
-        torch.cat([F.pad(b.boxes, (0, 0, 0, most - b.boxes.shape[1])) for b in batches]),
-        torch.cat([F.pad(b.labels, (0, most - b.labels.shape[1]), value=-1) for b in batches]),
-        tuple(name for b in batches for name in b.names),
     )
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from rt_panoptic_core.datasets.augmentation import resize_sample
 from rt_panoptic_core.datasets.files import check_files, check_folder, read_grey, read_rgb
-from rt_panoptic_core.datasets.id_maps import map_ids
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import ConfigError, DatasetError
-from rt_panoptic_core.panoptic_format import CITYSCAPES_INSTANCES, measure_segments, read_ids
+from rt_panoptic_core.id_maps import map_ids
+from rt_panoptic_core.panoptic_format import measure_segments, read_ids, split_cityscapes_ids
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 _IMAGE_SUFFIX = "_leftImg8bit.png"
@@ -75,14 +75,14 @@ class Cityscapes:
         else:
             ids = read_grey(label_file).astype(np.int32)
         found = measure_segments(ids, None).ids
-        numbered = found >= CITYSCAPES_INSTANCES
-        labels = np.where(numbered, found // CITYSCAPES_INSTANCES, found)
         classes = self.taxonomy.class_id_by_source
+        things = [source for source, i in classes.items() if self.taxonomy.is_thing[i]]
+        labels, _, crowd = split_cityscapes_ids(found, things)
         class_ids = np.array([classes.get(int(label), UNLABELLED) for label in labels], np.uint8)
         is_thing = self.taxonomy.is_thing[class_ids]
         instances = tuple(
-            InstanceAnnotation(int(i), int(c), is_crowd=not n)
-            for i, c, n, thing in zip(found, class_ids, numbered, is_thing, strict=True)
+            InstanceAnnotation(int(i), int(c), bool(group))
+            for i, c, group, thing in zip(found, class_ids, crowd, is_thing, strict=True)
             if thing
         )
         kept = np.where(is_thing, found, 0).astype(np.int32)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from rt_panoptic_core.datasets.files import check_files, check_folder, read_rgb
-from rt_panoptic_core.datasets.id_maps import map_ids
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import (
     VOID,
     measure_segments,

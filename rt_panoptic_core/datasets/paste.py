@@ -148,34 +148,6 @@ def _is_solid(mask: Mask, area: int, solidity: float) -> bool:
     return int((hull.astype(bool) & above).sum()) >= solidity * int(hull.sum())
 
 
-def cut_instances(sample: PanopticSample, smallest: int = 24) -> list[Cutout]:
-    """The whole instances, ``smallest`` pixels high or more, of an exactly labelled sample."""
-    height, width = sample.semantic.shape
-    brightness = float(sample.image.mean())
-    cutouts = []
-    for annotation in sample.instances:
-        if annotation.is_crowd:
-            continue
-        mask = sample.instance == annotation.id
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-        if y1 - y0 < smallest or x0 == 0 or x1 == width or y1 == height:
-            continue
-        window = (slice(max(0, y0 - 2), y1 + 2), slice(max(0, x0 - 2), x1 + 2))
-        cutouts.append(
-            Cutout(
-                np.ascontiguousarray(sample.image[window]),
-                mask[window],
-                annotation.class_id,
-                y1 / height,
-                height,
-                brightness,
-                sample.name,
-            )
-        )
-    return cutouts
-
-
 def paste_cutouts(
     sample: PanopticSample,
     taxonomy: Taxonomy,

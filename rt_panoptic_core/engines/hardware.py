@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -38,11 +37,6 @@ def cpu_precision() -> tuple[str, str]:
         if flag in flags:
             return "bf16", f"the CPU multiplies bf16 ({name})"
     return "fp32", "the CPU has no bf16 instructions"
-
-
-def cpu_threads() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def package_version(name: str) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.engines.base import Engine
+from rt_panoptic_core.resources import resident_memory
 
 BOUNDARY = "uint8 image in host memory to id maps in host memory"
 """What every time stands for."""
@@ -138,11 +139,8 @@ def measure_together(
 
 def resident_mb() -> float:
     """Resident memory of this process in MiB."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError, ValueError):
-        return peak_mb()
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+    resident = resident_memory()
+    return peak_mb() if resident is None else round(resident / 2**20, 1)
 
 
 def peak_mb() -> float:

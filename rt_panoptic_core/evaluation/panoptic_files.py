@@ -27,6 +27,7 @@ from rt_panoptic_core.panoptic_format import (
     read_annotations,
     read_ids,
 )
+from rt_panoptic_core.resources import cpu_threads
 
 _LONGEST_SPAN = 32
 _SHOWN_PROBLEMS = 100
@@ -187,7 +188,7 @@ def score_files(
     """
     categories = list(files.truth.categories.values())
     job = _Job(files, {c["id"]: index for index, c in enumerate(categories)}, boundary_ratio)
-    count = processes if processes is not None else _cores()
+    count = processes if processes is not None else cpu_threads()
     # Many more spans than processes, so that all end together, but none so small that handing over
     # its results counts.
     length = max(1, min(_LONGEST_SPAN, len(files.pairs) // (8 * count)))
@@ -215,13 +216,6 @@ def score_files(
     subject = {"ground_truth": str(files.truth.path), "predictions": str(files.predicted.path)}
     frames = tuple(frame for _, frame in sorted(total.frames.items()))
     return EvaluationRecord(subject, _classes(categories), results, frames)
-
-
-def _cores() -> int:
-    """Cores that this process may use; macOS cannot say and counts all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _score_pair(job: _Job, index: int, part: _Partial) -> list[str]:

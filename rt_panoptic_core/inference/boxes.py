@@ -31,12 +31,6 @@ def clip_to_image(boxes: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def box_area(boxes: Tensor) -> Tensor:
-    """Areas [...] of ``boxes`` [..., 4] in square pixels."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return (x2 - x1) * (y2 - y1)
-
-
 class _Pairs(NamedTuple):
     """Coordinates of boxes ``a`` as columns [N, 1] and of ``b`` as rows [1, M]."""
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.inference.assignment import best_pairs
 from rt_panoptic_core.inference.camera_motion import CameraMotion
 from rt_panoptic_core.inference.result import PanopticResult, Segment
@@ -125,10 +126,10 @@ class InstanceTracker:
             memory: seconds for which an object that is out of sight keeps its id.
 
         Raises:
-            ValueError: an overlap is not in (0, 1], or memory is negative.
+            ConfigError: an overlap is not in (0, 1], or memory is negative.
         """
         if not 0.0 < min_box_overlap <= 1.0 or not 0.0 < min_mask_overlap <= 1.0:
-            raise ValueError(
+            raise ConfigError(
                 f"overlaps {min_box_overlap}, {min_mask_overlap}: they must be in (0, 1]"
             )
         self._min_box = min_box_overlap
@@ -145,7 +146,7 @@ class InstanceTracker:
     @memory.setter
     def memory(self, seconds: float) -> None:
         if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"memory {seconds}: it must be 0 or more seconds")
+            raise ConfigError(f"memory {seconds}: it must be 0 or more seconds")
         self._memory = seconds
 
     def forget(self) -> None:

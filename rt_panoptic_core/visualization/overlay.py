@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.errors import ImageError
+from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.visualization.legend import draw_legend, legend_entries
@@ -58,11 +58,11 @@ def draw_overlay(
 
     Raises:
         ImageError: the image is not uint8 [H, W, 3], or the result has another size.
-        ValueError: opacity is not in [0, 1].
+        ConfigError: opacity is not in [0, 1].
     """
     _check(image, result)
     if not 0.0 <= opacity <= 1.0:
-        raise ValueError(f"opacity {opacity}: it must be from 0 to 1")
+        raise ConfigError(f"opacity {opacity}: it must be from 0 to 1")
     height, width = result.semantic.shape
     if height == 0 or width == 0:
         return image.copy()

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.errors import ImageError
+from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.files import replaced_when_complete
 
 
@@ -34,7 +34,7 @@ class VideoWriter:
         threads: of the H.264 encoder, or None for as many as it likes; one takes the least processor time.
 
     Raises:
-        ValueError: fps is not positive, or the path does not end in ``.mp4``.
+        ConfigError: fps is not positive, or the path does not end in ``.mp4``.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class VideoWriter:
         threads: int | None = None,
     ) -> None:
         if not 0.0 < fps < 1000.0:
-            raise ValueError(f"{path}: {fps} frames per second; it must be in (0, 1000)")
+            raise ConfigError(f"{path}: {fps} frames per second; it must be in (0, 1000)")
         if Path(path).suffix.lower() != ".mp4":
-            raise ValueError(f"{path}: videos are written as .mp4; choose a name that ends in it")
+            raise ConfigError(f"{path}: videos are written as .mp4; choose a name that ends in it")
         self.path = Path(path)
         self.fps = fps
         self._options = ["-preset", preset]

@@ -21,6 +21,7 @@ from rt_panoptic_core.bags.messages import (
     typestore,
 )
 from rt_panoptic_core.bags.reader import BagReader
+from rt_panoptic_core.bags.storage import is_bag
 from rt_panoptic_core.bags.writer import COMPRESSIONS, STORAGES, BagWriter, qos
 from rt_panoptic_core.errors import BagError
 
@@ -307,3 +308,14 @@ def test_what_is_no_bag_says_why(tmp_path):
     text.write_text("not a database")
     with pytest.raises(BagError, match="nothing can be read"):
         BagReader(text)
+
+
+def test_what_is_taken_for_a_bag(tmp_path):
+    (tmp_path / "video.mp4").touch()
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "metadata.yaml").touch()
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "drive_0.mcap").touch()
+    taken = ["bag", "loose", "x.db3", "x.mcap"]
+    left = ["video.mp4", "nothing", "."]
+    assert [name for name in taken + left if is_bag(tmp_path / name)] == taken

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rt_panoptic_core.datasets.cache import CachedDataset
-from rt_panoptic_core.datasets.id_maps import map_ids
 from rt_panoptic_core.datasets.registry import open_dataset
 from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import ids_to_rgb
 from rt_panoptic_core.taxonomy import Taxonomy
 

@@ -8,11 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rt_panoptic_core.datasets.generated_streets import GeneratedStreets
 from rt_panoptic_core.datasets.paste import (
     Cutout,
     PastedFrames,
-    cut_instances,
     cut_sure_objects,
     open_camvid_pasted,
     paste_cutouts,
@@ -126,16 +124,6 @@ def test_a_car_does_not_stand_in_the_sky() -> None:
     sky.semantic[:] = SKY
     pasted = paste_cutouts(sky, TAXONOMY, [car_cutout()] * 5, np.random.default_rng(1))
     assert pasted.instances == ()
-
-
-def test_instances_of_exact_samples_are_cut_whole() -> None:
-    streets = GeneratedStreets(12, (160, 320), seed=4, depth=False)
-    cutouts = [c for index in range(12) for c in cut_instances(streets[index])]
-    assert len(cutouts) > 10
-    for cutout in cutouts:
-        assert np.ptp(np.flatnonzero(cutout.mask.any(axis=1))) + 1 >= 24
-        assert cutout.image.shape[:2] == cutout.mask.shape
-        assert TAXONOMY[cutout.class_id].is_thing
 
 
 class Frames:

@@ -6,6 +6,7 @@ from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.select import missing_for, open_engine, select_engine
 from rt_panoptic_core.engines.spec import EngineSpec, parse_size
 from rt_panoptic_core.errors import ConfigError, EngineError
+from rt_panoptic_core.resources import cpu_threads
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_the_real_machine_says_what_it_lacks():
     """Without a driver every CUDA engine names the driver or the module; nothing raises on the way."""
     for missing in (hardware.missing_tensorrt(), hardware.missing_torch_cuda()):
         assert missing is None or any(word in missing for word in ("driver", "install", "CUDA"))
-    assert hardware.cpu_threads() >= 1
+    assert cpu_threads() >= 1
     assert hardware.cpu_name()
 
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_panoptic_core.inference.boxes import (
-    box_area,
     box_correlation,
     box_iou,
     clip_to_image,
@@ -130,10 +129,6 @@ def test_query_boxes_are_clipped_to_the_last_pixel():
         [3, 4, 5, 6],
         [639, 199, 639, 199],
     ]
-
-
-def test_area():
-    assert box_area(torch.tensor([[1.0, 2, 4, 6]])).tolist() == [12]
 
 
 def test_nan_stays_where_it_is():

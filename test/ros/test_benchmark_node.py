@@ -29,7 +29,7 @@ def test_it_measures_and_prints(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(target.read_text())
-    overhead, memory = figures["overhead"], figures["memory"]
+    (overhead,), (memory,) = figures["overhead"], figures["memory"]
     assert overhead["inference_p50"] == pytest.approx(20, abs=8)
     assert overhead["total_p50"] > overhead["inference_p50"]
     assert overhead["frames"] > 3

@@ -84,17 +84,6 @@ def test_bad_arguments_end_in_one_line(arguments, words, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_taken_for_a_bag(tmp_path):
-    (tmp_path / "video.mp4").touch()
-    (tmp_path / "bag").mkdir()
-    (tmp_path / "bag" / "metadata.yaml").touch()
-    (tmp_path / "loose").mkdir()
-    (tmp_path / "loose" / "drive_0.mcap").touch()
-    taken = ["bag", "loose", "x.db3", "x.mcap"]
-    left = ["video.mp4", "nothing", "."]
-    assert [name for name in taken + left if demo._is_bag(tmp_path / name)] == taken
-
-
 def test_texts_reach_ros_as_texts():
     words = demo._parameters({"source": "0", "name": "it's", "flag": True, "rate": 5.0})
     assert words == [

@@ -105,6 +105,30 @@ def test_a_missing_source_is_named_and_waited_for(start, probe, folder, tmp_path
     assert "Traceback" not in node.log
 
 
+def test_a_source_without_a_frame_is_an_error_and_tried_again_in_peace(start, tmp_path):
+    empty = tmp_path / "empty.avi"
+    cv2.VideoWriter(str(empty), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32)).release()
+    node = start("-p", f"source:={empty}", module=MODULE)
+    node.wait_log(f"{empty}: no frame can be read; trying again in 2 s")
+    node.stop()
+    assert node.log.count("no frame can be read") <= 2
+
+
+def test_a_single_picture_is_published_at_the_rate_as_well(start, probe, folder):
+    (folder / "b.png").unlink()
+    node = start(
+        *("-r", "image:=/single/image", "-p", f"source:={folder}", "-p", "rate:=20.0"),
+        module=MODULE,
+    )
+    images = probe.subscribe(Image, "/single/image")
+    probe.wait(lambda: len(images) >= 8, "the picture eight times")
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec / 1e9 for m in images[:8]]
+    # A busy machine makes gaps longer and the next ones shorter, but seven take a third of a second.
+    assert stamps[-1] - stamps[0] > 0.25
+    node.stop()
+    assert node.log.count("publishing") == 1
+
+
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [

@@ -95,8 +95,15 @@ def test_a_worker_in_a_long_call_is_given_up():
     assert entered.wait(WAIT)
     assert not worker.wait_idle(0.01)
     assert not worker.stop(0.01)
+    freed_by = []
+    worker.at_end(lambda: freed_by.append(threading.current_thread()))
+    # What it works with is its own until it is done.
+    assert freed_by == []
     leave.set()
     assert worker.stop(WAIT)
+    assert [thread.name for thread in freed_by] == ["inference"]
+    worker.at_end(lambda: freed_by.append(threading.current_thread()))
+    assert freed_by[1] is threading.current_thread()
 
 
 def test_the_rate_is_smoothed_and_begins_anew_after_a_pause():

@@ -92,7 +92,8 @@ def test_nothing_to_record_is_an_error_and_leaves_no_file(probe, start, tmp_path
     probe.publisher(Image, "/silent/overlay")
     probe.wait(lambda: list(tmp_path.glob(".x.*")), "the video is begun")
     probe.publisher(DiagnosticArray, "/diagnostics")
-    recorder.stop()
+    code, _ = recorder.stop()
+    assert code == 1
     assert "no frame was written" in recorder.log
     assert not list(tmp_path.iterdir())
 

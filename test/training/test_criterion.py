@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from rt_panoptic_core.datasets.batch import collate, concatenate, encode_sample
+from rt_panoptic_core.datasets.batch import TrainingBatch, collate, encode_sample
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import ConfigError, TaxonomyError
 from rt_panoptic_core.network.panoptic_head import NetworkOutput
@@ -141,6 +142,19 @@ def part(output, n):
         *[[x[n : n + 1] for x in maps] for maps in output[:3]],
         output.levelness[n : n + 1],
         output.semantics[n : n + 1],
+    )
+
+
+def concatenate(batches):
+    """One batch of all samples of ``batches``, which must be of one image size."""
+    most = max(b.labels.shape[1] for b in batches)
+    return TrainingBatch(
+        torch.cat([b.images for b in batches]),
+        torch.cat([b.semantic for b in batches]),
+        torch.cat([b.rows for b in batches]),
+        torch.cat([F.pad(b.boxes, (0, 0, 0, most - b.boxes.shape[1])) for b in batches]),
+        torch.cat([F.pad(b.labels, (0, most - b.labels.shape[1]), value=-1) for b in batches]),
+        tuple(name for b in batches for name in b.names),
     )
 
 
