@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from rt_panoptic_core.cli.progress import progress_bar
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -29,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
     parser.add_argument("--nodes", type=int, default=1, help="machines that take part")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--quiet", action="store_true", help="neither bar nor lines about progress"
+    )
     parser.add_argument(
         "--check", action="store_true", help="read configuration and data sets, then stop"
     )
@@ -40,34 +44,40 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from rt_panoptic_core.taxonomy import Taxonomy
     from rt_panoptic_core.training.configuration import load_config
 
     changes = [*args.set, *([f"output={args.output}"] if args.output else [])]
     config = load_config(args.config, changes)
     console = Console(stderr=True)
     if args.check:
-        from rt_panoptic_core.training.data import PanopticDataModule
+        from rt_panoptic_core.training.check import check_run
 
-        data = PanopticDataModule(config, Taxonomy.load(config.taxonomy))
-        for source, length in zip(config.data.train, data.train_lengths, strict=True):
-            console.print(f"train       {source.label}: {length} samples")
-        for source, length in zip(config.data.validation, data.validation_lengths, strict=True):
-            console.print(f"validation  {source.label}: {length} samples")
+        with progress_bar("checking", None, "samples", quiet=args.quiet) as advance:
+            lines = check_run(config, advance)
+        for line in lines:
+            console.print(line, markup=False, highlight=False)
         return 0
 
     from lightning.pytorch.utilities import rank_zero_only
 
+    from rt_panoptic_core.training.interruption import TrainingInterruptedError
     from rt_panoptic_core.training.run import train
 
-    result = train(
-        config,
-        resume=not args.restart,
-        progress=not args.quiet and sys.stderr.isatty(),
-        devices=args.devices,
-        accelerator=args.accelerator,
-        nodes=args.nodes,
-    )
+    try:
+        result = train(
+            config,
+            resume=not args.restart,
+            progress=not args.quiet and sys.stderr.isatty(),
+            quiet=args.quiet,
+            devices=args.devices,
+            accelerator=args.accelerator,
+            nodes=args.nodes,
+        )
+    except TrainingInterruptedError as interruption:
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"rt-panoptic train: {interruption}", file=sys.stderr)
+        # As a shell says it: whatever comes next in a script must not take this for success.
+        return 128 + interruption.signal
     if getattr(rank_zero_only, "rank", 0) != 0:
         return 0  # the first process speaks for all
     table = Table("validation", "PQ", "PQ things", "PQ stuff", "mIoU")

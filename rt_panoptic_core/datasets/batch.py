@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.datasets.sample import PanopticSample, check_sizes
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import measure_segments
@@ -118,7 +118,7 @@ def encode_sample(
         DatasetError: sizes differ, a class id is outside of the taxonomy, an instance is not of a
             thing class or is in the map but not in the list; the sample is named.
     """
-    _check(sample, taxonomy)
+    check_sample(sample, taxonomy)
     shape = sample.semantic.shape
     if not sample.has_instances:
         rows = np.full(shape, IGNORED_ROW, np.int16)
@@ -198,14 +198,13 @@ def collate(samples: Sequence[EncodedSample], divisor: int = 32) -> TrainingBatc
     )
 
 
-def _check(sample: PanopticSample, taxonomy: Taxonomy) -> None:
-    shape = sample.image.shape[:2]
-    if sample.semantic.shape != shape or sample.instance.shape != shape:
-        raise DatasetError(
-            f"{sample.name}: the image is {shape[1]}x{shape[0]}, its semantic map "
-            f"{sample.semantic.shape[1]}x{sample.semantic.shape[0]}, its instance map "
-            f"{sample.instance.shape[1]}x{sample.instance.shape[0]}; they must be of one size"
-        )
+def check_sample(sample: PanopticSample, taxonomy: Taxonomy) -> None:
+    """Accept ``sample`` if its maps have the image's size, and its classes are those of ``taxonomy``.
+
+    Raises:
+        DatasetError: they do not; the sample and the value are named.
+    """
+    check_sizes(sample)
     # A class id above the last is found by a table: a look-up is far cheaper than np.unique.
     wrong = np.ones(256, bool)
     wrong[: len(taxonomy)] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,12 @@ class CocoPanoptic:
         check_folder(Path(images), self._title, "the images")
         if not content.annotations:
             raise DatasetError(f"{self._title}: it has no annotations")
+        twice = [i for i, n in Counter(a["image_id"] for a in content.annotations).items() if n > 1]
+        if twice:
+            raise DatasetError(
+                f"{self._title}: image {twice[0]!r} has more than one annotation "
+                f"({len(twice)} images have)"
+            )
         self._check_categories(content.categories, content.annotations)
         self._records = content.annotations
         self._masks = [Path(masks) / record["file_name"] for record in self._records]
@@ -112,6 +119,23 @@ class CocoPanoptic:
             raise DatasetError(
                 f"{self._title}: {len(missing)} categories are not in taxonomy "
                 f"{self.taxonomy.name!r}: {named}; train with a taxonomy of this data set"
+            )
+        for number in sorted(used & set(categories)):
+            self._check_meaning(categories[number], known[number])
+
+    def _check_meaning(self, category: Mapping[str, Any], class_id: int) -> None:
+        """Refuse a taxonomy whose numbers mean something else: it would be learnt without a word."""
+        ours = self.taxonomy[class_id]
+        name, number = category["name"], category["id"]
+        if name != ours.name and name in self.taxonomy.names:
+            raise DatasetError(
+                f"{self._title}: its category {number} is {name!r}, but source_id {number} of taxonomy "
+                f"{self.taxonomy.name!r} is {ours.name!r}; correct the source_id of both there"
+            )
+        if ours.is_thing and not category["isthing"]:
+            raise DatasetError(
+                f"{self._title}: category {number} ({name!r}) is stuff, but {ours.name!r} of taxonomy "
+                f"{self.taxonomy.name!r} is a thing; where nothing is told apart it cannot be one"
             )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import Taxonomy
 
 
@@ -58,3 +59,18 @@ class PanopticDataset(Protocol):
 
     def __getitem__(self, index: int) -> PanopticSample:
         """Sample ``index`` in [0, len)."""
+
+
+def check_sizes(sample: PanopticSample) -> None:
+    """Accept ``sample`` if its label maps have the image's size.
+
+    Raises:
+        DatasetError: they have another; the sample and the sizes are named.
+    """
+    shape = sample.image.shape[:2]
+    if sample.semantic.shape != shape or sample.instance.shape != shape:
+        raise DatasetError(
+            f"{sample.name}: the image is {shape[1]}x{shape[0]}, its semantic map "
+            f"{sample.semantic.shape[1]}x{sample.semantic.shape[0]}, its instance map "
+            f"{sample.instance.shape[1]}x{sample.instance.shape[0]}; they must be of one size"
+        )

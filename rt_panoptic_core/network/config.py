@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -59,6 +60,16 @@ class PresetConfig:
         """
         config: Kind = config_from_dict(cls, data)
         return config
+
+
+_TYPE_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+    dict: "a section of keys and values",
+}
 
 
 @dataclass(frozen=True)
@@ -140,32 +151,50 @@ class NetworkConfig(PresetConfig):
         return replace(self, **changes)
 
 
-def config_from_dict(kind: Any, data: Mapping[str, Any]) -> Any:
+def config_from_dict(kind: Any, data: Mapping[str, Any], section: str = "") -> Any:
     """Instance of the configuration dataclass ``kind`` from plain data, lists becoming tuples.
 
+    Args:
+        kind: the dataclass.
+        data: its values by name; those that are missing have their defaults.
+        section: what people call it: the section of a YAML file.
+
     Raises:
-        ConfigError: an unknown key (the known ones are listed) or a value of the wrong type.
+        ConfigError: an unknown key (the nearest one is named) or a value of the wrong type.
     """
+    place = section or kind.__name__
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{kind.__name__}: {data!r}; it must hold named values")
+        raise ConfigError(f"{place}: {data!r}; it must hold named values")
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(data) - set(known))
     if unknown:
-        raise ConfigError(
-            f"{kind.__name__}: unknown key {unknown[0]!r}; one of {', '.join(sorted(known))}"
-        )
+        raise ConfigError(f"{place}: unknown key {unknown[0]!r}; {suggestion(unknown[0], known)}")
     values: dict[str, Any] = {}
     for name, value in data.items():
         default, factory = known[name].default, known[name].default_factory
         expected = type(default if factory is MISSING else factory())
-        if isinstance(value, list):
-            value = tuple(value)
-        if expected is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not expected:
-            raise ConfigError(
-                f"{kind.__name__}.{name}: {value!r} is {type(value).__name__}; "
-                f"it must be {expected.__name__}"
-            )
-        values[name] = value
+        fitted = _fitted(value, expected)
+        if type(fitted) is not expected:
+            raise ConfigError(f"{place}.{name}: {value!r}; it must be {_TYPE_NAMES[expected]}")
+        values[name] = fitted
     return kind(**values)
+
+
+def suggestion(unknown: str, known: Iterable[str]) -> str:
+    """What to tell of an unknown name: the one that was meant, or all that there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(unknown, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(names)}"
+
+
+def _fitted(value: Any, expected: type) -> Any:
+    """``value`` as YAML and JSON write it, in the type ``expected`` where it says the same."""
+    if isinstance(value, list):
+        return tuple(value)
+    if expected is float and type(value) in (int, str):
+        # YAML takes 1e-3, which has no point, for a text.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,21 @@ from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from rt_panoptic_core.checkpoint import save_checkpoint
+from rt_panoptic_core.checkpoint import read_header, save_checkpoint
 from rt_panoptic_core.datasets.sample import PanopticSample
+from rt_panoptic_core.errors import CheckpointError
 from rt_panoptic_core.files import replaced_when_complete, write_json
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.training.configuration import TrainingConfig
 from rt_panoptic_core.training.module import PanopticModule
 from rt_panoptic_core.visualization.overlay import draw_overlay
+
+BEST, FINAL = "best.safetensors", "final.safetensors"
+"""Files of a run's models: that of the best evaluation, and the last one."""
+
+_HISTORY = "history.json"
+# In the header of the best model.
+_QUALITY = "quality"
 
 
 class ExponentialAverage(WeightAveraging):
@@ -45,12 +56,22 @@ class ExponentialAverage(WeightAveraging):
 
 
 class ModelWriter(L.Callback):
-    """Writes the model (safetensors, ready for use) when its evaluation is the best so far."""
+    """Writes the model (safetensors, ready for use) when its evaluation is the best so far, and at the end.
+
+    How good the best one was stands in its header: what a resumed run has to beat.
+    """
 
     def __init__(self, folder: Path, config: TrainingConfig) -> None:
         self.folder = folder
         self.config = config
         self.best = -1.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember the best quality of the run that goes on."""
+        try:
+            self.best = float(read_header(self.folder / BEST)[_QUALITY])
+        except (CheckpointError, KeyError, ValueError):
+            self.best = -1.0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``best.safetensors`` if ``pq`` rose."""
@@ -60,15 +81,24 @@ class ModelWriter(L.Callback):
             return
         self.best = quality
         if trainer.is_global_zero:
-            self.write(self.folder / "best.safetensors", trainer, pl_module)
+            self.write(BEST, trainer, pl_module, {_QUALITY: repr(quality)})
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write ``final.safetensors``."""
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write ``final.safetensors`` after the last update: the evaluation that may follow adds nothing."""
         assert isinstance(pl_module, PanopticModule)
-        if trainer.is_global_zero:
-            self.write(self.folder / "final.safetensors", trainer, pl_module)
+        if trainer.global_step >= trainer.max_steps and trainer.is_global_zero:
+            self.write(FINAL, trainer, pl_module, {})
 
-    def write(self, path: Path, trainer: L.Trainer, module: PanopticModule) -> None:
+    def write(
+        self, name: str, trainer: L.Trainer, module: PanopticModule, metadata: dict[str, str]
+    ) -> None:
         """Write the averaged weights, or the present ones where nothing is averaged."""
         found: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         average = next((c for c in found if isinstance(c, WeightAveraging)), None)
@@ -77,32 +107,21 @@ class ModelWriter(L.Callback):
             averaged = average._average_model.module
             assert isinstance(averaged, PanopticModule)
             network = averaged.network
-        metadata = {
-            "description": f"{self.config.name}, {trainer.global_step} updates",
-            **self.config.metadata,
-        }
+        description = f"{self.config.name}, {trainer.global_step} updates"
         save_checkpoint(
-            path,
+            self.folder / name,
             network,
             inference=self.config.inference,
-            metadata=metadata,
+            metadata={"description": description, **self.config.metadata, **metadata},
             dtype=torch.float16 if self.config.stored == "float16" else torch.float32,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best quality, for the checkpoint."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the best quality of the run that goes on."""
-        self.best = float(state_dict["best"])
 
 
 class Curves(L.Callback):
     """Keeps ``history.json`` beside the checkpoints: step, seconds, losses and every evaluation."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "history.json"
+        self.folder = folder
         self.evaluations: list[dict[str, Any]] = []
         self.losses: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -111,10 +130,10 @@ class Curves(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; an evaluation made after the last checkpoint is only in the file."""
         self._since = time.monotonic()
-        known = {evaluation["step"] for evaluation in self.evaluations}
+        known = self.steps
         self.evaluations += [
             evaluation
-            for evaluation in self._written()
+            for evaluation in written_evaluations(self.folder)
             if evaluation["step"] <= trainer.global_step and evaluation["step"] not in known
         ]
 
@@ -152,15 +171,24 @@ class Curves(L.Callback):
             {"step": trainer.global_step, "seconds": round(self.seconds), **measured}
         )
         self._since = time.monotonic()
-        if trainer.is_global_zero:
-            write_json(self.path, {"evaluations": self.evaluations, "losses": self.losses})
+        self._write(trainer)
 
-    def _written(self) -> list[dict[str, Any]]:
-        try:
-            written: list[dict[str, Any]] = json.loads(self.path.read_text("utf-8"))["evaluations"]
-        except (OSError, ValueError):
-            return []
-        return written
+    @property
+    def steps(self) -> set[int]:
+        """Updates after which there was an evaluation."""
+        return {evaluation["step"] for evaluation in self.evaluations}
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the file beside the checkpoint."""
+        self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
+        if trainer.is_global_zero:
+            write_json(
+                self.folder / _HISTORY, {"evaluations": self.evaluations, "losses": self.losses}
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """All that was kept, for the checkpoint."""
@@ -276,27 +304,79 @@ class DataWait(L.Callback):
         self._mark = None
 
 
-def checkpoints(folder: Path, config: TrainingConfig) -> list[L.Callback]:
-    """``last.ckpt`` to resume from, and ``best.ckpt`` by panoptic quality where there is an evaluation."""
-    kept: list[L.Callback] = [
-        ModelCheckpoint(
-            folder,
-            filename="last",
-            every_n_train_steps=config.evaluation.checkpoint_every,
-            save_top_k=1,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
+class Report(L.Callback):
+    """Says on standard error how the run goes, a line now and then: for logs, where no bar can be drawn."""
+
+    SECONDS = 30.0
+    """Between two lines."""
+
+    def __init__(self, steps: int) -> None:
+        """For a run of ``steps`` updates."""
+        self._steps = steps
+        self._start = self._told = time.monotonic()
+        self._first = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = self._told = time.monotonic()
+        self._first = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Tell update, loss and the time that is left, if it is time again."""
+        now = time.monotonic()
+        done = trainer.global_step - self._first
+        if now < self._told + self.SECONDS or done < 1 or not trainer.is_global_zero:
+            return
+        self._told = now
+        each = (now - self._start) / done
+        left = timedelta(seconds=round(each * (self._steps - trainer.global_step)))
+        loss = trainer.callback_metrics.get("loss")
+        told = f"  loss {float(loss):.3f}" if loss is not None else ""
+        self._say(
+            f"update {trainer.global_step} of {self._steps}{told}  {each:.2f} s each, {left} left"
         )
-    ]
-    if config.data.validation:
-        kept.append(
-            ModelCheckpoint(
-                folder,
-                filename="best",
-                monitor="pq",
-                mode="max",
-                save_top_k=1,
-                enable_version_counter=False,
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell what was measured."""
+        assert isinstance(pl_module, PanopticModule)
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        for label, values in pl_module.results.items():
+            told = ", ".join(
+                f"{title} {100 * values[name]:.1f}"
+                for name, title in (("pq", "PQ"), ("miou", "mIoU"))
+                if name in values and not math.isnan(values[name])
             )
-        )
-    return kept
+            self._say(f"evaluation after update {trainer.global_step}: {label}: {told}")
+
+    def _say(self, words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+
+def last_checkpoint(folder: Path, config: TrainingConfig) -> ModelCheckpoint:
+    """Writes ``last.ckpt``, to go on from."""
+    return ModelCheckpoint(
+        folder,
+        filename="last",
+        every_n_train_steps=config.evaluation.checkpoint_every,
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+
+
+def written_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """The evaluations in the ``history.json`` of a run's folder; none where it cannot be read."""
+    try:
+        content = json.loads((folder / _HISTORY).read_text("utf-8"))
+        written: list[dict[str, Any]] = content["evaluations"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return written

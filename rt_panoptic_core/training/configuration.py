@@ -17,7 +17,7 @@ import yaml
 from rt_panoptic_core.datasets.augmentation import AugmentationConfig
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_core.network.config import NetworkConfig, config_from_dict
+from rt_panoptic_core.network.config import NetworkConfig, config_from_dict, suggestion
 from rt_panoptic_core.training.criterion import LossConfig
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -76,6 +76,17 @@ class DataConfig:
     workers: int = 1
     prefetch: int = 2
     cache: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigError: one of them is out of range.
+        """
+        for name, least in (("workers", 0), ("prefetch", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"data.{name} {value}: it must be at least {least}")
 
     def root_of(self, source: SourceConfig) -> str | None:
         """Folder of a source, its ``$KEY`` replaced.
@@ -205,7 +216,8 @@ class TrainingConfig:
         taxonomy: built-in name or YAML file.
         output: folder of checkpoints, logs and the final model.
         backbone_weights: a file; ``hub`` for torch's hub cache; empty for random weights.
-        initial_checkpoint: safetensors of an earlier model to start from; empty for none.
+        initial_checkpoint: an earlier model to start from, a file or a shipped model's name; empty for none.
+            Its classes may be others: those with a name in common keep their weights.
         stored: number format of the written models' weights, ``float32`` or ``float16``.
         metadata: texts for the header of the model, for example ``licence``.
     """
@@ -290,24 +302,27 @@ def config_from(data: Mapping[str, Any]) -> TrainingConfig:
         ("optimization", OptimizationConfig),
         ("evaluation", EvaluationConfig),
     ):
-        sections[name] = config_from_dict(plain, _section(values.pop(name, {}), name))
+        sections[name] = config_from_dict(plain, _section(values.pop(name, {}), name), name)
     sections["data"] = _data(_section(values.pop("data", {}), "data"))
     known = {f.name for f in dataclasses.fields(TrainingConfig)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ConfigError(f"unknown key {unknown[0]!r}; one of {', '.join(sorted(known))}")
-    for name, expected in (
-        ("name", str),
-        ("seed", int),
-        ("taxonomy", str),
-        ("output", str),
-        ("backbone_weights", str),
-        ("initial_checkpoint", str),
-        ("stored", str),
-        ("metadata", dict),
+        raise ConfigError(f"unknown key {unknown[0]!r}; {suggestion(unknown[0], known)}")
+    for name, expected, meaning in (
+        ("name", str, "a text"),
+        ("seed", int, "a whole number"),
+        ("taxonomy", str, "the name of a built-in taxonomy or a YAML file"),
+        ("output", str, "a folder"),
+        ("backbone_weights", str, "a file, 'hub' or empty"),
+        ("initial_checkpoint", str, "a file or empty"),
+        ("stored", str, "a text"),
+        ("metadata", dict, "a section of keys and texts"),
     ):
         if name in values and type(values[name]) is not expected:
-            raise ConfigError(f"{name}: {values[name]!r}; it must be {expected.__name__}")
+            raise ConfigError(f"{name}: {values[name]!r}; it must be {meaning}")
+    if "metadata" in values:
+        # A file's header holds texts; numbers are how YAML reads some of them.
+        values["metadata"] = {str(k): _text(v) for k, v in values["metadata"].items()}
     return TrainingConfig(**values, **sections)
 
 
@@ -318,17 +333,24 @@ def _data(section: dict[str, Any]) -> DataConfig:
         if not isinstance(listed, list):
             raise ConfigError(f"data.{name}: {listed!r}; it must be a list of data sets")
         section[name] = [_source(item, f"data.{name}[{n}]") for n, item in enumerate(listed)]
-    config: DataConfig = config_from_dict(DataConfig, {**section, "roots": {}})
+    config: DataConfig = config_from_dict(DataConfig, {**section, "roots": {}}, "data")
+    named = {s.root.removeprefix("$") for s in (*config.train, *config.validation)}
+    for key, folder in roots.items():
+        # One that a file inherits and does not use is empty.
+        if folder and key not in named:
+            raise ConfigError(f"data.{key}: no data set has the root ${key}; {_of(named)}")
     return dataclasses.replace(config, roots={k: str(v) for k, v in roots.items()})
+
+
+def _of(roots: set[str]) -> str:
+    used = sorted(f"data.{root}" for root in roots if root.endswith("_root"))
+    return f"those in use are {', '.join(used)}" if used else "none of them has one"
 
 
 def _source(item: Any, where: str) -> SourceConfig:
     section = _section(item, where)
     options = section.pop("options", {})
-    try:
-        source: SourceConfig = config_from_dict(SourceConfig, section)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    source: SourceConfig = config_from_dict(SourceConfig, section, where)
     if not source.kind:
         raise ConfigError(f"{where}: it has no 'kind'")
     if not source.weight > 0:
@@ -352,7 +374,20 @@ def _read(path: Path) -> dict[str, Any]:
     base = data.pop("base", None)
     if base is None:
         return data
-    return _merge(_read(path.parent / str(base)), data)
+    file = path.parent / str(base)
+    if not file.is_file():
+        raise ConfigError(
+            f"{path}: its 'base: {base}' is not there: {file}; copy that file beside it, or write the path"
+        )
+    return _merge(_read(file), data)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, dict)):
+        raise ConfigError(f"metadata: {value!r}; it must be a text")
+    return str(value)
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rt_panoptic_core.datasets.batch import (
 )
 from rt_panoptic_core.datasets.cache import CachedDataset
 from rt_panoptic_core.datasets.registry import open_dataset
-from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
+from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample, check_sizes
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.panoptic_format import measure_segments
 from rt_panoptic_core.taxonomy import Taxonomy
@@ -58,18 +58,25 @@ class TrainingSamples(Dataset[EncodedSample]):
 
     def __getitem__(self, draw: Draw) -> EncodedSample:
         source, length = self.sources[draw.source], self.lengths[draw.source]
-        sample = source[draw.index]
+        sample = _sample(source, draw.index)
         rng = np.random.default_rng([self.seed, 2, draw.number])
         boxes = _boxes(sample) if self.boxes_only else None
 
         def other(generator: np.random.Generator) -> PanopticSample:
-            return source[int(generator.integers(length))]
+            return _sample(source, int(generator.integers(length)))
 
         if boxes is None:
             sample, _ = augment(sample, self.augmentation, rng, other=other)
         else:
             sample, boxes = augment(sample, self.augmentation, rng, boxes)
         return encode_sample(sample, self.taxonomy, boxes_only=self.boxes_only, boxes=boxes)
+
+
+def _sample(source: PanopticDataset, index: int) -> PanopticSample:
+    """A sample whose maps have one size: cutting a window out of it would make them so, and wrong."""
+    sample = source[index]
+    check_sizes(sample)
+    return sample
 
 
 class EvaluationSamples(Dataset[PanopticSample]):
@@ -124,9 +131,9 @@ class PanopticDataModule(L.LightningDataModule):
         self.config = config
         self.taxonomy = taxonomy
         # Opened here and not in setup(): whatever is wrong with the files is told before anything starts.
-        self._train = open_sources(config.data, config.data.train, taxonomy)
+        self.training_sets = open_sources(config.data, config.data.train, taxonomy)
         self.validation_sets = open_sources(config.data, config.data.validation, taxonomy)
-        self.train_lengths = _lengths(self._train, config.data.train)
+        self.train_lengths = _lengths(self.training_sets, config.data.train)
         self.validation_lengths = _lengths(self.validation_sets, config.data.validation)
 
     def train_dataloader(self) -> DataLoader[EncodedSample]:
@@ -145,7 +152,7 @@ class PanopticDataModule(L.LightningDataModule):
             world_size=world,
         )
         samples = TrainingSamples(
-            self._train,
+            self.training_sets,
             self.train_lengths,
             self.taxonomy,
             config.augmentation,

@@ -224,6 +224,7 @@ class PanopticModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the run's configuration and the state of the random numbers beside the weights."""
         checkpoint["configuration"] = self.config.to_dict()
+        checkpoint["taxonomy"] = self.network.taxonomy.to_dict()
         checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

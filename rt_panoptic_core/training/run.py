@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import pickle
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -17,31 +19,56 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from rt_panoptic_core.checkpoint import load_checkpoint, load_weights
+from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.errors import PanopticError, TrainingError
 from rt_panoptic_core.files import write_text
-from rt_panoptic_core.network.backbone_weights import load_backbone_weights
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.callbacks import (
+    BEST,
+    FINAL,
     Curves,
     DataWait,
     ExponentialAverage,
     ModelWriter,
     Pictures,
     Progress,
-    checkpoints,
+    Report,
+    last_checkpoint,
+    written_evaluations,
 )
-from rt_panoptic_core.training.configuration import TrainingConfig, config_from
+from rt_panoptic_core.training.configuration import DataConfig, TrainingConfig, config_from
 from rt_panoptic_core.training.data import PanopticDataModule
+from rt_panoptic_core.training.initial_weights import build_network
+from rt_panoptic_core.training.interruption import Interruption
 from rt_panoptic_core.training.module import PanopticModule
 
 # What a run leaves in its folder.
 _OUTPUTS = (
-    *("last.ckpt", "best.ckpt", "best.safetensors", "final.safetensors"),
+    *("last.ckpt", "best.ckpt", BEST, FINAL),
     *("history.json", "configuration.yaml", "pictures", "tensorboard"),
 )
-_CHATTER = ("Tip:", "TPU available", "HPU available", "litlogger", "`Trainer.fit` stopped")
+_CHATTER = (
+    *(
+        "Tip:",
+        "GPU available",
+        "TPU available",
+        "HPU available",
+        "litlogger",
+        "`Trainer.fit` stopped",
+    ),
+    *("Restoring states", "Found current_model_state", "Restored all states", "Bypassing SIGTERM"),
+)
+_KNOWN_WARNINGS = (
+    # The sampler takes care of resuming in mid-epoch, which the loop cannot know.
+    "resum",
+    "does not have many workers",
+    "LeafSpec",
+    "checkpoint directory .* exists",
+    # Callbacks come and go with the settings; those that hold something are matched by their names.
+    "Be aware that when using `ckpt_path`",
+    "The number of training batches",
+)
 
 
 @dataclass(frozen=True)
@@ -63,31 +90,12 @@ class TrainingResult:
     network: PanopticNetwork
 
 
-def build_network(
-    config: TrainingConfig, taxonomy: Taxonomy, *, weights: bool = True
-) -> PanopticNetwork:
-    """The network of a run at its start.
-
-    Raises:
-        CheckpointError: the backbone's or the initial weights are not there or do not fit.
-    """
-    network = PanopticNetwork(config.network, taxonomy)
-    if not weights:
-        return network
-    if config.initial_checkpoint:
-        start = load_checkpoint(config.initial_checkpoint)
-        load_weights(network, start.network.state_dict(), config.initial_checkpoint)
-    elif config.backbone_weights:
-        source = None if config.backbone_weights == "hub" else config.backbone_weights
-        load_backbone_weights(network, source)
-    return network
-
-
 def train(
     config: TrainingConfig,
     *,
     resume: bool = True,
     progress: bool = True,
+    quiet: bool = False,
     devices: int | str = "auto",
     accelerator: str = "auto",
     nodes: int = 1,
@@ -97,44 +105,83 @@ def train(
 
     With ``resume``, a run whose ``output`` holds ``last.ckpt`` goes on from there, and ends exactly where it
     would have ended without the interruption (on the CPU bit by bit). Without, what such a run left is
-    removed, and nothing else that lies in ``output``.
+    removed, and nothing else that lies in ``output``. With ``progress`` there is a bar, without it a line now
+    and then for a log, and nothing with ``quiet``.
 
     Raises:
         DatasetError: files of the data sets are missing or unreadable.
-        TrainingError: the loss or a gradient is not finite, or ``output`` holds another run.
+        TrainingError: the loss or a gradient is not finite, ``output`` holds another run, or there is no
+            such accelerator.
+        TrainingInterruptedError: SIGINT or SIGTERM came.
     """
     _drop_chatter()
+    _check_accelerator(accelerator)
     folder = Path(config.output)
     last = folder / "last.ckpt"
     resumed = resume and last.is_file()
     L.seed_everything(config.seed, workers=False, verbose=False)
     taxonomy = Taxonomy.load(config.taxonomy)
     data = PanopticDataModule(config, taxonomy)
+    done = 0
     if resumed:
-        _check_same_run(last, config)
+        done = _check_same_run(last, config, taxonomy)
     elif not resume:
         _remove_outputs(folder)
     network = build_network(config, taxonomy, weights=not resumed)
     if config.optimization.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = PanopticModule(network, config)
+    if done >= config.optimization.steps and (folder / FINAL).is_file():
+        return _complete_already(folder, config, done)
     write_text(folder / "configuration.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
 
     _announce(config, data, network, resumed)
     curves, wait = Curves(folder), DataWait()
-    extra: list[L.Callback] = [*callbacks, *checkpoints(folder, config)]
-    if config.optimization.ema:
-        extra.append(ExponentialAverage(config.optimization.ema))
-    if config.evaluation.pictures and config.data.validation:
+    trainer = _trainer(
+        config,
+        [*callbacks, wait, curves],
+        progress=progress,
+        quiet=quiet,
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+    )
+    with warnings.catch_warnings():
+        for words in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", f".*{words}.*")
+        try:
+            trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
+        except PanopticError as error:
+            raise _without_worker(error) from error
+        if config.data.validation and trainer.global_step not in curves.steps:
+            # The last updates came after the last evaluation.
+            trainer.validate(module, data, verbose=False)
+    return TrainingResult(module.results, curves.evaluations, wait.share, folder / FINAL, network)
+
+
+def _trainer(
+    config: TrainingConfig,
+    callbacks: Sequence[L.Callback],
+    *,
+    progress: bool,
+    quiet: bool,
+    nodes: int,
+    **where: Any,
+) -> L.Trainer:
+    folder, settings = Path(config.output), config.optimization
+    evaluated = bool(config.data.validation)
+    every = config.evaluation.every or settings.steps
+    extra: list[L.Callback] = [*callbacks]
+    if settings.ema:
+        extra.append(ExponentialAverage(settings.ema))
+    if config.evaluation.pictures and evaluated:
         extra.append(Pictures(folder, config.evaluation.pictures))
     if progress:
         extra.append(Progress(config.name))
-    settings = config.optimization
-    every = config.evaluation.every or settings.steps
-    trainer = L.Trainer(
+    elif not quiet:
+        extra.append(Report(settings.steps))
+    return L.Trainer(
         default_root_dir=folder,
-        accelerator=accelerator,
-        devices=devices,
         num_nodes=nodes,
         # Plain DDP serves: sums over nothing are sums too, so every parameter has a gradient in every batch.
         strategy="auto",
@@ -143,42 +190,55 @@ def train(
         max_epochs=1,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip or None,
-        val_check_interval=every * settings.accumulate if config.data.validation else None,
-        check_val_every_n_epoch=None if config.data.validation else 1,
-        limit_val_batches=None if config.data.validation else 0,
+        val_check_interval=every * settings.accumulate if evaluated else None,
+        check_val_every_n_epoch=None if evaluated else 1,
+        limit_val_batches=None if evaluated else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=config.evaluation.log_every,
         use_distributed_sampler=False,
         logger=TensorBoardLogger(folder, name="tensorboard", version=""),
         callbacks=[
-            wait,
             LearningRateMonitor("step"),
             *extra,
-            curves,
             ModelWriter(folder, config),
+            Interruption(
+                folder / "last.ckpt",
+                accumulate=settings.accumulate,
+                evaluation_every=every if evaluated else 0,
+            ),
+            last_checkpoint(folder, config),
         ],
         enable_progress_bar=progress,
         enable_model_summary=False,
         enable_checkpointing=True,
+        **where,
     )
-    with warnings.catch_warnings():
-        # The sampler takes care of resuming in mid-epoch, which the loop cannot know.
-        warnings.filterwarnings("ignore", ".*resum.*")
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*")
-        warnings.filterwarnings("ignore", ".*checkpoint directory .* exists.*")
-        try:
-            trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
-        except PanopticError as error:
-            raise _without_worker(error) from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if config.data.validation and settings.steps % every:
-        # The last updates came after the last evaluation.
-        trainer.validate(module, data, verbose=False)
-    return TrainingResult(
-        module.results, curves.evaluations, wait.share, folder / "final.safetensors", network
+
+
+def _check_accelerator(accelerator: str) -> None:
+    if accelerator == "gpu" and not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    ):
+        raise TrainingError(
+            "accelerator 'gpu': PyTorch finds none here (nvidia-smi tells of the driver; a CPU build of "
+            "PyTorch never finds one); use cpu, or auto"
+        )
+
+
+def _complete_already(folder: Path, config: TrainingConfig, done: int) -> TrainingResult:
+    """What a run left that has made all its updates: nothing is changed."""
+    rank_zero_info(
+        f"{config.name}: complete already, {done} updates are done and optimization.steps is "
+        f"{config.optimization.steps}; raise it to go on, or begin anew with --restart"
     )
+    evaluations = written_evaluations(folder)
+    measures = {
+        label: {name: math.nan if v is None else v for name, v in values.items()}
+        for label, values in (evaluations[-1] if evaluations else {}).items()
+        if isinstance(values, dict)
+    }
+    final = load_checkpoint(folder / FINAL)
+    return TrainingResult(measures, evaluations, 0.0, final.path, final.network)
 
 
 @rank_zero_only
@@ -229,17 +289,54 @@ def _announce(
     )
 
 
-def _check_same_run(last: Path, config: TrainingConfig) -> None:
-    """Refuse to continue a run under settings that would make it another one."""
-    stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-    before = config_from(stored["configuration"])
+def _check_same_run(last: Path, config: TrainingConfig, taxonomy: Taxonomy) -> int:
+    """The updates that ``last`` has; settings that would make it another run are refused."""
+    try:
+        stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+        before = config_from(stored["configuration"])
+        done = int(stored["global_step"])
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise TrainingError(
+            f"{last}: no checkpoint to go on from ({type(error).__name__}); train from the start with "
+            "--restart"
+        ) from error
     # Longer, elsewhere, watched differently: still the same run.
-    for name in ("network", "taxonomy", "seed", "augmentation", "losses"):
-        if getattr(before, name) != getattr(config, name):
-            raise TrainingError(
-                f"{last}: it was trained with another {name!r}; choose another 'output', or train "
-                "from the start with --restart"
-            )
+    differing = [
+        name
+        for name in ("network", "seed", "augmentation", "losses")
+        if getattr(before, name) != getattr(config, name)
+    ]
+    # A label set is what it says, wherever its file lies; older checkpoints have only the file's name.
+    if stored.get("taxonomy", before.taxonomy) not in (taxonomy.to_dict(), config.taxonomy):
+        differing.append("taxonomy")
+    if differing:
+        raise TrainingError(
+            f"{last}: it was trained with another {differing[0]!r}; choose another 'output', or train "
+            "from the start with --restart"
+        )
     same = replace(config.optimization, steps=before.optimization.steps, precision="32-true")
-    if same != replace(before.optimization, precision="32-true"):
-        warnings.warn(f"{last}: the run goes on with changed 'optimization' settings", stacklevel=2)
+    changed = [] if same == replace(before.optimization, precision="32-true") else ["optimization"]
+    if _sources(before.data) != _sources(config.data):
+        changed.append("data")
+    if changed:
+        rank_zero_info(
+            f"note: the run goes on with changed settings in {' and '.join(changed)}; for a run of its own "
+            "choose another 'output'"
+        )
+    return done
+
+
+def _sources(data: DataConfig) -> list[Any]:
+    """What is trained on, with the folders' names."""
+    return [
+        (
+            source.kind,
+            source.split,
+            source.weight,
+            source.limit,
+            source.options,
+            data.roots.get(key, key),
+        )
+        for source in data.train
+        for key in [source.root.removeprefix("$")]
+    ]

@@ -172,6 +172,37 @@ def test_categories_outside_of_the_taxonomy_are_named(coco):
         open_dataset("coco", coco, "val", Taxonomy.load("cityscapes"))
 
 
+def test_a_taxonomy_whose_numbers_mean_something_else_is_refused(coco):
+    def taxonomy(text):
+        (coco / "own.yaml").write_text(f"classes: [{text}]")
+        return Taxonomy.load(coco / "own.yaml")
+
+    person, grass = (
+        "{name: person, thing: true, source_id: %d}",
+        "{name: grass, thing: %s, source_id: %d}",
+    )
+    folder = {"annotations": "annotations/panoptic_val2017.json", "images": "val2017"}
+    swapped = taxonomy(f"{person % 193}, {grass % ('false', 1)}")
+    with pytest.raises(
+        DatasetError, match=r"category 1 is 'person', but source_id 1 .* is 'grass'"
+    ):
+        open_dataset("coco_panoptic", coco, "val2017", swapped, **folder)
+    thing = taxonomy(f"{person % 1}, {grass % ('true', 193)}")
+    with pytest.raises(DatasetError, match=r"category 193 \('grass'\) is stuff, but 'grass'"):
+        open_dataset("coco_panoptic", coco, "val2017", thing, **folder)
+    renamed = taxonomy("{name: pedestrian, thing: true, source_id: 1}, " + grass % ("false", 193))
+    assert len(open_dataset("coco_panoptic", coco, "val2017", renamed, **folder)) == 1
+
+
+def test_two_annotations_of_one_image_are_refused(coco):
+    file = coco / "annotations" / "panoptic_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"] *= 2
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="image 139 has more than one annotation"):
+        open_dataset("coco", coco, "val")
+
+
 def test_an_id_without_a_segment_is_named(coco):
     file = coco / "annotations" / "panoptic_val2017.json"
     content = json.loads(file.read_text())

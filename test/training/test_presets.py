@@ -6,7 +6,7 @@ import pytest
 
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import load_config
-from rt_panoptic_core.training.run import build_network
+from rt_panoptic_core.training.initial_weights import build_network
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -12,7 +12,8 @@ import yaml
 from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import config_from
-from rt_panoptic_core.training.run import build_network, train
+from rt_panoptic_core.training.initial_weights import build_network
+from rt_panoptic_core.training.run import train
 from rt_panoptic_core.training.sampler import Draw, EvaluationSampler, MixtureSampler
 
 

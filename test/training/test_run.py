@@ -11,14 +11,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from rt_panoptic_core.checkpoint import load_checkpoint
-from rt_panoptic_core.errors import ConfigError, DatasetError, TrainingError
+from rt_panoptic_core.checkpoint import load_checkpoint, read_header, save_checkpoint
+from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
+from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.training.check import check_run
 from rt_panoptic_core.training.configuration import config_from, load_config
+from rt_panoptic_core.training.initial_weights import build_network
+from rt_panoptic_core.training.interruption import TrainingInterruptedError
 from rt_panoptic_core.training.run import train
 
 CPU = {"progress": False, "accelerator": "cpu", "devices": 1}
@@ -120,6 +127,106 @@ def test_a_complete_run_can_be_made_longer(toy_settings, tmp_path):
     assert [e["step"] for e in longer.evaluations] == [2, 4, 6]
 
 
+class Signal(L.Callback):
+    """Sends the process a signal in the middle of an update, or of an evaluation."""
+
+    def __init__(self, number, *, batch=None, evaluation=None):
+        self.number, self.batch, self.evaluation = number, batch, evaluation
+
+    def on_before_backward(self, trainer, pl_module, loss):  # noqa: ARG002
+        if trainer.global_step == self.batch:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_batch_start(self, trainer, *_):
+        if trainer.global_step == self.evaluation:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [
+        ({"batch": 3}, signal.SIGINT),
+        ({"batch": 3}, signal.SIGTERM),
+        ({"evaluation": 3}, signal.SIGINT),
+    ],
+)
+def test_a_signal_costs_no_update(toy_settings, tmp_path, when, number):
+    whole = {**toy_settings, "output": str(tmp_path / "whole")}
+    train(config_from(whole), **CPU)
+    before = signal.getsignal(number)
+    stopped = 4 if "batch" in when else 3
+    name = signal.Signals(number).name
+    with pytest.raises(
+        TrainingInterruptedError, match=f"{name} after update {stopped} of 6; the same command"
+    ) as caught:
+        train(config_from(toy_settings), callbacks=[Signal(number, **when)], **CPU)
+    assert caught.value.signal == number
+    assert signal.getsignal(number) is before
+    folder = Path(toy_settings["output"])
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == stopped
+    train(config_from(toy_settings), **CPU)
+    assert_same(
+        weights_of(tmp_path / "whole" / "final.safetensors"),
+        weights_of(folder / "final.safetensors"),
+    )
+
+
+def test_a_stopped_command_is_no_success(toy_settings, tmp_path, monkeypatch, capsys):
+    def stopped(*_args, **_options):
+        raise TrainingInterruptedError(signal.SIGTERM, 4, 6)
+
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(toy_settings))
+    monkeypatch.setattr("rt_panoptic_core.training.run.train", stopped)
+    assert main(["train", "--config", str(file), "--accelerator", "cpu"]) == 143
+    assert "stopped by SIGTERM after update 4 of 6" in capsys.readouterr().err
+
+
+def test_a_complete_run_is_left_as_it_is(toy_settings, caplog):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    first = train(config_from(toy_settings), **CPU)
+    folder = Path(toy_settings["output"])
+
+    def content():
+        return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+    before = content()
+    for steps in (6, 4):
+        toy_settings["optimization"]["steps"] = steps
+        again = train(config_from(toy_settings), **CPU)
+        assert content() == before
+        assert again.measures["toys"].keys() == first.measures["toys"].keys()
+        assert again.measures["toys"]["miou"] == pytest.approx(
+            first.measures["toys"]["miou"], abs=1e-4
+        )
+    assert "complete already, 6 updates are done and optimization.steps is 4" in caplog.text
+
+
+def test_a_resumed_run_keeps_its_best_model(toy_settings):
+    best = Path(toy_settings["output"]) / "best.safetensors"
+    with pytest.raises(TrainingInterruptedError):
+        train(config_from(toy_settings), callbacks=[Signal(signal.SIGINT, batch=3)], **CPU)
+    assert 0 <= float(read_header(best)["quality"]) <= 1
+    # As if the evaluation so far had gone better than any that comes.
+    unbeaten = load_checkpoint(best)
+    save_checkpoint(
+        best, unbeaten.network, inference=unbeaten.inference, metadata={"quality": "1.0"}
+    )
+    before = best.read_bytes()
+    train(config_from(toy_settings), **CPU)
+    assert best.read_bytes() == before
+
+
+def test_a_log_tells_how_it_goes(toy_config, capsys, monkeypatch):
+    monkeypatch.setattr("rt_panoptic_core.training.callbacks.Report.SECONDS", 0.0)
+    train(toy_config, **CPU)
+    told = capsys.readouterr().err
+    assert re.search(r"update 4 of 6  loss \d+\.\d+  \d+\.\d\d s each, 0:00:\d\d left", told)
+    assert re.search(r"evaluation after update 3: toys: PQ \d+\.\d, mIoU \d+\.\d", told)
+    train(toy_config, resume=False, quiet=True, **CPU)
+    assert "update 4" not in capsys.readouterr().err
+
+
 class Poison(L.Callback):
     """Makes one weight NaN before a given step."""
 
@@ -193,6 +300,79 @@ def test_weak_supervision_and_variants_run(toy_settings):
     assert "toys" in train(config_from(toy_settings), **CPU).measures
 
 
+def test_a_model_of_other_classes_lends_what_has_the_same_name(toy_settings, tmp_path, caplog):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    start = train(config_from(toy_settings), **CPU).model
+    taxonomy = tmp_path / "other.yaml"
+    taxonomy.write_text(
+        "classes: [{name: sky, thing: false, source_id: 6}, {name: disc, thing: true, source_id: 2},"
+        " {name: crate, thing: true, source_id: 1}, {name: floor, thing: false, source_id: 5}]"
+    )
+    toy_settings.update(taxonomy=str(taxonomy), initial_checkpoint=str(start))
+    config = config_from(toy_settings)
+    mine = build_network(config, Taxonomy.load(config.taxonomy)).state_dict()
+    lent = weights_of(start)
+    # Theirs: box, disc, ground, sky; ours: sky, disc, crate, floor.
+    assert torch.equal(mine["head.semantics.weight"][[0, 1]], lent["head.semantics.weight"][[3, 1]])
+    assert torch.equal(mine["head.box_logits.weight"][0], lent["head.box_logits.weight"][1])
+    assert not torch.equal(mine["head.box_logits.weight"][1], lent["head.box_logits.weight"][0])
+    assert mine["head.semantics.bias"][[2, 3]].tolist() == [0, 0]
+    same = [k for k in mine if not k.startswith(("head.semantics.", "head.box_logits."))]
+    assert_same({k: mine[k] for k in same}, {k: lent[k] for k in same})
+    assert "2 of 4 classes have a name in common" in caplog.text
+
+    toy_settings["network"]["pyramid_channels"] = 24
+    config = config_from(toy_settings)
+    with pytest.raises(CheckpointError, match="pyramid_channels is 16 there and 24 in the run"):
+        build_network(config, Taxonomy.load(config.taxonomy))
+
+
+class TestCheck:
+    def test_it_tells_what_is_there(self, toy_settings):
+        lines = check_run(config_from(toy_settings))
+        assert [line.splitlines()[0] for line in lines] == [
+            "train       coco_panoptic: 10 samples",
+            "validation  toys: 5 samples",
+        ]
+        counted = re.search(r"instances: box (\d+), disc (\d+)", lines[0])
+        assert int(counted[1]) + int(counted[2]) > 10
+        assert "samples with: ground 10, sky 10" in lines[0]
+
+    def test_every_file_is_decoded(self, toy_settings, tmp_path):
+        root = tmp_path / "broken"
+        shutil.copytree(toy_settings["data"]["toys_root"], root)
+        cut, small = (root / "images" / "train" / f"000{n}.png" for n in (3, 4))
+        cut.write_bytes(cut.read_bytes()[:-200])
+        small.write_bytes((root / "images" / "train" / "0005.png").read_bytes())
+        image = cv2.imread(str(small))
+        cv2.imwrite(str(small), image[:32])
+        grey = root / "panoptic_val" / "0001.png"
+        cv2.imwrite(str(grey), np.zeros((64, 96), np.uint8))
+        toy_settings["data"]["toys_root"] = str(root)
+        with pytest.raises(DatasetError) as caught:
+            check_run(config_from(toy_settings))
+        told = str(caught.value)
+        assert told.startswith("3 samples cannot be used:")
+        assert f"{cut}: cannot be decoded" in told
+        assert "0004: the image is 96x32, its semantic map 96x64" in told
+        assert f"{grey}: a grey PNG" in told
+
+    def test_weights_are_looked_for(self, toy_settings):
+        toy_settings["backbone_weights"] = "/nowhere.pth"
+        with pytest.raises(CheckpointError, match=r"/nowhere\.pth"):
+            check_run(config_from(toy_settings))
+
+
+def test_a_picture_of_another_size_stops_training(toy_settings, tmp_path):
+    root = tmp_path / "broken"
+    shutil.copytree(toy_settings["data"]["toys_root"], root)
+    for image in (root / "images" / "train").iterdir():
+        cv2.imwrite(str(image), cv2.imread(str(image))[:, :80])
+    toy_settings["data"]["toys_root"] = str(root)
+    with pytest.raises(DatasetError, match="the image is 80x64, its semantic map 96x64"):
+        train(config_from(toy_settings), **CPU)
+
+
 class TestConfiguration:
     def test_changes_on_the_command_line(self, toy_settings, tmp_path):
         file = tmp_path / "run.yaml"
@@ -200,6 +380,18 @@ class TestConfiguration:
         config = load_config(file, ["optimization.steps=9", "augmentation.crop=[32, 64]"])
         assert config.optimization.steps == 9
         assert config.augmentation.crop == (32, 64)
+
+    def test_values_as_yaml_reads_them(self, toy_settings, tmp_path):
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(toy_settings))
+        config = load_config(file, ["optimization.learning_rate=1e-3", "metadata.pixels=6144"])
+        assert config.optimization.learning_rate == 0.001
+        assert config.metadata == {"pixels": "6144"}
+
+    def test_a_base_that_is_not_there_is_named_with_who_asks_for_it(self, tmp_path):
+        (tmp_path / "run.yaml").write_text("base: other.yaml\n")
+        with pytest.raises(ConfigError, match=r"run\.yaml: its 'base: other\.yaml' is not there"):
+            load_config(tmp_path / "run.yaml")
 
     def test_a_file_may_build_on_another(self, toy_settings, tmp_path):
         (tmp_path / "base.yaml").write_text(yaml.safe_dump(toy_settings))
@@ -210,9 +402,16 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ("optimisation.steps=3", "unknown key 'optimisation'"),
-            ("optimization.stepz=3", "unknown key 'stepz'"),
-            ("optimization.steps=many", "'many' is str; it must be int"),
+            ("optimisation.steps=3", "unknown key 'optimisation'; did you mean 'optimization'"),
+            ("optimization.stepz=3", "optimization: unknown key 'stepz'; did you mean 'steps'"),
+            ("optimization.steps=many", "optimization.steps: 'many'; it must be a whole number"),
+            ("optimization.learning_rate=fast", "'fast'; it must be a number"),
+            ("augmentation.crop=300", "augmentation.crop: 300; it must be a list"),
+            ("data.workers=-1", "data.workers -1: it must be at least 0"),
+            ("data.toyz_root=x", r"data.toyz_root: .* in use are data.toys_root"),
+            ("data.train=[{kind: coco, weight: x}]", r"data.train\[0\].weight: 'x'; it must be"),
+            ("evaluation.log_every=0", "evaluation.log_every 0: it must be at least 1"),
+            ("metadata.licence=[a]", r"metadata: \['a'\]; it must be a text"),
             ("losses.box_loss=l1", "'l1': unknown; one of iou"),
             ("losses.supervision=boxes", "knows no masks"),
             ("network.levelness=false", "losses.mask needs network.levelness"),

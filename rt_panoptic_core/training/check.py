@@ -1,0 +1,118 @@
+"""Reading everything that a run will read, before a night is spent on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+
+from rt_panoptic_core.datasets.batch import check_sample
+from rt_panoptic_core.datasets.files import LISTED_PROBLEMS
+from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
+from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.resources import cpu_threads
+from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.training.configuration import SourceConfig, TrainingConfig
+from rt_panoptic_core.training.data import PanopticDataModule
+from rt_panoptic_core.training.initial_weights import build_network
+
+_AHEAD = 4
+"""Samples read ahead by each thread."""
+
+
+def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _: None) -> list[str]:
+    """What a run would learn from, a line for each of its data sets.
+
+    Every picture and label map is decoded, sizes and classes are compared, and the network is built with its
+    first weights. What is generated has no files and is left out.
+
+    Args:
+        config: the run.
+        advance: told the number of samples that were read since the last call.
+
+    Raises:
+        DatasetError: files are missing, damaged, or contradict each other; they are named.
+        CheckpointError: the weights to begin with are not there or do not fit.
+    """
+    taxonomy = Taxonomy.load(config.taxonomy)
+    data = PanopticDataModule(config, taxonomy)
+    build_network(config, taxonomy)
+    lines: list[str] = []
+    problems: list[str] = []
+    for title, sources, datasets, lengths in (
+        ("train", config.data.train, data.training_sets, data.train_lengths),
+        ("validation", config.data.validation, data.validation_sets, data.validation_lengths),
+    ):
+        for source, dataset, length in zip(sources, datasets, lengths, strict=True):
+            found = _Contents(taxonomy)
+            for sample in _samples(source, dataset, length, problems):
+                advance(1)
+                if sample is not None:
+                    found.add(sample)
+            count = f"{length} sample{'s' if length != 1 else ''}"
+            lines.append(f"{title:11} {source.label}: {count}{found.told()}")
+    if problems:
+        rest = len(problems) - LISTED_PROBLEMS
+        more = [f"… and {rest} more"] if rest > 0 else []
+        listed = "\n  ".join([*problems[:LISTED_PROBLEMS], *more])
+        raise DatasetError(f"{len(problems)} samples cannot be used:\n  {listed}")
+    return lines
+
+
+class _Contents:
+    """How often classes occur: where one that should is missing, ids and label set do not go together."""
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self._taxonomy = taxonomy
+        self._instances: Counter[int] = Counter()
+        self._samples: Counter[int] = Counter()
+        self._read = False
+
+    def add(self, sample: PanopticSample) -> None:
+        self._read = True
+        self._instances.update(a.class_id for a in sample.instances if not a.is_crowd)
+        present = np.bincount(sample.semantic.reshape(-1), minlength=256)
+        self._samples.update(np.flatnonzero(present).tolist())
+
+    def told(self) -> str:
+        """The classes with their instances, stuff with the samples that it is in."""
+        if not self._read:
+            return ""
+        lines = []
+        for title, ids, counts in (
+            ("instances", self._taxonomy.thing_ids, self._instances),
+            ("samples with", self._taxonomy.stuff_ids, self._samples),
+        ):
+            listed = ", ".join(f"{self._taxonomy.names[i]} {counts[i]}" for i in ids)
+            if listed:
+                lines.append(f"\n            {title}: {listed}")
+        return "".join(lines)
+
+
+def _samples(
+    source: SourceConfig, dataset: PanopticDataset, length: int, problems: list[str]
+) -> Iterator[PanopticSample | None]:
+    """The samples, None for one that has a problem, which goes to ``problems``."""
+
+    def read(index: int) -> tuple[PanopticSample | None, str]:
+        try:
+            sample = dataset[index]
+            check_sample(sample, dataset.taxonomy)
+        except (DatasetError, ImageError) as error:
+            return None, str(error)
+        return sample, ""
+
+    if source.kind == "generated_streets":
+        return
+    threads = cpu_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        indices = iter(range(length))
+        # map() would read all samples ahead, and hold them.
+        while batch := list(islice(indices, threads * _AHEAD)):
+            for sample, problem in pool.map(read, batch):
+                if problem:
+                    problems.append(problem)
+                yield sample
