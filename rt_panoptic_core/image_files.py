@@ -100,8 +100,12 @@ def find_inputs(
     return files, problems
 
 
-def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """A picture as uint8 [H, W, 3] RGB, turned as its EXIF says; 16 bits become 8, transparency is dropped.
+def read_image(path: str | os.PathLike[str], *, oriented: bool = True) -> npt.NDArray[np.uint8]:
+    """A picture as uint8 [H, W, 3] RGB; 16 bits become 8, transparency is dropped.
+
+    Args:
+        path: of the file.
+        oriented: turn it as its EXIF says; False where something else belongs to its pixels as they lie.
 
     Raises:
         ImageError: the file cannot be read, is cut off, damaged, or no picture; it is named.
@@ -115,11 +119,12 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         raise ImageError(f"{name}: the file is empty")
     if data.startswith(_SELF_CHECKED):
         try:
-            return decode_compressed("", data, oriented=True)
+            return decode_compressed("", data, oriented=oriented)
         except ImageError as error:
-            raise ImageError(f"{name}: {error}") from error
+            raise ImageError(f"{name}: {str(error).removeprefix('compressed image: ')}") from error
+    flags = cv2.IMREAD_COLOR if oriented else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if pixels is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rt_panoptic_core.datasets.augmentation import resize_sample
 from rt_panoptic_core.datasets.files import check_files, check_folder, read_rgb
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
@@ -35,6 +37,8 @@ class CocoPanoptic:
         masks: str | os.PathLike[str],
         images: str | os.PathLike[str],
         taxonomy: Taxonomy | None = None,
+        *,
+        pixels: int = 0,
     ) -> None:
         """Read the JSON and check the files.
 
@@ -44,12 +48,15 @@ class CocoPanoptic:
             images: folder of the images.
             taxonomy: label set whose source ids are the JSON's category ids; the JSON's own categories,
                 things first, for None.
+            pixels: resize samples to about so many, as a model with that number in its header has images
+                resized; 0 for as they are.
 
         Raises:
             DatasetError: files are missing or no images (all are named), or the JSON is malformed.
         """
         content = read_annotations(annotations)
         self._title = str(content.path)
+        self._pixels = pixels
         self.taxonomy = taxonomy or taxonomy_of_categories(
             list(content.categories.values()), content.path.stem
         )
@@ -97,7 +104,7 @@ class CocoPanoptic:
             if thing
         )
         kept = np.where(is_thing, found, 0).astype(np.int32)
-        return PanopticSample(
+        sample = PanopticSample(
             Path(record["file_name"]).stem,
             read_rgb(self._images[index]),
             map_ids(ids, found, class_ids, UNLABELLED),
@@ -105,6 +112,12 @@ class CocoPanoptic:
             instances,
             image_id=record["image_id"],
         )
+        height, width = ids.shape
+        share = height * width / self._pixels if self._pixels else 1.0
+        if 0.8 <= share <= 1.25 or sample.image.shape[:2] != ids.shape:
+            return sample
+        scale = 1 / math.sqrt(share)
+        return resize_sample(sample, (max(1, round(height * scale)), max(1, round(width * scale))))
 
     def _check_categories(
         self, categories: Mapping[int, Mapping[str, Any]], records: Iterable[Mapping[str, Any]]
@@ -167,6 +180,7 @@ def open_coco_panoptic(
     annotations: str = "",
     masks: str = "",
     images: str = "",
+    pixels: int = 0,
 ) -> CocoPanoptic:
     """A folder in COCO's panoptic form.
 
@@ -175,6 +189,7 @@ def open_coco_panoptic(
             either directly or in ``annotations`` and ``images``.
         split: its name.
         annotations, masks, images: where they are instead, relative to ``root``.
+        pixels: see :class:`CocoPanoptic`.
     """
     base = Path(root)
     name = f"panoptic_{split}"
@@ -191,6 +206,7 @@ def open_coco_panoptic(
         if images
         else _first_folder([base / "images" / split, base / split, base / "images"]),
         taxonomy,
+        pixels=pixels,
     )
 
 

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.image_files import read_image
 
 LISTED_PROBLEMS = 20
 """So many of the bad files are named; the rest are counted."""
@@ -46,12 +47,15 @@ def check_folder(folder: Path, data_set: str, meaning: str) -> None:
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] RGB of an image file.
+    """uint8 [H, W, 3] RGB of an image file, its pixels as they lie: labels belong to them.
 
     Raises:
-        DatasetError: it cannot be decoded.
+        DatasetError: it cannot be read, is cut off or damaged.
     """
-    return _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        return read_image(path, oriented=False)
+    except ImageError as error:
+        raise DatasetError(f"{error}; copy the file again") from error
 
 
 def read_grey(path: Path) -> npt.NDArray[np.uint8]:
@@ -60,22 +64,17 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         DatasetError: it cannot be decoded, or has colours.
     """
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
-    if image.ndim != 2:
-        raise DatasetError(f"{path}: {image.shape[2]} channels; a map of ids has one")
-    return image
-
-
-def _decode(path: Path, flags: int) -> npt.NDArray[np.uint8]:
     try:
         data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, flags) if data.size else None
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except cv2.error as error:
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if image is None:
         raise DatasetError(f"{path}: cannot be decoded; copy the file again")
+    if image.ndim != 2:
+        raise DatasetError(f"{path}: {image.shape[2]} channels; a map of ids has one")
     return np.asarray(image)
 
 

@@ -95,7 +95,9 @@ def test_a_truncated_picture_is_named_when_it_is_read(cityscapes):
     image = cityscapes / "leftImg8bit" / "train" / "ulm" / f"{NAME}_leftImg8bit.png"
     image.write_bytes(image.read_bytes()[:40])
     data = open_dataset("cityscapes", cityscapes, "train")
-    with pytest.raises(DatasetError, match=f"{NAME}_leftImg8bit.png: cannot be decoded"):
+    with pytest.raises(
+        DatasetError, match=f"{NAME}_leftImg8bit.png: the png of 40 bytes is cut off"
+    ):
         data[0]
 
 
@@ -165,6 +167,17 @@ def test_any_folder_brings_its_own_classes_things_first(coco):
     assert data.taxonomy.names == ("person", "grass")
     assert data.taxonomy.thing_ids == (0,)
     assert data[0].semantic[7, 0] == 1
+
+
+def test_samples_can_be_resized_to_what_a_model_is_trained_for(coco):
+    folder = {"annotations": "annotations/panoptic_val2017.json", "images": "val2017"}
+    sample = open_dataset("coco_panoptic", coco, "val2017", pixels=256, **folder)[0]
+    assert sample.image.shape == (16, 16, 3)
+    assert sample.semantic.shape == sample.instance.shape == (16, 16)
+    assert (sample.instance[4:8, 4:8] == 77).all()
+    # As the segmenter does: what is about right stays as it is.
+    sample = open_dataset("coco_panoptic", coco, "val2017", pixels=70, **folder)[0]
+    assert sample.image.shape == (8, 8, 3)
 
 
 def test_categories_outside_of_the_taxonomy_are_named(coco):

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import load_config
 from rt_panoptic_core.training.initial_weights import build_network
@@ -79,3 +81,16 @@ def test_the_default_model_and_its_twin_differ_in_their_data():
     assert "commercial" not in twin.metadata["licence"]
     network = build_network(default, Taxonomy.load("cityscapes"), weights=False)
     assert sum(p.numel() for p in network.parameters()) < 12e6
+
+
+def test_own_data_can_begin_with_a_shipped_model(tmp_path):
+    taxonomy = tmp_path / "yard.yaml"
+    taxonomy.write_text(
+        "classes: [{name: car, thing: true}, {name: crane, thing: true}, {name: road, thing: false}]"
+    )
+    config = load("own_data_small", f"taxonomy={taxonomy}")
+    network = build_network(config, Taxonomy.load(config.taxonomy)).state_dict()
+    shipped = load_checkpoint(config.initial_checkpoint).network
+    row = shipped.taxonomy.names.index("road")
+    lent = shipped.state_dict()["head.semantics.weight"][row]
+    assert torch.equal(network["head.semantics.weight"][2], lent)
