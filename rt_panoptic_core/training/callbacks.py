@@ -315,6 +315,7 @@ class Report(L.Callback):
         self._steps = steps
         self._start = self._told = time.monotonic()
         self._first = 0
+        self._losses: list[Tensor] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -329,18 +330,20 @@ class Report(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Tell update, loss and the time that is left, if it is time again."""
+        """Tell update, mean loss since the last line and the time that is left, if it is time again."""
+        # Kept where it is: looking at a number on a GPU waits for it.
+        self._losses.append(outputs["loss"].detach())
         now = time.monotonic()
         done = trainer.global_step - self._first
         if now < self._told + self.SECONDS or done < 1 or not trainer.is_global_zero:
             return
         self._told = now
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
         each = (now - self._start) / done
         left = timedelta(seconds=round(each * (self._steps - trainer.global_step)))
-        loss = trainer.callback_metrics.get("loss")
-        told = f"  loss {float(loss):.3f}" if loss is not None else ""
         self._say(
-            f"update {trainer.global_step} of {self._steps}{told}  {each:.2f} s each, {left} left"
+            f"update {trainer.global_step} of {self._steps}  loss {loss:.3f}  {each:.2f} s each, {left} left"
         )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -23,8 +23,10 @@ from rt_panoptic_core.datasets.registry import open_dataset
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample, check_sizes
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.panoptic_format import measure_segments
+from rt_panoptic_core.resources import cpu_threads
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import DataConfig, SourceConfig, TrainingConfig
+from rt_panoptic_core.training.interruption import leave_signals_to_the_run
 from rt_panoptic_core.training.sampler import Draw, EvaluationSampler, MixtureSampler
 
 
@@ -186,6 +188,7 @@ class PanopticDataModule(L.LightningDataModule):
                     sampler=sampler,
                     collate_fn=keep,  # type: ignore[arg-type]
                     num_workers=min(1, self.config.data.workers),
+                    worker_init_fn=prepare_worker,
                 )
             )
         return loaders
@@ -202,7 +205,8 @@ class PanopticDataModule(L.LightningDataModule):
         return batch
 
     def _workers(self) -> dict[str, Any]:
-        workers = self.config.data.workers
+        # More of them than cores only wait for each other; which of them makes a sample changes nothing.
+        workers = min(self.config.data.workers, cpu_threads())
         if workers == 0:
             return {"num_workers": 0}
         return {
@@ -210,7 +214,7 @@ class PanopticDataModule(L.LightningDataModule):
             "prefetch_factor": self.config.data.prefetch,
             "persistent_workers": False,
             "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": one_thread,
+            "worker_init_fn": prepare_worker,
         }
 
 
@@ -231,9 +235,11 @@ def keep(sample: PanopticSample) -> PanopticSample:
     return sample
 
 
-def one_thread(_worker: int) -> None:
-    """Keep a worker from starting threads of its own: the processes are the parallelism."""
+def prepare_worker(worker: int) -> None:
+    """Keep a worker from starting threads of its own, the processes are the parallelism; and from signals."""
     import cv2
+
+    leave_signals_to_the_run(worker)
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -16,6 +15,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rt_panoptic_core.errors import TrainingError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """Make a process that prepares batches deaf to what ends a run; it ends with its parent.
+
+    A terminal's Ctrl-C and a service manager reach all processes at once, and the update at hand may still
+    need what this one prepares.
+    """
+    del worker
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class TrainingInterruptedError(TrainingError):
@@ -54,7 +64,6 @@ class Interruption(L.Callback):
         self._evaluation_every = evaluation_every
         self._received: int | None = None
         self._former: dict[int, Any] = {}
-        self._process = os.getpid()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen: from here on there is something to lose."""
@@ -110,11 +119,6 @@ class Interruption(L.Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if os.getpid() != self._process:
-            # A worker that inherited this. Ctrl-C reaches it, too, and the run may still need it.
-            if number == signal.SIGTERM:
-                os._exit(128 + number)
-            return
         self._received = number
         self._restore()
         name = signal.Signals(number).name

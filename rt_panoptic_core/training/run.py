@@ -42,6 +42,7 @@ from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.initial_weights import build_network
 from rt_panoptic_core.training.interruption import Interruption
 from rt_panoptic_core.training.module import PanopticModule
+from rt_panoptic_core.training.precision import training_precision
 
 # What a run leaves in its folder.
 _OUTPUTS = (
@@ -57,7 +58,13 @@ _CHATTER = (
         "litlogger",
         "`Trainer.fit` stopped",
     ),
-    *("Restoring states", "Found current_model_state", "Restored all states", "Bypassing SIGTERM"),
+    *(
+        "Automatic Mixed Precision",
+        "Restoring states",
+        "Found current_model_state",
+        "Restored all states",
+        "Bypassing SIGTERM",
+    ),
 )
 _KNOWN_WARNINGS = (
     # The sampler takes care of resuming in mid-epoch, which the loop cannot know.
@@ -116,6 +123,8 @@ def train(
     """
     _drop_chatter()
     _check_accelerator(accelerator)
+    precision = training_precision(config.optimization.precision, accelerator)
+    config = replace(config, optimization=replace(config.optimization, precision=precision))
     folder = Path(config.output)
     last = folder / "last.ckpt"
     resumed = resume and last.is_file()
@@ -153,6 +162,13 @@ def train(
             trainer.fit(module, data, ckpt_path=str(last) if resumed else None, weights_only=True)
         except PanopticError as error:
             raise _without_worker(error) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                f"a process that prepares batches died ({error}); mostly memory was short: lower "
+                "data.workers or data.prefetch. The same command goes on from the last checkpoint"
+            ) from error
         if config.data.validation and trainer.global_step not in curves.steps:
             # The last updates came after the last evaluation.
             trainer.validate(module, data, verbose=False)

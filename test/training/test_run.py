@@ -1,6 +1,7 @@
 """Whole runs: resumed after a kill, stopped by a NaN, refused when they do not fit."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -20,12 +21,14 @@ import yaml
 
 from rt_panoptic_core.checkpoint import load_checkpoint, read_header, save_checkpoint
 from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.check import check_run
 from rt_panoptic_core.training.configuration import config_from, load_config
 from rt_panoptic_core.training.initial_weights import build_network
 from rt_panoptic_core.training.interruption import TrainingInterruptedError
+from rt_panoptic_core.training.precision import training_precision
 from rt_panoptic_core.training.run import train
 
 CPU = {"progress": False, "accelerator": "cpu", "devices": 1}
@@ -215,6 +218,71 @@ def test_a_resumed_run_keeps_its_best_model(toy_settings):
     before = best.read_bytes()
     train(config_from(toy_settings), **CPU)
     assert best.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_waits_for_the_update_as_well(toy_settings, tmp_path, number):
+    """As a terminal's Ctrl-C and a service manager send it: the workers get it, too."""
+    toy_settings["data"]["workers"] = 1
+    toy_settings["optimization"]["steps"] = 100_000
+    toy_settings["evaluation"]["every"] = 0
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(toy_settings))
+    log = tmp_path / "log.txt"
+    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--accelerator", "cpu", "--devices", "1"],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    last = Path(toy_settings["output"]) / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not last.is_file():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 128 + number, log.read_text()
+    told = log.read_text()
+    update = torch.load(last, weights_only=True)["global_step"]
+    assert f"after update {update} of 100000; the same command goes on from there" in told
+    assert "Traceback" not in told
+
+
+def test_a_worker_that_died_is_told_in_a_line(toy_settings):
+    toy_settings["data"]["workers"] = 1
+
+    class Kill(L.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 1:
+                for child in multiprocessing.active_children():
+                    child.kill()
+                    child.join()
+
+    with pytest.raises(TrainingError, match=r"prepares batches died .*lower data\.workers"):
+        train(config_from(toy_settings), callbacks=[Kill()], **CPU)
+
+
+@pytest.mark.parametrize(
+    ("flags", "cuda", "bf16", "accelerator", "expected"),
+    [
+        ("avx2", False, False, "auto", "32-true"),
+        ("amx_bf16", False, False, "auto", "bf16-mixed"),
+        ("avx2", True, True, "auto", "bf16-mixed"),
+        ("avx2", True, False, "gpu", "16-mixed"),
+        ("avx2", True, True, "cpu", "32-true"),
+    ],
+)
+def test_the_precision_is_what_the_device_multiplies(
+    monkeypatch, flags, cuda, bf16, accelerator, expected
+):
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({flags}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda _emulated: bf16)
+    assert training_precision("auto", accelerator) == expected
+    assert training_precision("16-mixed", accelerator) == "16-mixed"
 
 
 def test_a_log_tells_how_it_goes(toy_config, capsys, monkeypatch):
