@@ -31,7 +31,12 @@ FORMAT = "rt_panoptic/1"
 DEFAULT_MODEL = "street"
 """Name of the shipped model that is used where none is named."""
 
+_FORMAT_NAME = FORMAT.partition("/")[0]
 _HEADER_KEYS = ("network", "taxonomy", "inference")
+
+
+class ForeignFormatError(CheckpointError):
+    """A safetensors file that can be read, and is none of this package's checkpoints of any version."""
 
 
 @dataclass(frozen=True)
@@ -154,17 +159,30 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Header of a checkpoint without its weights: texts, and the parsed network, taxonomy, inference.
 
     Raises:
-        CheckpointError: not a checkpoint of this package.
+        ForeignFormatError: a safetensors file of somebody else.
+        CheckpointError: it cannot be read, is truncated, of another version, or its header is malformed.
     """
+    name = os.fspath(path)
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = dict(file.metadata() or {})
-        if header.get("format") != FORMAT:
-            raise CheckpointError(f"{os.fspath(path)}: format {header.get('format')!r}")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{name}: not a readable safetensors file ({error}); copy the file again, or remove it"
+        ) from error
+    found = header.get("format")
+    if found != FORMAT:
+        own = str(found).partition("/")[0] == _FORMAT_NAME
+        raise (CheckpointError if own else ForeignFormatError)(
+            f"{name}: format {found!r}, this version reads {FORMAT!r}"
+        )
+    try:
         for key in _HEADER_KEYS:
             header[key] = json.loads(header[key])
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{os.fspath(path)}: no checkpoint: {error}") from error
+            if not isinstance(header[key], dict):
+                raise TypeError(f"{key!r} must be an object")
+    except (KeyError, json.JSONDecodeError, TypeError) as error:
+        raise CheckpointError(f"{name}: its header is malformed: {error}") from error
     return header
 
 

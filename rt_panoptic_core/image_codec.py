@@ -116,7 +116,7 @@ def decode_image(
         bytes_per_pixel, code = _PACKED_8[encoding]
         rows = _rows(encoding, height, width * bytes_per_pixel, step, data)
         if encoding.startswith(("yuv", "uyvy")):
-            _check_even(encoding, height=2, width=width)
+            _check_even(encoding, height, width, width)
         pixels = rows.reshape(height, width, bytes_per_pixel) if bytes_per_pixel > 1 else rows
         return pixels if code is None else _convert(pixels, code, encoding)
     if encoding in _PACKED_16:
@@ -125,7 +125,7 @@ def decode_image(
         narrow = _high_bits(_typed(rows, np.dtype(np.uint16), is_bigendian))
         return decode_image(narrow_encoding, height, width, width * channels, False, narrow)
     if encoding in _SEMI_PLANAR:
-        _check_even(encoding, height=height, width=width)
+        _check_even(encoding, height, width, height, width)
         rows = _rows(encoding, height + height // 2, width, step, data)
         return _convert(rows, _SEMI_PLANAR[encoding], encoding)
     raise ImageError(f"encoding {encoding!r} is not supported; one of {', '.join(ENCODINGS)}")
@@ -139,9 +139,11 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
     ``oriented``: a camera's pixels would no longer fit camera_info, while a photo should stand upright.
 
     Raises:
-        ImageError: neither JPEG nor PNG, cut off, or damaged.
+        ImageError: empty, neither JPEG nor PNG, cut off, or damaged.
     """
     content = np.frombuffer(data, dtype=np.uint8)
+    if not content.size:
+        raise ImageError(f"compressed image of format {image_format!r} is empty: it has no data")
     head = content[:8].tobytes()
     if head.startswith(b"\xff\xd8"):
         kind = "jpeg"
@@ -153,7 +155,7 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
     else:
         raise ImageError(
             f"compressed image of format {image_format!r} is neither jpeg nor png "
-            f"(it starts with {head.hex(' ') or 'nothing'}); publish one of the two"
+            f"(it starts with {head.hex(' ')}); publish one of the two"
         )
     if not complete:
         raise ImageError(f"compressed image: the {kind} of {content.size} bytes is cut off")
@@ -271,14 +273,16 @@ IS_BIGENDIAN: bool = sys.byteorder == "big"
 
 def _check_size(height: int, width: int, encoding: str) -> None:
     if height < 1 or width < 1:
-        raise ImageError(f"{encoding} image of {width}x{height} pixels has none")
+        raise ImageError(f"{encoding} image of {width}x{height} pixels has none".lstrip())
 
 
-def _check_even(encoding: str, *, height: int, width: int) -> None:
-    if height % 2 or width % 2:
+def _check_even(encoding: str, height: int, width: int, *sides: int) -> None:
+    """Accept the image if all ``sides``, those along which pixels share their chroma, are even."""
+    if any(side % 2 for side in sides):
+        what = "size" if len(sides) == 2 else "width"
         raise ImageError(
             f"{encoding} image of {width}x{height}: its pixels share their chroma, so it must "
-            "be of even size"
+            f"be of even {what}"
         )
 
 

@@ -46,6 +46,7 @@ class Segmenter:
         device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        calibration: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
     ) -> None:
         """Hold ``checkpoint``; the engine is built by :meth:`prepare` or the first image.
@@ -56,6 +57,8 @@ class Segmenter:
             device: ``cpu``, ``cuda`` or ``cuda:N``, or None for the engine's best.
             precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or None for the fastest native one.
             threads: CPU threads, or None for all that the process may use.
+            calibration: folder of images that int8 is calibrated on; needed where the cache has no such
+                engine yet.
             progress: told what a build is doing.
 
         Raises:
@@ -71,6 +74,7 @@ class Segmenter:
         self._device = device
         self._precision = precision
         self._threads = threads
+        self._calibration = calibration
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
         mean = checkpoint.config.image_mean
@@ -87,6 +91,7 @@ class Segmenter:
         *,
         precision: str | None = None,
         threads: int | None = None,
+        calibration: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
     ) -> Segmenter:
         """Segmenter for a checkpoint file, a shipped model's name, or None for the default model.
@@ -101,6 +106,7 @@ class Segmenter:
             device=device,
             precision=precision,
             threads=threads,
+            calibration=calibration,
             progress=progress,
         )
 
@@ -147,6 +153,7 @@ class Segmenter:
                 self._precision,
                 self._device,
                 threads=self._threads,
+                calibration=self._calibration,
                 progress=self._progress,
             )
             self._engines[size] = opened

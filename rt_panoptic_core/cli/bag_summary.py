@@ -8,13 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rt_panoptic_core.cli.wording import counted
+
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """The figures of a bag's evaluation, one table for each image topic."""
     for topic in report["topics"]:
         counts = ", ".join(f"{count} {name}" for name, count in topic["statuses"].items())
         console.print(
-            f"\n[bold]{topic['topic']}[/]  {topic['frames']} frames in {topic['duration']:.1f} s"
+            f"\n[bold]{topic['topic']}[/]  {counted(topic['frames'], 'frame')} in {topic['duration']:.1f} s"
             f" ({counts})"
         )
         quality = topic["quality"]
@@ -42,14 +44,14 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
 def print_timing(console: Console, timing: Mapping[str, Any]) -> None:
     """Where the time of an offline run went."""
     if not timing["frames_computed"]:
-        console.print(f"{timing['frames_resumed']} frames read back, none computed")
+        console.print(f"{counted(timing['frames_resumed'], 'frame')} read back, none computed")
         return
     console.print(
-        f"{timing['frames_computed']} frames computed in {timing['elapsed']:.1f} s "
+        f"{counted(timing['frames_computed'], 'frame')} computed in {timing['elapsed']:.1f} s "
         f"({timing['frames_per_second']:.1f} a second), inference p50 "
         f"{1e3 * timing['frame_p50']:.1f} ms; "
         + (
-            f"{timing['frames_resumed']} frames read back"
+            f"{counted(timing['frames_resumed'], 'frame')} read back"
             if timing["frames_resumed"]
             else f"everything else adds {100 * timing['on_top_of_inference']:.1f} %"
         )
@@ -69,7 +71,9 @@ def _quality_table(quality: Mapping[str, Any]) -> Table:
         "AP": quality["ap"],
         "video PQ": quality["video"]["vpq"],
     }
-    further |= {f"  over {length} frames": part["all"] for length, part in windows.items()}
+    further |= {
+        f"  over {counted(int(length), 'frame')}": part["all"] for length, part in windows.items()
+    }
     for name, value in further.items():
         table.add_row(name, _percent(value))
     return table

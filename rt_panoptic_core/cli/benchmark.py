@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rt_panoptic_core import __version__
-from rt_panoptic_core.cli.engine_options import add_model, build_progress
+from rt_panoptic_core.cli.arguments import checked, number
+from rt_panoptic_core.cli.model_options import add_model_options, model_name
+from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.progress import build_progress
+from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.engines import hardware
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.files import write_json
 from rt_panoptic_core.resources import cpu_threads
@@ -35,60 +39,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "host memory. With --against both engines take every frame in turn, and the panoptic quality of "
         "the first measured against the results of the second says how far they agree."
     )
-    add_model(parser)
-    parser.add_argument(
-        "--size", metavar="HxW", help="of the images (default: what the model was trained for)"
+    add_model_options(
+        parser,
+        leave_out=("score", "mask"),
+        size={"help": "of the images; what the model was trained for if left out"},
     )
-    parser.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
-    parser.add_argument("--precision", choices=PRECISIONS, help="fastest native one if left out")
-    parser.add_argument("--device", metavar="D", help="cpu or cuda:N")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; all if left out")
     parser.add_argument(
         "--against",
+        type=checked(_engine_and_precision),
         metavar="ENGINE[-PRECISION]",
         help="a second engine, for example pytorch-fp32: times side by side, and agreement",
     )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="frames; generated streets if left out"
     )
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="images to calibrate int8")
     parser.add_argument(
-        "--frames", type=int, default=30, metavar="N", help="timed runs (default: %(default)s)"
+        "--frames", type=number(int, 1), default=30, metavar="N", help="timed runs (%(default)s)"
     )
     parser.add_argument(
-        "--warm-up", type=int, default=3, metavar="N", help="untimed runs first (%(default)s)"
+        "--warm-up",
+        type=number(int, 0),
+        default=3,
+        metavar="N",
+        help="untimed runs first (%(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write everything to F as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, write JSON."""
-    if args.frames < 1 or args.warm_up < 0:
-        raise ConfigError(
-            f"--frames {args.frames}, --warm-up {args.warm_up}: at least 1 and at least 0"
-        )
+    with output_file(args.json):
+        return _benchmark(args)
+
+
+def _benchmark(args: argparse.Namespace) -> int:
     from rt_panoptic_core.checkpoint import load_checkpoint
     from rt_panoptic_core.engines.measurement import measure_together
     from rt_panoptic_core.engines.select import open_engine, select_engine
 
     checkpoint = load_checkpoint(args.model)
-    size = benchmark_size(args.size, checkpoint)
+    size = args.size or benchmark_size(checkpoint)
     chosen = select_engine(args.engine, args.precision, args.device)
     wanted = [(chosen.engine, chosen.precision, chosen.device)]
     if args.against:
-        second, _, ending = args.against.partition("-")
-        other = select_engine(second, ending or None, args.device)
+        second, precision = args.against
+        other = select_engine(second, precision, args.device)
         wanted.append((other.engine, other.precision, other.device))
     images = frames(args.images, size)
     engines = []
-    for name, precision, device in wanted:
-        with build_progress(f"{name} {precision}") as progress:
+    for name, used, device in wanted:
+        with build_progress(f"{name} {used}") as progress:
             engines.append(
                 open_engine(
                     checkpoint,
                     size,
                     name,
-                    precision,
+                    used,
                     device,
                     threads=args.threads,
                     calibration=args.calibration,
@@ -100,13 +106,15 @@ def run(args: argparse.Namespace) -> int:
         engine.close()
     agreed = None
     if args.against:
-        agreed = quality_against(checkpoint, size, wanted[0], wanted[1], images)
+        agreed = quality_against(
+            checkpoint, size, wanted[0], wanted[1], images, args.threads, args.calibration
+        )
     _print(checkpoint, chosen.reason, measured, agreed)
     if args.json:
         write_json(
             args.json,
             {
-                "model": checkpoint.name,
+                "model": model_name(checkpoint),
                 "checkpoint": checkpoint.digest,
                 "backbone": checkpoint.config.backbone,
                 "chosen": chosen.reason,
@@ -118,14 +126,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def benchmark_size(text: str | None, checkpoint: Checkpoint) -> tuple[int, int]:
-    """The size in ``text``; None = 1:2 with the number of pixels that the checkpoint was trained for.
-
-    Raises:
-        ConfigError: the text is no size.
-    """
-    if text is not None:
-        return parse_size(text)
+def benchmark_size(checkpoint: Checkpoint) -> tuple[int, int]:
+    """(height, width), 1:2, with the number of pixels that the checkpoint was trained for."""
     pixels = checkpoint.pixels or 384 * 768
     multiple = checkpoint.config.size_multiple
     height = max(1, round((pixels / 2) ** 0.5 / multiple)) * multiple
@@ -154,10 +156,12 @@ def quality_against(
     engine: tuple[str, str, str],
     reference: tuple[str, str, str],
     images: list[npt.NDArray[np.uint8]],
+    threads: int | None = None,
+    calibration: Path | None = None,
 ) -> float | None:
     """PQ in percent of ``engine`` (name, precision, device) with the results of ``reference`` as truth.
 
-    None where neither finds a segment. int8 has to be in the cache by now.
+    None where neither finds a segment. int8 has to be in the cache by now, or needs ``calibration``.
     """
     from rt_panoptic_core.evaluation.agreement import agreement
     from rt_panoptic_core.segmenter import Segmenter
@@ -165,13 +169,30 @@ def quality_against(
     results = []
     for name, precision, device in (reference, engine):
         segmenter = Segmenter(
-            checkpoint, engine=name, precision=precision, device=device, size=size
+            checkpoint,
+            engine=name,
+            precision=precision,
+            device=device,
+            size=size,
+            threads=threads,
+            calibration=calibration,
         )
         results.append([segmenter.segment(image) for image in images])
         segmenter.close()
     pairs = zip(*results, strict=True)
     quality = float(agreement(pairs, checkpoint.taxonomy).all.pq)
     return None if math.isnan(quality) else round(100 * quality, 2)
+
+
+def _engine_and_precision(text: str) -> tuple[str, str | None]:
+    """Both of ``ENGINE-PRECISION``; no precision of ``ENGINE``."""
+    engine, _, precision = text.partition("-")
+    if engine not in ("auto", *ENGINES) or precision not in ("", *PRECISIONS):
+        raise ConfigError(
+            f"{text}: it must be auto or one of {', '.join(ENGINES)}, or that and a precision, one of "
+            f"{', '.join(PRECISIONS)}, for example pytorch-fp32"
+        )
+    return engine, precision or None
 
 
 def machine() -> dict[str, Any]:
@@ -203,8 +224,8 @@ def _print(
     here = machine()
     console = Console()
     console.print(
-        f"[bold]{checkpoint.name}[/] ({checkpoint.config.backbone}) at {height}x{width} on {here['cpu']}, "
-        f"{here['threads']} threads, load {here['load']}",
+        f"[bold]{model_name(checkpoint)}[/] ({checkpoint.config.backbone}) at {height}x{width} on "
+        f"{here['cpu']}, {counted(here['threads'], 'thread')}, load {here['load']}",
         highlight=False,
     )
     console.print(f"engine: {reason}", highlight=False, markup=False)

@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.wording import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -39,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare the frames in common where the two differ",
     )
-    parser.add_argument("--output", metavar="JSON", help="write the comparison to this file")
+    parser.add_argument(
+        "--output", type=Path, metavar="JSON", help="write the comparison to this file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,10 +63,11 @@ def run(args: argparse.Namespace) -> int:
             f"{bag} is of a bag, {other} is not; compare two evaluations of one bag, or name the JSONs "
             f"({bag / 'quality.json'} is there if the bag has ground truth)"
         )
-    content = _compare_bags(args, console) if all(of_bags) else _compare_records(args, console)
-    if args.output:
-        write_json(args.output, json_values(content))
-        console.print(f"written: {args.output}", markup=False)
+    with output_file(args.output):
+        content = _compare_bags(args, console) if all(of_bags) else _compare_records(args, console)
+        if args.output is not None:
+            write_json(args.output, json_values(content))
+            console.print(f"written: {args.output}", markup=False)
     return 0
 
 
@@ -81,8 +87,8 @@ def _compare_records(args: argparse.Namespace, console: Console) -> dict[str, An
         seed=args.seed,
         common_frames=args.common_frames,
     )
-    console.print(f"A  {_subject(before.subject, args.before)}", markup=False)
-    console.print(f"B  {_subject(after.subject, args.after)}", markup=False)
+    console.print(f"A  {_subject(before.subject, args.before)}", markup=False, soft_wrap=True)
+    console.print(f"B  {_subject(after.subject, args.after)}", markup=False, soft_wrap=True)
     _print_quality(comparison, console)
     console.print(_note(comparison.frames, comparison.samples, comparison.block), style="dim")
     return {"before": before.subject, "after": after.subject, **_to_json(comparison)}
@@ -110,12 +116,13 @@ def _compare_bags(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         for report in (before.report, after.report)
     ]
     for side, subject, path in zip("AB", subjects, (args.before, args.after), strict=True):
-        console.print(f"{side}  {_subject(subject, path)}", markup=False)
+        console.print(f"{side}  {_subject(subject, path)}", markup=False, soft_wrap=True)
     better = {measure.name: measure.better for measure in MEASURES}
     listed = []
     for change in changes:
         console.print(
-            f"\n{change.topic}: A answers {change.answered[0]} frames, B {change.answered[1]}",
+            f"\n{change.topic}: A answers {counted(change.answered[0], 'frame')}, "
+            f"B {change.answered[1]}",
             markup=False,
             style="bold",
         )
@@ -209,7 +216,7 @@ def _subject(subject: dict[str, Any], path: Path) -> str:
 def _note(frames: int, samples: int, block: int) -> str:
     drawn = f"blocks of {block} frames" if block > 1 else "frames"
     return (
-        f"{frames} frames, paired bootstrap of {samples} resamples over {drawn}. "
+        f"{counted(frames, 'frame')}, paired bootstrap of {counted(samples, 'resample')} over {drawn}. "
         "better / worse: p < 0.05, for classes corrected for their number (Holm)."
     )
 

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rt_panoptic_core.cli.model_options import add_engine_options, open_segmenter
+from rt_panoptic_core.cli.arguments import UsageError, checked, number
+from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
+from rt_panoptic_core.cli.outputs import output_file, output_folder
 from rt_panoptic_core.cli.progress import progress_bar
-from rt_panoptic_core.datasets.registry import DATASET_KINDS, open_dataset
+from rt_panoptic_core.cli.wording import counted
+from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind, open_dataset
 from rt_panoptic_core.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from rt_panoptic_core.datasets.sample import PanopticDataset
     from rt_panoptic_core.segmenter import Segmenter
 
-_KIND_ALIASES = {"generated": "generated_streets", "coco-panoptic-folder": "coco_panoptic"}
 _GENERATED_LENGTH = 100
 _SHOWN_PROBLEMS = 100
 
@@ -29,39 +31,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Writes OUTPUT/results.json (also for rt-panoptic compare) and OUTPUT/report.html, both only "
         "when all frames are done."
     )
-    parser.add_argument("--model", metavar="M", help="checkpoint, or a shipped model's name")
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset",
         required=True,
-        choices=(*DATASET_KINDS, *_KIND_ALIASES),
+        type=checked(dataset_kind),
         metavar="KIND",
-        help=f"one of {', '.join((*DATASET_KINDS, *_KIND_ALIASES))}",
+        help=f"one of {', '.join(DATASET_KINDS)}",
     )
     data.add_argument("--root", metavar="DIR", help="its folder; generated streets have none")
     data.add_argument("--split", default="val", help="part of it (default: %(default)s)")
     data.add_argument(
         "--option",
         action="append",
+        type=checked(_option),
         default=[],
         metavar="KEY=VALUE",
         help="of the data set, for example length=50 or size=[256,512]; may be repeated",
     )
     data.add_argument(
-        "--limit", type=int, metavar="N", help="take N frames, evenly spaced over the data set"
+        "--limit",
+        type=number(int, 1),
+        metavar="N",
+        help="take N frames, evenly spaced over the data set",
     )
     data.add_argument(
         "--skip-unreadable",
         action="store_true",
         help="report on the rest where samples cannot be read",
     )
-    engine = add_engine_options(parser)
-    engine.add_argument("--score", type=float, metavar="S", help="score threshold")
-    engine.add_argument("--mask", type=float, metavar="P", help="mask threshold sigma")
+    add_model_options(parser)
     measures = parser.add_argument_group("measures")
     measures.add_argument(
         "--boundary",
-        type=float,
+        type=number(float, 0, 1, open_ended=True),
         metavar="RATIO",
         help="boundary width as a share of the diagonal (default: 0.005 for cityscapes, else 0.02)",
     )
@@ -80,22 +83,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for results.json and report.html (default: %(default)s)",
     )
     output.add_argument(
-        "--pictures", type=int, default=4, metavar="N", help="worst and best frames in the report"
+        "--pictures",
+        type=number(int, 0),
+        default=4,
+        metavar="N",
+        help="worst and best frames in the report (%(default)s)",
     )
     output.add_argument("--no-report", action="store_true", help="no report.html")
     output.add_argument(
         "--save-predictions",
         type=Path,
         metavar="DIR",
-        help="write the results as COCO panoptic files",
+        help="write the results as COCO panoptic files, for rt-panoptic score: DIR and DIR.json",
     )
     output.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the tables, write JSON and report."""
+    if args.save_predictions is not None and not args.save_predictions.name:
+        raise UsageError(
+            f"--save-predictions {args.save_predictions}: the folder must have a name, which the JSON "
+            "beside it has too"
+        )
+    with output_folder(args.output):
+        return _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from rt_panoptic_core.checkpoint import load_checkpoint
     from rt_panoptic_core.evaluation.boundary_regions import (
         BOUNDARY_RATIO,
         CITYSCAPES_BOUNDARY_RATIO,
@@ -106,19 +124,15 @@ def run(args: argparse.Namespace) -> int:
     from rt_panoptic_core.evaluation.runner import EvaluatedFrame, evaluate
     from rt_panoptic_core.panoptic_format import PanopticWriter
 
-    errors = Console(stderr=True, highlight=False)
-    if args.limit is not None and args.limit < 1:
-        raise ConfigError(f"--limit {args.limit}: it must be 1 or more")
-    if args.pictures < 0:
-        raise ConfigError(f"--pictures {args.pictures}: it must be 0 or more")
-    if args.boundary is not None and not 0 < args.boundary < 1:
-        raise ConfigError(f"--boundary {args.boundary}: it must be between 0 and 1")
-    kind = _KIND_ALIASES.get(args.dataset, args.dataset)
-    options = _options(args.option)
-    segmenter = open_segmenter(args, lambda step, _: errors.print(f"[dim]{step}[/]"))
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    kind = args.dataset
+    segmenter = open_segmenter(
+        args, load_checkpoint(args.model), lambda step, _: errors.print(f"[dim]{step}[/]")
+    )
+    options = dict(args.option)
     if kind == "generated_streets":
         options = {"length": args.limit or _GENERATED_LENGTH, "depth": True, **options}
-    dataset = open_dataset(kind, args.root, args.split, segmenter.taxonomy, **options)
+    dataset = _open_dataset(args, segmenter, options)
     indices = _spread(len(dataset), args.limit)
     default_ratio = CITYSCAPES_BOUNDARY_RATIO if kind == "cityscapes" else BOUNDARY_RATIO
     ratio = default_ratio if args.boundary is None else args.boundary
@@ -127,7 +141,10 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         writer = None
         if args.save_predictions is not None:
-            writer = stack.enter_context(PanopticWriter(args.save_predictions, segmenter.taxonomy))
+            writer = PanopticWriter(args.save_predictions, segmenter.taxonomy)
+            stack.enter_context(output_folder(writer.folder))
+            stack.enter_context(output_file(writer.json_path))
+            stack.enter_context(writer)
         advance = stack.enter_context(
             progress_bar("evaluating", len(indices), "frames", quiet=args.quiet)
         )
@@ -152,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
         _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
     record = evaluation.record(_subject(args, segmenter, kind, options, len(problems)))
     _print(record, Console(highlight=False))
+    if writer is not None:
+        errors.print(f"written: {writer.json_path}, its PNGs in {writer.folder}", markup=False)
     record.write(args.output / "results.json")
     errors.print(f"written: {args.output / 'results.json'}", markup=False)
     if not args.no_report:
@@ -166,6 +185,22 @@ def _print(record: Any, console: Any) -> None:
 
     print_classes(record, console)
     print_summary(record, console)
+
+
+def _open_dataset(
+    args: argparse.Namespace, segmenter: Segmenter, options: dict[str, Any]
+) -> PanopticDataset:
+    taxonomy = segmenter.taxonomy
+    try:
+        return open_dataset(args.dataset, args.root, args.split, taxonomy, **options)
+    except DatasetError as error:
+        # Only what is wrong with the classes names them; files may be missing as well.
+        if args.model is not None or f"taxonomy {taxonomy.name!r}" not in str(error):
+            raise
+        raise DatasetError(
+            f"{error}. No --model was given, and the default one ({model_name(segmenter.checkpoint)}) "
+            "was taken: name the model of these classes"
+        ) from error
 
 
 def _runs_on_gpu(segmenter: Segmenter, dataset: PanopticDataset, indices: list[int]) -> bool:
@@ -192,12 +227,12 @@ def _report_problems(problems: list[str], skip: bool, any_frame: bool) -> None:
     if not skip or not any_frame:
         way_out = "; --skip-unreadable reports on the rest" if any_frame else ""
         raise DatasetError(
-            f"{len(problems)} samples cannot be used, nothing written{way_out}:\n  {text}"
+            f"{counted(len(problems), 'sample')} cannot be used, nothing written{way_out}:\n  {text}"
         )
     from rich.console import Console
 
     Console(stderr=True, highlight=False).print(
-        f"left out {len(problems)} samples:\n  {text}", markup=False, style="yellow"
+        f"left out {counted(len(problems), 'sample')}:\n  {text}", markup=False, style="yellow"
     )
 
 
@@ -212,7 +247,7 @@ def _subject(
 
     checkpoint = segmenter.checkpoint
     subject: dict[str, Any] = {
-        "model": checkpoint.path.stem,
+        "model": model_name(checkpoint),
         "dataset": f"{kind} {args.split}",
         "checkpoint_sha256": checkpoint.digest,
     }
@@ -236,17 +271,15 @@ def _subject(
     return subject
 
 
-def _options(texts: list[str]) -> dict[str, Any]:
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--option {text}: it must be KEY=VALUE")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--option {text}: the value is not readable: {error}") from error
-    return options
+def _option(text: str) -> tuple[str, Any]:
+    """Key and value of ``KEY=VALUE``, the value read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{text}: it must be KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{text}: the value is not readable: {error}") from error
 
 
 def _spread(length: int, limit: int | None) -> list[int]:

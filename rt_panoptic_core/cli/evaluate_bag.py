@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from rt_panoptic_core import __version__
-from rt_panoptic_core.cli.progress import counting, progress_bar
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
+from rt_panoptic_core.cli.arguments import UsageError, number
+from rt_panoptic_core.cli.model_options import (
+    add_model_options,
+    model_name,
+    open_segmenter,
+    thresholds,
+)
+from rt_panoptic_core.cli.outputs import output_folder
+from rt_panoptic_core.cli.progress import build_progress, counting, progress_bar
 from rt_panoptic_core.errors import BagError
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
     from rt_panoptic_core.bags.survey import TopicSurvey
     from rt_panoptic_core.checkpoint import Checkpoint
+    from rt_panoptic_core.inference.config import Thresholds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,26 +67,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth.add_argument("--no-ground-truth", action="store_true", help="do not look for any")
     truth.add_argument(
         "--tolerance",
-        type=float,
+        type=number(float, 0),
         default=0.0,
         metavar="SECONDS",
         help="take the nearest ground truth within this; equal stamps only (%(default)s)",
     )
     truth.add_argument(
         "--windows",
-        type=int,
+        type=number(int, 1),
         nargs="+",
         default=[1, 5, 10, 15],
         metavar="FRAMES",
         help="of video panoptic quality (1 5 10 15)",
     )
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="M", help="a checkpoint or a shipped model's name")
-    model.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="(%(default)s)")
-    model.add_argument("--precision", choices=PRECISIONS, help="the engine's best")
-    model.add_argument("--device", help="cpu or cuda:N")
-    model.add_argument("--size", metavar="HxW", help="resize images to this for the network")
-    model.add_argument("--threads", type=int, help="CPU threads of the engine")
+    model = add_model_options(parser)
     model.add_argument(
         "--no-track", action="store_true", help="number instances anew in each frame"
     )
@@ -88,7 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="play the bag to the real node over DDS, with drops and latency (needs ROS 2)",
     )
-    pace.add_argument("--rate", type=float, help="of real time: 2 is twice as fast (1)")
+    pace.add_argument(
+        "--rate", type=number(float, 0.01, 100), help="of real time: 2 is twice as fast (1)"
+    )
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument("--no-video", action="store_true", help="no overlay video")
     outputs.add_argument("--no-overlay", action="store_true", help="no overlays in the bag")
@@ -104,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="chunk",
         help="of the annotated bag (%(default)s)",
     )
+    outputs.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,14 +116,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     if args.rate is not None and not args.real_time:
-        raise BagError("--rate is for --real-time; offline, frames come as fast as they are done")
-    if args.rate is not None and not 0.01 <= args.rate <= 100:
-        raise BagError(f"rate {args.rate:g}; it must be 0.01 to 100")
-    if args.tolerance < 0:
-        raise BagError(f"tolerance {args.tolerance:g}; it must not be negative")
-    if min(args.windows) < 1:
-        raise BagError(f"windows {args.windows}; each must be 1 frame or longer")
-    return _evaluate(args, Console(stderr=True))
+        raise UsageError("--rate is for --real-time; offline, frames come as fast as they are done")
+    if args.calibration is not None and args.real_time:
+        raise UsageError(
+            "--calibration is not for --real-time: the node takes int8 from the engine cache, where "
+            "'rt-panoptic export' puts it"
+        )
+    with output_folder(args.output):
+        return _evaluate(args, Console(stderr=True))
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
@@ -151,8 +156,9 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         )
         for truth in truths.values():
             stack.callback(truth.close)
-        offline = None if args.real_time else _Offline(args, checkpoint, surveys, console)
-        plan = _plan(args, checkpoint)
+        offline = None if args.real_time else _Offline(args, checkpoint, surveys)
+        wanted = thresholds(args, checkpoint)
+        plan = _plan(args, wanted)
         about = {
             "version": __version__,
             "mode": "offline" if offline is not None else "real time",
@@ -162,15 +168,18 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             "ground_truth": truth_names,
             "tolerance": args.tolerance,
             "model": {
-                "name": checkpoint.path.stem,
+                "name": model_name(checkpoint),
                 "digest": checkpoint.digest,
                 "taxonomy": checkpoint.taxonomy.name,
             },
             "engine": offline.engine if offline is not None else "the node's engine",
             "tracking": plan.show_ids,
+            "thresholds": asdict(wanted),
         }
         output = OutputFolder(args.output)
         fingerprint = {**about, "plan": {**asdict(plan), "windows": list(plan.windows)}}
+        if offline is None:
+            fingerprint["node"] = _node_settings(args)
         names = result_topics(topics)
         if output.begin(fingerprint, names, overwrite=args.overwrite):
             print(f"{output.report_html}: this run is complete already")
@@ -188,7 +197,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             about["engine"] = played.engine or about["engine"]
         passing = EvaluationRun(reader, surveys, answers, checkpoint.taxonomy, truths, output, plan)
         try:
-            with progress_bar("evaluating", total, "frames") as advance:
+            with progress_bar("evaluating", total, "frames", quiet=args.quiet) as advance:
                 passing.run(counting(advance))
         except (BagError, KeyboardInterrupt):
             console.print(
@@ -222,24 +231,14 @@ class _Offline:
         args: argparse.Namespace,
         checkpoint: Checkpoint,
         surveys: Sequence[TopicSurvey],
-        console: Console,
     ) -> None:
         import cv2
-
-        from rt_panoptic_core.segmenter import Segmenter
 
         # Threads of a pool spin while they wait for each other, on cores that the engine needs.
         cv2.setNumThreads(1)
         self._track = not args.no_track
-        with console.status("building the engine"):
-            self._segmenter = Segmenter(
-                checkpoint,
-                engine=args.engine,
-                size=parse_size(args.size) if args.size else None,
-                device=args.device,
-                precision=args.precision,
-                threads=args.threads,
-            )
+        with build_progress("building the engine") as progress:
+            self._segmenter = open_segmenter(args, checkpoint, progress)
             # Built before the clock starts, one for each size of image.
             engines = [self._segmenter.prepare(look.size) for look in surveys if look.size]
         self.engine = f"{engines[0].library}, {engines[0].spec.label}"
@@ -266,24 +265,12 @@ def _replayed(
     """What the node said when the bag was played to it."""
     from rt_panoptic_core.bags.realtime import replay
 
-    parameters: dict[str, str | int] = {"tracking.enabled": not args.no_track}
-    parameters |= {
-        name: value
-        for name, value in (
-            (
-                "model",
-                str(Path(args.model).resolve()) if Path(args.model or "").is_file() else args.model,
-            ),
-            ("engine", args.engine),
-            ("precision", args.precision),
-            ("device", args.device),
-            ("network_size", args.size),
-            ("threads", args.threads),
-        )
-        if value
-    }
+    parameters = _node_settings(args)
+    if args.model is not None:
+        path = Path(args.model)
+        parameters["model"] = str(path.resolve()) if path.is_file() else args.model
     console.print("playing the bag to the node")
-    with progress_bar("playing", total, "frames") as advance:
+    with progress_bar("playing", total, "frames", quiet=args.quiet) as advance:
         return replay(
             args.bag,
             topics,
@@ -294,7 +281,22 @@ def _replayed(
         )
 
 
-def _plan(args: argparse.Namespace, checkpoint: Checkpoint) -> EvaluationPlan:
+def _node_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The node's parameters that the options ask for, but for the model."""
+    settings = {
+        "engine": args.engine,
+        "precision": args.precision,
+        "device": args.device,
+        "network_size": None if args.size is None else "{}x{}".format(*args.size),
+        "threads": args.threads,
+        "thresholds.score": args.score,
+        "thresholds.mask": args.mask,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    return {"tracking.enabled": not args.no_track, **given}
+
+
+def _plan(args: argparse.Namespace, wanted: Thresholds) -> EvaluationPlan:
     from rt_panoptic_core.bags.run import EvaluationPlan
 
     return EvaluationPlan(
@@ -303,7 +305,7 @@ def _plan(args: argparse.Namespace, checkpoint: Checkpoint) -> EvaluationPlan:
         video=not args.no_video,
         copy=args.copy,
         compression=args.compression,
-        score_threshold=checkpoint.inference.thresholds.score,
+        score_threshold=wanted.score,
         show_ids=not args.no_track,
     )
 

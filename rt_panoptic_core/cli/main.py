@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from rt_panoptic_core import __version__
+from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.errors import PanopticError
 
 # Subcommand -> (module with add_arguments(parser) and run(args) -> int, one line of help).
@@ -27,11 +28,18 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status of ``rt-panoptic ARGUMENTS``; ``sys.argv`` when None."""
+    """Exit status of ``rt-panoptic ARGUMENTS``; ``sys.argv`` when None.
+
+    0 is done, 1 failed, 2 a wrong command line; `segment` has 3 besides, for some inputs skipped.
+
+    Raises:
+        SystemExit: with 2 where argparse itself finds the command line wrong, with 0 after help.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="rt-panoptic", description="Real-time panoptic segmentation from dense detections."
@@ -51,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.run(parsed))
     except PanopticError as error:
         print(f"rt-panoptic {parsed.command}: {error}", file=sys.stderr)
-        return EXIT_ERROR
+        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR
     except KeyboardInterrupt:
         print(f"rt-panoptic {parsed.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

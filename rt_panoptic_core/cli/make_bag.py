@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+from rt_panoptic_core.cli.arguments import UsageError, checked, number, size
 from rt_panoptic_core.cli.progress import counting, progress_bar
-from rt_panoptic_core.engines.spec import parse_size
+from rt_panoptic_core.cli.wording import counted
+from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind
 from rt_panoptic_core.errors import BagError
+
+_FPS = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source", default="generated", help="'generated', a folder or a video (%(default)s)"
     )
     parser.add_argument(
-        "--dataset", metavar="KIND", help="the folder is a data set of this kind, with labels"
+        "--dataset",
+        type=checked(dataset_kind),
+        metavar="KIND",
+        help="the folder is a data set of this kind, with labels: one of "
+        f"{', '.join(DATASET_KINDS)}",
     )
     parser.add_argument("--split", default="val", help="of the data set (%(default)s)")
     parser.add_argument("--frames", type=int, help="how many; all where the source has an end")
     parser.add_argument(
-        "--size", metavar="HxW", help="of the images; the source's own, generated 512x1024"
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="of the images; the source's own, generated 512x1024",
     )
-    parser.add_argument("--fps", type=float, help="frames a second; the video's own, else 10")
+    parser.add_argument(
+        "--fps", type=float, help=f"frames a second; the video's own, else {_FPS:g}"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the generated street (%(default)s)")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="BAG", help="the bag's folder"
@@ -39,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("jpeg", "png"),
         help="sensor_msgs/CompressedImage instead of raw images",
     )
-    parser.add_argument("--quality", type=int, default=90, help="of jpeg images (%(default)s)")
+    parser.add_argument(
+        "--quality", type=number(int, 1, 100), default=90, help="of jpeg images (%(default)s)"
+    )
     parser.add_argument("--namespace", default="/camera", help="of the camera (%(default)s)")
     parser.add_argument("--no-depth", action="store_true", help="leave depth out")
     parser.add_argument("--no-ground-truth", action="store_true", help="leave labels out")
@@ -62,30 +78,32 @@ def run(args: argparse.Namespace) -> int:
     from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.sources import open_source
 
-    size = parse_size(args.size) if args.size else None
-    if not 1 <= args.quality <= 100:
-        raise BagError(f"quality {args.quality}; it must be 1 to 100")
+    try:
+        plan = BagPlan(
+            frames=args.frames,
+            size=args.size,
+            fps=_FPS if args.fps is None else args.fps,
+            namespace=args.namespace.rstrip("/"),
+            encoding=args.encoding,
+            compressed=args.compressed,
+            quality=args.quality,
+            depth=not args.no_depth,
+            ground_truth=not args.no_ground_truth,
+            storage=args.storage,
+            compression=args.compression,
+        )
+    except BagError as error:
+        raise UsageError(str(error)) from error
     source = open_source(
         args.source,
-        size=size or (512, 1024),
+        size=plan.size or (512, 1024),
         seed=args.seed,
-        fps=args.fps or 10.0,
+        fps=plan.fps,
         dataset=args.dataset,
         split=args.split,
     )
-    plan = BagPlan(
-        frames=args.frames,
-        size=size,
-        fps=args.fps or source.fps or 10.0,
-        namespace=args.namespace.rstrip("/"),
-        encoding=args.encoding,
-        compressed=args.compressed,
-        quality=args.quality,
-        depth=not args.no_depth,
-        ground_truth=not args.no_ground_truth,
-        storage=args.storage,
-        compression=args.compression,
-    )
+    if args.fps is None and source.fps is not None:
+        plan = replace(plan, fps=source.fps)
     console = Console(stderr=True)
     total = min((n for n in (args.frames, source.length) if n is not None), default=None)
     with progress_bar("writing", total, "frames") as advance:
@@ -95,5 +113,5 @@ def run(args: argparse.Namespace) -> int:
     with BagReader(args.output) as bag:
         for topic in sorted(bag.topics.values(), key=lambda t: t.name):
             console.print(f"  {topic.name}  [dim]{topic.message_type}[/]  {topic.count}")
-    print(f"{args.output}: {count} frames at {plan.fps:g} Hz")
+    print(f"{args.output}: {counted(count, 'frame')} at {plan.fps:g} Hz")
     return 0

@@ -1,58 +1,125 @@
-"""The options by which commands choose a model's engine, size and thresholds, and what they open."""
+"""The options by which commands choose a model and what runs it, and opening what was chosen."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
-from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.cli.arguments import device, number, size
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
 
 if TYPE_CHECKING:
+    from rt_panoptic_core.checkpoint import Checkpoint
     from rt_panoptic_core.engines.base import Progress
+    from rt_panoptic_core.inference.config import Thresholds
     from rt_panoptic_core.segmenter import Segmenter
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "model": {
+        "metavar": "M",
+        "help": "checkpoint, or a shipped model's name; the default model if left out",
+    },
+    "engine": {
+        "default": "auto",
+        "choices": ("auto", *ENGINES),
+        "help": "what runs it; auto: the fastest that works here (%(default)s)",
+    },
+    "precision": {
+        "choices": PRECISIONS,
+        "help": "of the network; the fastest native one if left out, never int8",
+    },
+    "device": {
+        "type": device,
+        "metavar": "D",
+        "help": "cpu, cuda or cuda:N; the best there is if left out",
+    },
+    "size": {
+        "type": size,
+        "metavar": "HxW",
+        "help": "work at this size; results keep the input's",
+    },
+    "threads": {
+        "type": number(int, 1),
+        "metavar": "N",
+        "help": "CPU threads of the engine; all if left out",
+    },
+    "calibration": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "images to calibrate int8 on, where that engine is not built yet",
+    },
+    "score": {
+        "type": number(float, 0, 1),
+        "metavar": "S",
+        "help": "leave out instances below this score; the model's own if left out",
+    },
+    "mask": {
+        "type": number(float, 0, 1),
+        "metavar": "P",
+        "help": "mask threshold sigma; the model's own if left out",
+    },
+}
 
-def size(text: str) -> tuple[int, int]:
-    """(height, width) of ``HEIGHTxWIDTH``, as the type of an argument."""
-    try:
-        return parse_size(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+_NAMES_OF_RUNS = ("best", "final")
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The group ``engine`` with ``--engine``, ``--device``, ``--precision`` and ``--size``, added."""
-    group = parser.add_argument_group("engine")
-    group.add_argument("--engine", default="auto", choices=("auto", *ENGINES))
-    group.add_argument("--device", metavar="D", help="cpu or cuda:N; the best there is if left out")
-    group.add_argument("--precision", choices=PRECISIONS, help="fastest native one if left out")
-    group.add_argument(
-        "--size", type=size, metavar="HxW", help="work at this size; results keep the input's"
-    )
+def add_model_options(
+    parser: argparse.ArgumentParser,
+    *,
+    leave_out: Collection[str] = (),
+    **changes: Mapping[str, Any],
+) -> argparse._ArgumentGroup:
+    """The group of the options that choose a model and what runs it, added to ``parser``.
+
+    Args:
+        parser: of the command.
+        leave_out: names of options that mean nothing to it.
+        changes: what is different there, as ``add_argument`` takes it, by the option's name.
+    """
+    group = parser.add_argument_group("model and engine")
+    for name, settings in _OPTIONS.items():
+        if name not in leave_out:
+            group.add_argument(f"--{name}", **{**settings, **changes.get(name, {})})
     return group
 
 
-def open_segmenter(args: argparse.Namespace, progress: Progress) -> Segmenter:
-    """Segmenter for ``--model`` and the options above, with ``--score`` and ``--mask`` where given.
-
-    Raises:
-        CheckpointError: the model cannot be used.
-        ConfigError: a threshold is out of range.
-    """
+def open_segmenter(
+    args: argparse.Namespace, checkpoint: Checkpoint, progress: Progress
+) -> Segmenter:
+    """Segmenter of ``checkpoint`` as all of the options want it."""
     from rt_panoptic_core.segmenter import Segmenter
 
-    segmenter = Segmenter.from_checkpoint(
-        args.model,
-        args.engine,
-        args.size,
-        args.device,
+    segmenter = Segmenter(
+        checkpoint,
+        engine=args.engine,
+        size=args.size,
+        device=args.device,
         precision=args.precision,
+        threads=args.threads,
+        calibration=args.calibration,
         progress=progress,
     )
-    changes = {"score": args.score, "mask": args.mask}
-    segmenter.thresholds = replace(
-        segmenter.thresholds, **{key: v for key, v in changes.items() if v is not None}
-    )
+    segmenter.thresholds = thresholds(args, checkpoint)
     return segmenter
+
+
+def thresholds(args: argparse.Namespace, checkpoint: Checkpoint) -> Thresholds:
+    """Those of ``checkpoint``, with ``--score`` and ``--mask`` where they are given."""
+    given = {"score": args.score, "mask": args.mask}
+    return replace(
+        checkpoint.inference.thresholds, **{k: v for k, v in given.items() if v is not None}
+    )
+
+
+def model_name(checkpoint: Checkpoint) -> str:
+    """What results call the model: its file's name without suffix, with the folder where that tells nothing.
+
+    Every training leaves a ``final``: that of ``runs/a`` is ``runs/a/final``.
+    """
+    if checkpoint.name not in _NAMES_OF_RUNS:
+        return checkpoint.name
+    folder = checkpoint.path.parent.resolve()
+    return "/".join(part for part in (folder.parent.name, folder.name, checkpoint.name) if part)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
+from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.errors import CheckpointError, EngineError
 
 
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.padding import Padding
 
-    from rt_panoptic_core.checkpoint import read_header, shipped_models
+    from rt_panoptic_core.checkpoint import ForeignFormatError, read_header, shipped_models
 
     for folder in args.folders:
         if not folder.is_dir():
@@ -44,8 +46,11 @@ def run(args: argparse.Namespace) -> int:
     for name, path, origin in found:
         try:
             header = read_header(path)
-        except CheckpointError:
-            continue  # somebody else's safetensors: not a model of ours
+        except ForeignFormatError:
+            continue
+        except CheckpointError as error:
+            print(f"rt-panoptic models: left out {error}", file=sys.stderr)
+            continue
         listed += 1
         console.print(f"[bold]{escape(name)}[/]  {origin}, {path.stat().st_size / 2**20:.1f} MB")
         for line in _about(header) + ([_speed(path)] if args.speed else []):
@@ -63,8 +68,8 @@ def _about(header: dict[str, Any]) -> list[str]:
     things = sum(bool(item.get("thing")) for item in classes)
     label_set = header["taxonomy"].get("name", "?")
     return [
-        f"{header['network'].get('backbone', 'resnet50')}; {label_set}: {len(classes)} classes, "
-        f"{things} of them things",
+        f"{header['network'].get('backbone', 'resnet50')}; {label_set}: "
+        f"{counted(len(classes), 'class', 'classes')}, {things} of them things",
         f"licence: {header.get('licence', 'not stated')}",
     ]
 
@@ -72,13 +77,13 @@ def _about(header: dict[str, Any]) -> list[str]:
 def _speed(path: Path) -> str:
     from rt_panoptic_core.checkpoint import load_checkpoint
     from rt_panoptic_core.cli.benchmark import benchmark_size, frames
-    from rt_panoptic_core.cli.engine_options import build_progress
+    from rt_panoptic_core.cli.progress import build_progress
     from rt_panoptic_core.engines.measurement import measure
     from rt_panoptic_core.engines.select import open_engine
 
     try:
         checkpoint = load_checkpoint(path)
-        size = benchmark_size(None, checkpoint)
+        size = benchmark_size(checkpoint)
         with build_progress(path.stem) as progress:
             engine = open_engine(checkpoint, size, progress=progress)
         result = measure(engine, frames(None, size), frames=10)

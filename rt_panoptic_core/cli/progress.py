@@ -1,11 +1,16 @@
-"""The progress bar of all subcommands."""
+"""The progress bars of all subcommands."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.engines.base import Progress as BuildProgress
 
 _REDRAW_SECONDS = 0.1
 
@@ -69,6 +74,52 @@ def progress_bar(
 
         bar.refresh()
         yield advance
+
+
+@contextmanager
+def build_progress(title: str) -> Iterator[BuildProgress]:
+    """Shows the steps of a build on standard error, and what the engine cache has to say.
+
+    On a terminal one line that moves; elsewhere one line a step.
+    """
+    from rich.console import Console
+    from rich.logging import RichHandler
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
+    logger = logging.getLogger("rt_panoptic_core.engines")
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    said = ""
+    try:
+        with bar:
+            task = bar.add_task(title, total=None)
+
+            def show(step: str, fraction: float | None) -> None:
+                nonlocal said
+                total = None if fraction is None else 1.0
+                bar.update(
+                    task, description=f"{title}: {step}", completed=fraction or 0.0, total=total
+                )
+                if not console.is_terminal and step != said:
+                    console.print(f"{title}: {step}", highlight=False)
+                    said = step
+
+            yield show
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def counting(advance: Callable[[int], None]) -> Callable[[int], None]:

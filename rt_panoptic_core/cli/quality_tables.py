@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rt_panoptic_core.cli.wording import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,7 +50,8 @@ def print_classes(record: EvaluationRecord, console: Console | None = None) -> N
     (console or Console(highlight=False)).print(table)
     if hidden:
         (console or Console(highlight=False)).print(
-            f"{hidden} classes occur neither in the truth nor in the predictions", style="dim"
+            f"neither in the truth nor in the predictions: {counted(hidden, 'class', 'classes')}",
+            style="dim",
         )
 
 
@@ -84,7 +87,7 @@ def print_summary(record: EvaluationRecord, console: Console) -> None:
     if latency:
         console.print(
             f"  latency median {latency['median']:.1f} ms, 99 % within {latency['p99']:.1f} ms "
-            f"({1000 / latency['mean']:.1f} frames/s) over {latency['frames']} frames"
+            f"({1000 / latency['mean']:.1f} frames/s) over {counted(latency['frames'], 'frame')}"
         )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import sys
 import time
 from typing import Any
 
+from rt_panoptic_core.cli.arguments import number
 from rt_panoptic_core.cli.progress import progress_bar
 
 
@@ -39,14 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boundary",
         nargs="?",
-        type=float,
+        type=number(float, 0, 1, open_ended=True),
         const=0.02,
         metavar="RATIO",
         help="boundary PQ as well, boundaries RATIO of the diagonal wide "
         "(default 0.02; Cityscapes uses 0.005)",
     )
     parser.add_argument(
-        "--processes", type=int, metavar="N", help="worker processes (default: one a core)"
+        "--processes",
+        type=number(int, 1),
+        metavar="N",
+        help="worker processes (default: one a core)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -67,13 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from rt_panoptic_core.errors import ConfigError
     from rt_panoptic_core.evaluation.panoptic_files import open_files, score_files
 
-    if args.processes is not None and args.processes < 1:
-        raise ConfigError(f"--processes {args.processes}: it must be 1 or more")
-    if args.boundary is not None and not 0 < args.boundary < 1:
-        raise ConfigError(f"--boundary {args.boundary}: it must be between 0 and 1")
     start = time.perf_counter()
     files = open_files(
         args.ground_truth, args.predictions, args.ground_truth_folder, args.predictions_folder
@@ -110,6 +110,11 @@ def quality_table(panoptic: dict[str, Any]) -> str:
     lines = ["{:10s}| {:>5s}  {:>5s}  {:>5s} {:>5s}".format("", "PQ", "SQ", "RQ", "N"), "-" * 38]
     for title, key in (("All", "all"), ("Things", "things"), ("Stuff", "stuff")):
         mean = panoptic[key]
-        values = "  ".join(f"{100 * mean[name]:5.1f}" for name in ("pq", "sq", "rq"))
+        values = "  ".join(_percent(mean[name]) for name in ("pq", "sq", "rq"))
         lines.append(f"{title:10s}| {values} {mean['n']:5d}")
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    """Five characters; a dash for a group without a class."""
+    return "    –" if share is None or math.isnan(share) else f"{100 * share:5.1f}"

@@ -14,7 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.cli.model_options import add_engine_options, open_segmenter
+from rt_panoptic_core.cli.arguments import UsageError, number
+from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
+from rt_panoptic_core.cli.outputs import output_folder
+from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.image_files import InputFile, Video, find_inputs, read_image
@@ -45,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "OUTPUT/panoptic.json). Exit status: 0 all done, 3 some inputs were skipped, 1 nothing done."
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, video or folder")
-    parser.add_argument("--model", metavar="M", help="checkpoint, or a shipped model's name")
     parser.add_argument(
         "--output",
         type=Path,
@@ -53,13 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
     )
-    add_engine_options(parser)
-    method = parser.add_argument_group("method")
-    method.add_argument(
-        "--score", type=float, metavar="S", help="instances below this score are left out"
-    )
-    method.add_argument("--mask", type=float, metavar="P", help="mask threshold sigma")
-    method.add_argument(
+    model = add_model_options(parser)
+    model.add_argument(
         "--no-track", action="store_true", help="videos: number instances anew in every frame"
     )
     output = parser.add_argument_group("results")
@@ -70,7 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     output.add_argument("--no-overlay", action="store_true", help="write no overlay pictures")
     output.add_argument(
-        "--opacity", type=float, default=0.5, metavar="A", help="of the colours (%(default)s)"
+        "--opacity",
+        type=number(float, 0, 1),
+        default=0.5,
+        metavar="A",
+        help="of the colours (%(default)s)",
     )
     output.add_argument("--no-names", action="store_true", help="no class names and scores")
     output.add_argument("--no-legend", action="store_true", help="no legend")
@@ -81,25 +82,43 @@ def run(args: argparse.Namespace) -> int:
     """Segment ``args.inputs``; exit status."""
     from rich.console import Console
 
+    from rt_panoptic_core.checkpoint import load_checkpoint
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if not 0.0 <= args.opacity <= 1.0:
-        raise ConfigError(f"--opacity {args.opacity}: it must lie between 0 and 1")
     if args.no_overlay and args.ids == "none":
-        raise ConfigError("--no-overlay and --ids none: then nothing is left to write")
+        raise UsageError("--no-overlay and --ids none: then nothing is left to write")
+    _check_output(args)
     files, problems = find_inputs(args.inputs, leave_out=args.output)
     for problem in problems:
         console.print(f"[red]skipped[/] {_plain(problem)}")
     if not files:
         return EXIT_NOTHING_DONE
-    with _progress(console) as progress:
+    with output_folder(args.output), _progress(console) as progress:
         task = progress.add_task("loading the model", total=len(files))
-        segmenter = open_segmenter(args, lambda step, _: progress.update(task, description=step))
+        segmenter = open_segmenter(
+            args,
+            load_checkpoint(args.model),
+            lambda step, _: progress.update(task, description=step),
+        )
         job = _Job(args, segmenter, progress, task)
         job.work(files)
     console.print(job.summary(), markup=False)
     if not job.done:
         return EXIT_NOTHING_DONE
     return EXIT_SOME_SKIPPED if problems or job.skipped else 0
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """Refuse a folder for the results that a folder of inputs is, or is in: it would hold no input."""
+    output = args.output.resolve()
+    for item in args.inputs:
+        folder = Path(item)
+        if folder.is_dir() and folder.resolve().is_relative_to(output):
+            raise UsageError(
+                f"--output {args.output}: results cannot go where the input {item} is, for results are "
+                f"not taken for input; name another folder, for example --output "
+                f"{args.output / 'segmented'}"
+            )
 
 
 @dataclass
@@ -257,17 +276,17 @@ class _Job:
         lines = []
         if tally.begun is not None and tally.frames and engine is not None:
             lines.append(
-                f"{tally.frames} image{'s' if tally.frames > 1 else ''} in "
+                f"{counted(tally.frames, 'image')} in "
                 f"{time.perf_counter() - tally.begun:.1f} s, "
                 f"{tally.segmenting / tally.frames * 1e3:.1f} ms each in {engine.spec.label}"
             )
         if self.skipped:
-            lines.append(f"{self.skipped} of {self.done + self.skipped} inputs skipped")
+            lines.append(f"{self.skipped} of {counted(self.done + self.skipped, 'input')} skipped")
         if tally.frames:
             lines.append(f"results: {self._args.output}")
         licence = self._segmenter.checkpoint.metadata.get("licence")
         if licence:
-            lines.append(f"model: {self._segmenter.checkpoint.name} ({licence})")
+            lines.append(f"model: {model_name(self._segmenter.checkpoint)} ({licence})")
         return "\n".join(lines)
 
 

@@ -6,11 +6,13 @@ import inspect
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.datasets.sample import PanopticDataset
 from rt_panoptic_core.errors import ConfigError
-from rt_panoptic_core.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.datasets.sample import PanopticDataset
+    from rt_panoptic_core.taxonomy import Taxonomy
 
 # Kind -> (module, opener): an opener takes (root, split, taxonomy, **options). Modules are imported when
 # their kind is opened.
@@ -23,8 +25,23 @@ _KINDS: dict[str, tuple[str, str]] = {
     "generated_streets": ("generated_streets.dataset", "open_generated_streets"),
 }
 
-DATASET_KINDS = tuple(_KINDS)
-"""Names that :func:`open_dataset` knows."""
+# Other name -> kind.
+_ALIASES = {"generated": "generated_streets", "coco-panoptic-folder": "coco_panoptic"}
+
+DATASET_KINDS = (*_KINDS, *_ALIASES)
+"""Names that :func:`open_dataset` knows: the kinds, then their other names."""
+
+
+def dataset_kind(name: str) -> str:
+    """The kind that is meant by ``name``: the name itself, or what it is another name of.
+
+    Raises:
+        ConfigError: it is not in :data:`DATASET_KINDS`.
+    """
+    kind = _ALIASES.get(name, name)
+    if kind not in _KINDS:
+        raise ConfigError(f"data set {name!r}: unknown; one of {', '.join(DATASET_KINDS)}")
+    return kind
 
 
 def open_dataset(
@@ -47,8 +64,7 @@ def open_dataset(
         ConfigError: an unknown kind or option, or no root where one is needed.
         DatasetError: files are missing or unreadable: all of them are named.
     """
-    if kind not in _KINDS:
-        raise ConfigError(f"data set {kind!r}: unknown; one of {', '.join(DATASET_KINDS)}")
+    kind = dataset_kind(kind)
     if root is None and kind != "generated_streets":
         raise ConfigError(f"data set {kind!r}: it needs 'root', the folder that its files are in")
     module, name = _KINDS[kind]

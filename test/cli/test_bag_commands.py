@@ -7,11 +7,16 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.panoptic_format import PanopticWriter
+from rt_panoptic_core.taxonomy import Taxonomy
 
 SECONDS = 120
 
@@ -44,6 +49,7 @@ def test_make_then_evaluate(bag, model, tmp_path, capfd):
     assert report["topics"][0]["quality"]["frames"] == 5
     assert report["ground_truth"] == ["/ground_truth/semantic, /ground_truth/instance"]
     assert report["engine"].startswith("PyTorch")
+    assert report["thresholds"]["score"] == pytest.approx(0.3)
     # Again: nothing to do, and another model is refused.
     assert main(evaluate_words(bag, model, tmp_path / "out")) == 0
     assert "complete already" in capfd.readouterr().out
@@ -113,9 +119,6 @@ def test_compressed_pictures_in_an_sqlite_bag(model, tmp_path):
     [
         (["--image-topic", "/cam"], "no topic '/cam'; it has /camera/depth"),
         (["--ground-truth-topic", "/truth"], "no topic '/truth'"),
-        (["--rate", "2"], "--rate is for --real-time"),
-        (["--tolerance", "-1"], "tolerance -1"),
-        (["--windows", "0"], "each must be 1 frame"),
         (["--ground-truth-folder", "/nowhere"], "does not exist"),
     ],
 )
@@ -123,6 +126,59 @@ def test_what_cannot_be_evaluated_says_why(bag, model, tmp_path, capfd, words, s
     assert main(evaluate_words(bag, model, tmp_path / "out", *words)) == 1
     assert said in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rate", "2"], "--rate is for --real-time"),
+        (["--real-time", "--calibration", "pictures"], "--calibration is not for --real-time"),
+    ],
+)
+def test_options_that_do_not_go_together(bag, model, tmp_path, capfd, words, said):
+    assert main(evaluate_words(bag, model, tmp_path / "out", *words)) == 2
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tolerance", "-1"], "--tolerance: -1: it must be a number, 0 or more"),
+        (["--windows", "5", "0"], "--windows: 0: it must be a whole number, 1 or more"),
+        (["--real-time", "--rate", "101"], "--rate: 101: it must be a number from 0.01 to 100"),
+    ],
+)
+def test_values_that_make_no_sense(bag, model, tmp_path, capfd, words, said):
+    with pytest.raises(SystemExit, match="2"):
+        main(evaluate_words(bag, model, tmp_path / "out", *words))
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--score", "--mask"])
+def test_thresholds_count_and_a_run_with_others_is_not_gone_on_with(
+    bag, model, tmp_path, capfd, option
+):
+    words = evaluate_words(bag, model, tmp_path / "out", "--no-video", "--quiet")
+    assert main([*words, option, "0.9"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["thresholds"][option[2:]] == 0.9
+    (tmp_path / "out" / "report.json").unlink()  # as if it had been interrupted
+    for others in ([option, "0.8"], []):
+        assert main([*words, *others]) == 1
+        assert "thresholds; choose another folder, or --overwrite" in capfd.readouterr().err
+    assert main([*words, option, "0.9"]) == 0
+
+
+def test_a_bag_is_not_evaluated_for_a_folder_that_cannot_be_written(
+    bag, model, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(
+        "rt_panoptic_core.checkpoint.load_checkpoint", lambda _: pytest.fail("the work has begun")
+    )
+    (tmp_path / "file").touch()
+    assert main(evaluate_words(bag, model, tmp_path / "file" / "out")) == 1
+    assert "results cannot be written there" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "tracks"), [([], True), (["--no-track"], False)])
@@ -136,11 +192,83 @@ def test_the_node_is_told_whether_to_track(bag, model, tmp_path, monkeypatch, wo
     monkeypatch.setattr("rt_panoptic_core.bags.realtime.replay", replay)
     assert main(evaluate_words(bag, model, tmp_path / "out", "--real-time", *words)) == 1
     assert told["tracking.enabled"] is tracks
+    assert "thresholds.score" not in told
+
+
+def test_the_node_is_told_what_the_options_say(bag, model, tmp_path, monkeypatch, capfd):
+    told = []
+
+    def replay(*_, parameters, **__):
+        told.append(parameters)
+        raise BagError("far enough")
+
+    monkeypatch.setattr("rt_panoptic_core.bags.realtime.replay", replay)
+    words = evaluate_words(bag, model, tmp_path / "out", "--real-time", "--size", "32x48")
+    words += ["--device", "cuda", "--mask", "0"]
+    assert main([*words, "--score", "1"]) == 1
+    assert told.pop() == {
+        "model": str(model),
+        "engine": "pytorch",
+        "precision": "fp32",
+        "device": "cuda:0",
+        "network_size": "32x48",
+        "threads": 1,
+        "thresholds.score": 1.0,
+        "thresholds.mask": 0.0,
+        "tracking.enabled": True,
+    }
+    # What a node with other settings said is not taken for the answers of this one.
+    assert main([*words, "--score", "1", "--precision", "bf16"]) == 1
+    assert "a run with another node; choose" in capfd.readouterr().err
+    assert not told
 
 
 def test_bags_that_are_there_are_not_overwritten_unasked(bag, capfd):
     words = ["make-bag", "--frames", "1", "--size", "64x96", "--output", str(bag)]
     assert main(words) == 1
     assert "exists; choose another name, or --overwrite" in capfd.readouterr().err
-    assert main(["make-bag", "--output", str(bag) + "2", "--quality", "0"]) == 1
-    assert "quality 0" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--fps", "0"], "fps 0; it must be above 0"),
+        (["--fps", "nan"], "fps nan; it must be above 0"),
+        (["--frames", "0"], "frames 0; it must be at least 1"),
+        (["--encoding", "rgb16"], "encoding 'rgb16'; one of"),
+    ],
+)
+def test_bags_that_cannot_be_made(tmp_path, capfd, words, said):
+    basics = ["make-bag", "--frames", "1", "--size", "64x96", "--output", str(tmp_path / "bag")]
+    assert main([*basics, *words]) == 2
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "bag").exists()
+
+
+def test_the_quality_of_a_bag_is_a_percentage(tmp_path, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        main(["make-bag", "--output", str(tmp_path / "bag"), "--quality", "0"])
+    assert "--quality: 0: it must be a whole number from 1 to 100" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["coco_panoptic", "coco-panoptic-folder"])
+def test_a_data_set_has_the_names_that_it_has_everywhere(tmp_path, capfd, name):
+    road = np.zeros((64, 96), np.uint8)
+    (tmp_path / "val").mkdir()
+    cv2.imwrite(str(tmp_path / "val/000000000007.jpg"), np.dstack([road] * 3))
+    with PanopticWriter(tmp_path / "panoptic_val", Taxonomy.load("cityscapes")) as truth:
+        truth.add(7, PanopticResult(road, road.astype(np.uint16), []))
+    words = ["make-bag", "--source", str(tmp_path), "--dataset", name]
+    assert main([*words, "--output", str(tmp_path / "bag")]) == 0
+    assert "1 frame at 10 Hz" in capfd.readouterr().out
+    with BagReader(tmp_path / "bag") as reader:
+        assert "/ground_truth/semantic" in reader.topics
+
+
+def test_an_unknown_data_set_is_told_the_known_ones(tmp_path, capfd):
+    words = ["make-bag", "--source", str(tmp_path), "--output", str(tmp_path / "bag")]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--dataset", "kitti"])
+    error = capfd.readouterr().err
+    assert "--dataset: data set 'kitti': unknown; one of cityscapes" in error
+    assert "coco-panoptic-folder" in error

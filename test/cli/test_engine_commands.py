@@ -1,9 +1,12 @@
 """rt-panoptic export, benchmark and models."""
 
 import json
+import shutil
 
 import onnx
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.engines.engine_file import read_identity
@@ -21,13 +24,36 @@ def engine_cache(tmp_path, monkeypatch):
 
 
 def test_models_are_listed(model, capsys):
-    (model.parent / "other.safetensors").write_bytes(b"not a model")
+    save_file({"a": torch.zeros(3)}, model.parent / "other.safetensors", {"format": "pt"})
     assert main(["models", str(model.parent)]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "other" not in err
     assert "resnet18" in out
     assert "only for" in out
     assert "19 classes, 8 of" in out
     assert "other" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("cut", lambda data: data[: len(data) // 2], "not a readable safetensors file"),
+        ("empty", lambda _: b"", "not a readable safetensors file"),
+        ("newer", lambda data: data.replace(b"rt_panoptic/1", b"rt_panoptic/2"), "rt_panoptic/2"),
+        ("spoilt", lambda data: data.replace(b'"taxonomy"', b'"taxonomi"'), "header is malformed"),
+    ],
+)
+def test_models_that_cannot_be_read_are_named(model, tmp_path, capsys, name, damage, words):
+    shutil.copy(model, tmp_path / "whole.safetensors")
+    path = tmp_path / f"{name}.safetensors"
+    path.write_bytes(damage(model.read_bytes()))
+    assert main(["models", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "whole" in out
+    assert name not in out
+    (line,) = err.splitlines()
+    assert line.startswith(f"rt-panoptic models: left out {path}: ")
+    assert words in line
 
 
 def test_a_folder_that_is_not_there(capsys):
@@ -42,7 +68,7 @@ def test_export_to_onnx(model, tmp_path, capsys):
     assert str(target) in capsys.readouterr().out
     graph = onnx.load(target)
     assert [value.name for value in graph.graph.input] == ["image", "thresholds"]
-    assert main(words) == 1
+    assert main(words) == 2
     assert "--output" in capsys.readouterr().err
 
 
@@ -57,7 +83,6 @@ def test_export_of_an_engine(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--size", "64"], "HEIGHTxWIDTH"),
         (["--size", "64x96", "--precision", "fp16"], "no fp16"),
         (["--size", "64x96", "--precision", "int8"], "--calibration"),
     ],
@@ -86,6 +111,54 @@ def test_benchmark(model, tmp_path, capsys):
     assert written["machine"]["cpu"]
 
 
-def test_a_benchmark_of_nothing(model, capsys):
-    assert main(["benchmark", "--model", str(model), "--frames", "0"]) == 1
-    assert "--frames 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--frames", "0"], "--frames: 0: it must be a whole number, 1 or more"),
+        (["--warm-up", "-1"], "--warm-up: -1: it must be a whole number, 0 or more"),
+        (["--against", "torch"], "--against: torch: it must be auto or one of tensorrt, openvino"),
+        (["--against", "pytorch-fp8"], "a precision, one of fp32"),
+    ],
+)
+def test_benchmarks_that_cannot_be(model, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["benchmark", "--model", str(model), *words])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["benchmark", "--engine", "pytorch", "--json"],
+        ["export", "--engine", "openvino", "--output"],
+        ["export", "--engine", "onnx", "--output"],
+    ],
+)
+def test_a_file_that_cannot_be_written_is_found_first(model, tmp_path, capsys, monkeypatch, words):
+    def begin(*_, **__):
+        pytest.fail("the work has begun")
+
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setattr("rt_panoptic_core.engines.select.open_engine", begin)
+    monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", begin)
+    monkeypatch.setattr("rt_panoptic_core.engines.onnx_export.export_onnx", begin)
+    words = [words[0], "--model", str(model), "--size", "64x96", *words[1:]]
+    (tmp_path / "file").touch()
+    assert main([*words, str(tmp_path / "file" / "result")]) == 1
+    assert f"{tmp_path / 'file'}: results cannot be written there" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == 1
+    assert f"{tmp_path}: it is a folder; name a file in it" in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_is_found_before_an_export(
+    model, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RT_PANOPTIC_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(
+        "rt_panoptic_core.engines.openvino_engine.build_openvino",
+        lambda *_: pytest.fail("the work has begun"),
+    )
+    assert main(["export", "--model", str(model), "--size", "64x96"]) == 1
+    assert f"{tmp_path / 'file'}: results cannot be written there" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,6 +36,7 @@ def test_generated_streets_give_table_json_and_report(model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "mIoU" in printed
     assert "latency median" in printed
+    assert "over 3 frames" in printed
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["subject"]["model"] == "small"
     assert content["subject"]["dataset"] == "generated_streets val"
@@ -59,9 +62,14 @@ def test_saved_predictions_can_be_scored_against_the_files_they_are_for(model, t
     predictions = tmp_path / "mine"
     arguments += ["--output", str(tmp_path / "report"), "--save-predictions", str(predictions)]
     assert evaluate(model, *arguments) == 0
+    assert f"written: {predictions}.json, its PNGs in {predictions}\n" in capsys.readouterr().err
     files = ["--ground-truth", str(tmp_path / "panoptic_val.json")]
-    assert main(["score", *files, "--predictions", f"{predictions}.json", "--quiet"]) == 0
+    files += ["--predictions", f"{predictions}.json", "--output", str(tmp_path / "score.json")]
+    assert main(["score", *files, "--quiet"]) == 0
     assert "2 images" in capsys.readouterr().out
+    scored = json.loads((tmp_path / "score.json").read_text())
+    evaluated = json.loads((tmp_path / "report/results.json").read_text())
+    assert scored["panoptic"]["all"] == evaluated["panoptic"]["all"]
 
 
 def test_a_run_compared_with_itself_is_the_same(model, tmp_path, capsys):
@@ -78,6 +86,7 @@ def test_a_run_compared_with_itself_is_the_same(model, tmp_path, capsys):
 
 def test_unreadable_samples_are_all_named_and_nothing_is_written(model, tmp_path, capsys):
     _coco_folder(tmp_path / "data")
+    whole = (tmp_path / "data/panoptic_val/2.png").read_bytes()
     for name in ("1.png", "2.png"):
         path = tmp_path / "data" / "panoptic_val" / name
         path.write_bytes(path.read_bytes()[:-20])
@@ -90,10 +99,14 @@ def test_unreadable_samples_are_all_named_and_nothing_is_written(model, tmp_path
     assert "1.png" in error
     assert "2.png" in error
     assert not output.exists()
+    (tmp_path / "data/panoptic_val/2.png").write_bytes(whole)
+    assert evaluate(model, *arguments) == 1
+    assert "1 sample cannot be used" in capsys.readouterr().err
     assert evaluate(model, *arguments, "--skip-unreadable") == 0
+    assert "left out 1 sample:" in capsys.readouterr().err
     content = json.loads((output / "results.json").read_text())
-    assert [frame["name"] for frame in content["frames"]] == ["0"]
-    assert content["subject"]["samples_left_out"] == 2
+    assert [frame["name"] for frame in content["frames"]] == ["0", "2"]
+    assert content["subject"]["samples_left_out"] == 1
 
 
 def _coco_folder(root) -> None:
@@ -118,15 +131,102 @@ def _coco_folder(root) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--limit", "0"], "--limit 0"),
-        (["--pictures", "-1"], "--pictures -1"),
-        (["--option", "length"], "it must be KEY=VALUE"),
-        (["--option", "colour=red"], "unknown option 'colour'"),
+        (["--limit", "0"], "--limit: 0: it must be a whole number, 1 or more"),
+        (["--pictures", "-1"], "--pictures: -1: it must be a whole number, 0 or more"),
+        (["--option", "length"], "--option: length: it must be KEY=VALUE"),
         (["--option", "size=[1"], "not readable"),
-        (["--boundary", "1.5"], "between 0 and 1"),
+        (["--boundary", "1"], "--boundary: 1: it must be a number between 0 and 1"),
+        (["--dataset", "kitti"], "--dataset: data set 'kitti': unknown; one of cityscapes, coco"),
     ],
 )
 def test_arguments_that_make_no_sense(model, tmp_path, capsys, arguments, message):
-    assert evaluate(model, *STREETS, "--output", str(tmp_path / "o"), *arguments) == 1
+    with pytest.raises(SystemExit, match="2"):
+        evaluate(model, *STREETS, "--output", str(tmp_path / "o"), *arguments)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_an_option_that_the_data_set_does_not_have(model, tmp_path, capsys):
+    arguments = ["--output", str(tmp_path / "runs/o"), "--option", "colour=red"]
+    assert evaluate(model, *STREETS, *arguments) == 1
+    assert "unknown option 'colour'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_predictions_need_a_name_of_their_own(model, capsys):
+    assert evaluate(model, *STREETS, "--save-predictions", ".") == 2
+    assert "--save-predictions .: the folder must have a name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["--output", "--save-predictions"])
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_place_that_cannot_be_written_is_found_before_the_first_frame(
+    model, tmp_path, capsys, monkeypatch, place, name
+):
+    def open_engine(*_, **__):
+        pytest.fail("the work has begun")
+
+    monkeypatch.setattr("rt_panoptic_core.segmenter.open_engine", open_engine)
+    (tmp_path / "file").write_text("mine")
+    arguments = ["--output", str(tmp_path / "out"), place, str(tmp_path / name)]
+    assert evaluate(model, *STREETS, *arguments) == 1
+    assert f"{tmp_path / name}: results cannot be written there" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_whose_json_is_in_the_way(model, tmp_path, capsys):
+    (tmp_path / "pred.json").mkdir()
+    arguments = ["--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "pred")]
+    assert evaluate(model, *STREETS, *arguments) == 1
+    assert "pred.json: it is a folder" in capsys.readouterr().err
+    assert not (tmp_path / "pred").exists()
+
+
+def test_a_model_that_was_forgotten_is_thought_of(model, tmp_path, capsys, monkeypatch):
+    _coco_folder(tmp_path)
+    content = json.loads((tmp_path / "panoptic_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["segments_info"][0]["category_id"] = 1000
+    (tmp_path / "panoptic_val.json").write_text(json.dumps(content))
+    words = ["evaluate", "--dataset", "coco_panoptic", "--root", str(tmp_path)]
+    words += ["--output", str(tmp_path / "out")]
+    monkeypatch.setattr(
+        "rt_panoptic_core.checkpoint.shipped_models", lambda: {"street": Path(model)}
+    )
+    assert main(words) == 1
+    assert "No --model was given, and the default one (small) was taken" in capsys.readouterr().err
+    assert main([*words, "--model", model]) == 1
+    assert "No --model" not in capsys.readouterr().err
+    # Missing files have nothing to do with the model.
+    assert main([*words, "--root", str(tmp_path / "nowhere")]) == 1
+    assert "No --model" not in capsys.readouterr().err
+
+
+def test_models_of_runs_are_told_apart(model, tmp_path, capsys):
+    for run in ("a", "b"):
+        path = tmp_path / "runs" / run / "final.safetensors"
+        path.parent.mkdir(parents=True)
+        shutil.copy(model, path)
+        arguments = [*STREETS, "--limit", "1", "--output", str(tmp_path / run), "--quiet"]
+        assert evaluate(str(path), *arguments) == 0
+    assert "<h1>runs/a/final on generated_streets val</h1>" in (
+        (tmp_path / "a/report.html").read_text()
+    )
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--samples", "100"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("A  runs/a/final · ")
+    assert printed[1].startswith("B  runs/b/final · ")
+    assert any("1 frame, paired bootstrap of 100 resamples" in line for line in printed)
+
+
+def test_a_comparison_that_cannot_be_written_is_not_made(model, tmp_path, capsys):
+    arguments = [*STREETS, "--limit", "1", "--output", str(tmp_path), "--no-report", "--quiet"]
+    assert evaluate(model, *arguments) == 0
+    capsys.readouterr()
+    words = ["compare", str(tmp_path), str(tmp_path), "--output"]
+    assert main([*words, str(tmp_path / "results.json" / "c.json")]) == 1
+    printed = capsys.readouterr()
+    assert "results cannot be written there" in printed.err
+    assert not printed.out

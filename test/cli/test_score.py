@@ -70,7 +70,8 @@ def test_bad_input_is_told_whole_and_nothing_is_written(files, tmp_path, capsys)
 
 @pytest.mark.parametrize("bad", [["--processes", "0"], ["--boundary", "2"]])
 def test_arguments_out_of_range(files, bad, capsys):
-    assert main(["score", "--ground-truth", files[0], "--predictions", files[1], *bad]) == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", "--ground-truth", files[0], "--predictions", files[1], *bad])
     assert bad[0] in capsys.readouterr().err
 
 

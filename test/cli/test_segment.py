@@ -193,18 +193,53 @@ def test_an_image_that_is_too_large_is_skipped(segment, tmp_path, capsys, monkey
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "status", "words"),
     [
-        (["--opacity", "2"], "--opacity 2.0"),
-        (["--no-overlay", "--ids", "none"], "nothing is left to write"),
-        (["--score", "7"], "score threshold 7.0"),
-        (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--no-overlay", "--ids", "none"], 2, "nothing is left to write"),
+        (["--model", "nowhere.safetensors"], 1, "nowhere.safetensors"),
     ],
 )
-def test_wrong_options_are_explained(segment, tmp_path, capsys, arguments, words):
+def test_wrong_options_are_explained(segment, tmp_path, capsys, arguments, status, words):
     write(tmp_path / "a.png", picture(0))
-    assert segment(tmp_path / "a.png", *arguments) == 1
+    assert segment(tmp_path / "a.png", *arguments) == status
     assert words in capsys.readouterr().err
+    assert not segment.output.exists()
+
+
+@pytest.mark.parametrize("value", ["2", "-0.1", "nan", "half"])
+def test_opacity_is_a_share(segment, tmp_path, capsys, value):
+    with pytest.raises(SystemExit, match="2"):
+        segment(tmp_path, "--opacity", value)
+    assert f"--opacity: {value}: it must be a number from 0 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["", "in"])
+def test_results_do_not_go_where_the_input_is(segment, tmp_path, capsys, inside):
+    write(tmp_path / "out" / inside / "a.png", picture(0))
+    assert segment(tmp_path / "out" / inside) == 2
+    error = capsys.readouterr().err
+    assert f"--output {segment.output}: results cannot go where the input" in error
+    assert f"--output {segment.output / 'segmented'}" in error
+    # As it says; and pictures named one by one may lie beside their results.
+    assert segment(tmp_path / "out" / inside, "--output", segment.output / "segmented") == 0
+    assert segment(tmp_path / "out" / inside / "a.png") == 0
+
+
+def test_the_default_output_may_be_in_the_input(segment, tmp_path, monkeypatch):
+    write(tmp_path / "a.png", picture(0))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert segment(".", "--output", "segmented", "--ids", "none") == 0
+        assert files(tmp_path) == ["a.png", "segmented/overlays/a.jpg"]
+
+
+def test_an_output_that_cannot_be_written_is_found_first(segment, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "rt_panoptic_core.checkpoint.load_checkpoint", lambda _: pytest.fail("the work has begun")
+    )
+    write(tmp_path / "a.png", picture(0))
+    assert segment(tmp_path / "a.png", "--output", tmp_path / "a.png") == 1
+    assert "a.png: results cannot be written there (it is no folder)" in capsys.readouterr().err
 
 
 def test_pictures_of_many_sizes_get_a_hint(segment, tmp_path, capsys):
