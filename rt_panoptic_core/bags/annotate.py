@@ -257,7 +257,7 @@ def numbered_by_score(result: PanopticResult) -> PanopticResult:
 
 
 def as_recorded(result: PanopticResult, taxonomy: Taxonomy) -> PanopticResult:
-    """``result`` as it reads back from a bag: boxes in whole pixels, no confidence.
+    """``result`` as it reads back from a bag: boxes around the visible pixels, no confidence.
 
     What is drawn and measured goes through this, so that a resumed run gives the bytes of one that was
     not interrupted.

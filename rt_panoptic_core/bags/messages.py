@@ -21,6 +21,7 @@ from rt_panoptic_core.image_codec import (
     encode_compressed,
 )
 from rt_panoptic_core.inference.result import PanopticResult, Segment, label_areas
+from rt_panoptic_core.panoptic_format import measure_segments
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -215,18 +216,18 @@ def camera_info_message(
 
 
 def instances_message(result: PanopticResult, taxonomy: Taxonomy, head: Message) -> Message:
-    """``rt_panoptic_ros/PanopticInstanceArray`` of a result's instances, by falling score."""
+    """``rt_panoptic_ros/PanopticInstanceArray`` of a result's instances, by falling score.
+
+    Each has the smallest box around its pixels, as the node says it.
+    """
     types = typestore().types
     entries = []
+    table = measure_segments(result.instance)
+    boxes = dict(zip(table.ids.tolist(), table.boxes.tolist(), strict=True))
     for segment in result.instances:
-        x1, y1, x2, y2 = segment.box if segment.box is not None else (0.0, 0.0, 0.0, 0.0)
-        left, top = int(np.floor(x1)), int(np.floor(y1))
+        x1, y1, x2, y2 = boxes.get(segment.id, (0, 0, 0, 0))
         box = types["sensor_msgs/msg/RegionOfInterest"](
-            x_offset=left,
-            y_offset=top,
-            height=int(np.ceil(y2)) - top,
-            width=int(np.ceil(x2)) - left,
-            do_rectify=False,
+            x_offset=x1, y_offset=y1, height=y2 - y1, width=x2 - x1, do_rectify=False
         )
         entries.append(
             types["rt_panoptic_ros/msg/PanopticInstance"](

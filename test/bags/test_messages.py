@@ -23,6 +23,7 @@ from rt_panoptic_core.bags.messages import (
     typestore,
 )
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.taxonomy import Taxonomy
 
 MSG = Path(__file__).parents[2] / "msg"
@@ -60,6 +61,16 @@ def test_a_result_survives_but_for_its_confidence(street):
     np.testing.assert_array_equal(again.semantic, result.semantic)
     np.testing.assert_array_equal(again.instance, result.instance)
     assert again.segments == result.segments
+
+
+def test_a_box_is_that_of_the_visible_pixels():
+    instance = np.zeros((6, 9), np.uint16)
+    instance[1:4, 2] = instance[3, 2:8] = 7
+    detected = Segment(7, 0, True, 0.5, 8, (1.5, 0.2, 8.9, 5.7))
+    result = PanopticResult(np.zeros((6, 9), np.uint8), instance, [detected])
+    message = instances_message(result, Taxonomy.load("cityscapes"), header(0, "camera"))
+    box = message.instances[0].box
+    assert (box.x_offset, box.y_offset, box.width, box.height) == (2, 1, 6, 3)
 
 
 def test_label_info_names_every_class_and_the_unlabelled_one():
