@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from launch.action import Action
 from launch.actions import ExecuteProcess, OpaqueFunction, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
@@ -52,7 +53,7 @@ def start(context: LaunchContext) -> list[Action]:
 
 def _player(context: LaunchContext, path: str, image_topic: str) -> list[Action]:
     """Play once the node has subscribed: until its engine is built, the frames would be lost."""
-    rate = float(support.text(context, "rate"))
+    rate = support.number(context, "rate", 0.01, 100.0)
     loop = support.is_true(context, "loop")
     clock = support.is_true(context, "clock")
     chosen = support.text(context, "player")
@@ -98,7 +99,7 @@ def generate_launch_description() -> LaunchDescription:
             support.argument(
                 "image", "", "Image topic of the bag. Empty: the only one that is a camera's."
             ),
-            support.argument("rate", "1.0", "2 plays twice as fast."),
+            support.argument("rate", "1.0", "2 plays twice as fast. From 0.01 to 100."),
             support.flag("loop", False, "Begin again at the end."),
             support.flag("clock", True, "Publish /clock, the bag's time."),
             support.argument(
@@ -112,7 +113,7 @@ def generate_launch_description() -> LaunchDescription:
             support.argument("namespace", "", "Namespace of the node and of its results."),
             *support.model_arguments(),
             support.rviz_argument(),
-            *support.process_arguments(use_sim_time=True),
+            *support.process_arguments(use_sim_time=LaunchConfiguration("clock")),
             OpaqueFunction(function=start),
         ]
     )

@@ -10,7 +10,8 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,14 @@ _INSTANCES = 20
 _DISCOVERY_SECONDS = 30.0
 
 
+class StandInEngine:
+    """What the node tells of the engine in use."""
+
+    spec = SimpleNamespace(label="stand-in", device="none")
+    library = "time.sleep"
+    stages: ClassVar[dict[str, float]] = {}
+
+
 class StandIn:
     """A segmenter that answers after ``seconds`` with a plausible result of the image's size."""
 
@@ -31,6 +40,7 @@ class StandIn:
         """Answer after ``seconds`` of sleep."""
         self.thresholds = InferenceConfig().thresholds
         self.taxonomy = Taxonomy.load("cityscapes")
+        self.engine = StandInEngine()
         self._seconds = seconds
 
     def prepare(self, image_size: tuple[int, int]) -> None:

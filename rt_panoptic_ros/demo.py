@@ -339,7 +339,7 @@ def run(options: argparse.Namespace) -> str:
             # Once images arrive, it is the engine that is waited for; a street is drawn as fast as it goes.
             lambda: _PATIENCE if report.images or images.waits else _FIRST_IMAGE,
             lambda: (
-                f"building the engine: {report.engine_status}"
+                f"waiting for the first result: {report.engine_status}"
                 if report.images
                 else f"waiting for the first image of {images.description}: {source.says()}"
             ),

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from rt_panoptic_core.resources import resident_memory
+from rt_panoptic_ros.stamp_check import NO_CLOCK
 from rt_panoptic_ros.statistics import Drop, Snapshot, Trouble
 
 _MIB = 1024 * 1024
@@ -31,8 +32,9 @@ class Situation:
         engine: one line about engine, precision, device and size; empty while there is none.
         device: where it runs.
         progress: what loading is doing; empty when it is done.
-        failure: why there is no engine; empty if there is one or none was asked for.
+        failure: why the last transition failed; empty if it did not.
         details: more about the engine, shown as they are.
+        clock_missing: ``use_sim_time`` is set, and no time came on /clock yet.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Situation:
     progress: str
     failure: str
     details: Mapping[str, str]
+    clock_missing: bool = False
 
 
 class Diagnostics:
@@ -98,7 +101,9 @@ def _input_status(
     waited = now - snapshot.last_frame if snapshot.last_frame is not None else None
     level, text = DiagnosticStatus.OK, f"{rate:.1f} images/s"
     new_troubles = _raised(past.troubles, snapshot.troubles)
-    if situation.state != "active":
+    if situation.state == "inactive" and situation.failure:
+        level, text = DiagnosticStatus.ERROR, f"not subscribed: {situation.failure}"
+    elif situation.state != "active":
         text = f"not subscribed: {situation.state}"
     elif situation.unfit:
         level, text = DiagnosticStatus.WARN, "; ".join(situation.unfit)
@@ -112,7 +117,10 @@ def _input_status(
     elif snapshot.drops[Drop.BAD_IMAGE.value] > past.drops[Drop.BAD_IMAGE.value]:
         level, text = DiagnosticStatus.WARN, f"bad images: {snapshot.last_error}"
     elif new_troubles:
-        level, text = DiagnosticStatus.WARN, ", ".join(new_troubles)
+        told = [snapshot.words.get(kind, kind) for kind in new_troubles]
+        level, text = DiagnosticStatus.WARN, ", ".join(told)
+    if situation.clock_missing:
+        level, text = max(level, DiagnosticStatus.WARN), f"{NO_CLOCK}; {text}"
     values = {
         "topic": situation.image_topic,
         "publishers": situation.publishers,
@@ -135,7 +143,8 @@ def _engine_status(past: Snapshot, snapshot: Snapshot, situation: Situation) -> 
         level = DiagnosticStatus.ERROR
         text = f"{snapshot.failures_in_a_row} failures in a row: {snapshot.last_engine_error}"
     elif situation.progress:
-        text = situation.progress
+        # Seconds to minutes without a result: nothing is wrong, but nothing is well yet.
+        level, text = DiagnosticStatus.WARN, situation.progress
     elif snapshot.drops[Drop.ENGINE_FAILED.value] > past.drops[Drop.ENGINE_FAILED.value]:
         level, text = DiagnosticStatus.WARN, f"failed: {snapshot.last_engine_error}"
     values: dict[str, Any] = {

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +14,45 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from rt_panoptic_core.errors import ImageError, PanopticError
+from rt_panoptic_core.errors import ConfigError, EngineError, ImageError, PanopticError
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.image_conversion import to_depth, to_rgb
 from rt_panoptic_ros.labelled_cloud import pinhole
-from rt_panoptic_ros.model import Segments, free, thresholds_of
+from rt_panoptic_ros.model import (
+    BUILDING,
+    Progress,
+    Segments,
+    UnfitEngineError,
+    free,
+    thresholds_of,
+)
 from rt_panoptic_ros.outputs import POINT_TOPICS, TOPICS_WITHOUT_IDS, Outputs
 from rt_panoptic_ros.stamped_tracker import StampedTracker
 from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
 from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
-from rt_panoptic_ros.throttled_log import ThrottledLog
+from rt_panoptic_ros.throttled_log import ThrottledLog, kind_of
 from rt_panoptic_ros.worker import Rate
 
 _FIRST_RELOAD_PAUSE = 1.0
 _LAST_RELOAD_PAUSE = 60.0
+
+
+class Frame(NamedTuple):
+    """An image that came.
+
+    Attributes:
+        message: Image or CompressedImage.
+        topic: full name of its topic.
+        received: monotonic seconds.
+        timed: whether its stamp tells how late the result is.
+    """
+
+    message: Any
+    topic: str
+    received: float
+    timed: bool
 
 
 class _Labelled(NamedTuple):
@@ -52,6 +76,7 @@ class FrameProcessor:
         tracker: StampedTracker,
         warn: ThrottledLog,
         reload: Callable[[], Segments],
+        progress: Progress,
     ) -> None:
         """Hold what a frame needs.
 
@@ -64,6 +89,7 @@ class FrameProcessor:
             tracker: gives instances their ids.
             warn: throttled log.
             reload: makes the segmenter anew after failures.
+            progress: told when an engine begins to be built, and with an empty step when that is over.
         """
         self._node = node
         self._current_values = values
@@ -74,6 +100,11 @@ class FrameProcessor:
         self._tracker = tracker
         self._warn = warn
         self._reload = reload
+        self._progress = progress
+        self._given_up = ""
+        self._engines: WeakSet[Any] = WeakSet()
+        self._ready_since = 0.0
+        self._note_engine()
         self._reload_pause = _FIRST_RELOAD_PAUSE
         self._reload_not_before = 0.0
         self._rate = Rate()
@@ -89,8 +120,9 @@ class FrameProcessor:
 
     # Frames: inference thread
 
-    def process(self, message: Any, topic: str) -> Segments:
-        """Answer ``message`` of ``topic``; the segmenter now in use (another one after a reload)."""
+    def process(self, frame: Frame) -> Segments:
+        """Answer ``frame``; the segmenter now in use (another one after a reload)."""
+        message, topic = frame.message, frame.topic
         values, wanted = self.values, self._outputs.wanted()
         if not wanted:
             self._statistics.drop(Drop.NO_SUBSCRIBER)
@@ -123,7 +155,11 @@ class FrameProcessor:
             wanted, message.header, image, result, values, self._rate.tick()
         )
         age = (self._node.get_clock().now().nanoseconds - stamp) / NANOSECONDS
-        self._statistics.frame_answered(age if stamp else None, inference)
+        # What waited for an engine to be built says nothing about how it runs.
+        waited = frame.received < self._ready_since
+        self._statistics.frame_answered(
+            None if waited or not frame.timed else age, None if waited else inference
+        )
         if not wanted.isdisjoint(POINT_TOPICS):
             with self._waiting_lock:
                 if self._waiting is not None:
@@ -137,10 +173,27 @@ class FrameProcessor:
 
         Raises:
             ImageError: the image is too large for the segmenter.
+            EngineError: the engine was given up.
             Exception: the engine failed.
         """
-        self._segmenter.thresholds = thresholds_of(self._own_thresholds, self.values)
-        return self._segmenter.segment(image)
+        if self._given_up:
+            raise EngineError(self._given_up)
+        segmenter = self._segmenter
+        segmenter.thresholds = thresholds_of(self._own_thresholds, self.values)
+        if segmenter.engine is None:
+            self._progress(BUILDING, None)
+        try:
+            return segmenter.segment(image)
+        finally:
+            self._progress("", None)
+            self._note_engine()
+
+    def _note_engine(self) -> None:
+        """Remember since when there is the engine in use, if it was built or opened just now."""
+        engine = self._segmenter.engine
+        if engine is not None and engine not in self._engines:
+            self._engines.add(engine)
+            self._ready_since = time.monotonic()
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -149,17 +202,23 @@ class FrameProcessor:
 
     def _refuse(self, topic: str, error: ImageError) -> None:
         self._statistics.drop(Drop.BAD_IMAGE, f"{topic}: {error}")
-        self._warn((topic, Drop.BAD_IMAGE), f"{topic}: image refused: {error}")
+        self._warn((topic, kind_of(error)), f"{topic}: image refused: {error}")
 
     def _engine_failed(self, error: Exception) -> None:
         text = (
             str(error) if isinstance(error, PanopticError) else f"{type(error).__name__}: {error}"
         )
         self._statistics.drop(Drop.ENGINE_FAILED, text)
-        self._warn(Drop.ENGINE_FAILED, f"the engine failed, the frame is dropped: {text}")
+        self._warn(kind_of(error), f"the engine failed, the frame is dropped: {text}")
+        if self._given_up:
+            return
         limit = self.values["diagnostics.failures_before_reload"]
         now = time.monotonic()
         if not limit or self._statistics.failures_in_a_row < limit or now < self._reload_not_before:
+            return
+        # A wrong configuration is as wrong when it is loaded anew.
+        if isinstance(error, (ConfigError, UnfitEngineError)):
+            self._give_up(text)
             return
         self._node.get_logger().error(
             f"the engine failed {self._statistics.failures_in_a_row} times in a row; loading it anew"
@@ -169,10 +228,17 @@ class FrameProcessor:
             self._segmenter = self._reload()
             self._own_thresholds = self._segmenter.thresholds
             self._statistics.engine_renewed()
+        except (ConfigError, UnfitEngineError) as failure:
+            self._give_up(str(failure))
         except Exception as failure:  # noqa: BLE001 - as above
             self._node.get_logger().error(f"loading the engine anew failed: {failure}")
+        self._note_engine()
         self._reload_not_before = time.monotonic() + self._reload_pause
         self._reload_pause = min(2 * self._reload_pause, _LAST_RELOAD_PAUSE)
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = f"{reason} (given up: correct it, clean up and configure the node anew)"
+        self._node.get_logger().error(f"the engine is given up, no frame is answered: {reason}")
 
     # Depth: added on the executor's thread, used on the inference thread
 
@@ -226,8 +292,8 @@ class FrameProcessor:
                 self.values,
             )
         except ImageError as error:
-            self._statistics.trouble(Trouble.BAD_DEPTH, f"{topic}: {error}")
-            self._warn((topic, Trouble.BAD_DEPTH), f"{topic}: no points: {error}")
+            self._statistics.trouble(Trouble.BAD_DEPTH, error=f"{topic}: {error}")
+            self._warn((topic, kind_of(error)), f"{topic}: no points: {error}")
 
     def _camera(self, size: tuple[int, ...]) -> Any:
         info = self._camera_info

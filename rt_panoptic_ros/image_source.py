@@ -29,9 +29,11 @@ from rt_panoptic_ros import calibration
 from rt_panoptic_ros.camera_device import DeviceSource, is_device
 from rt_panoptic_ros.messages import ImageWriter, to_jpeg
 from rt_panoptic_ros.process import run
+from rt_panoptic_ros.throttled_log import ThrottledLog
 from rt_panoptic_ros.wait_for_subscriber import subscriber_came
 
 _REOPEN_SECONDS = 2.0
+_COMPLAIN_SECONDS = 60.0
 _TELL_SECONDS = 1.0
 _GENERATED_SIZE = (512, 1024)
 
@@ -91,6 +93,7 @@ class ImageSource(Node):
         self._infos = self.create_publisher(CameraInfo, "camera_info", profile)
         self._depths = self.create_publisher(Image, "depth", profile)
         self._image_writer, self._depth_writer = ImageWriter(), ImageWriter()
+        self._complain = ThrottledLog(self.get_logger().error, _COMPLAIN_SECONDS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
@@ -153,7 +156,7 @@ class ImageSource(Node):
                 ended = self._publish_all(source)
             except PanopticError as error:
                 self._told = False
-                self.get_logger().error(f"{error}; trying again in {_REOPEN_SECONDS:g} s")
+                self._complain(str(error), f"{error}; trying again every {_REOPEN_SECONDS:g} s")
                 self._stop.wait(_REOPEN_SECONDS)
                 continue
             # Publishing ends so when the process is told to stop; anything else is worth reading.

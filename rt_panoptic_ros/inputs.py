@@ -9,7 +9,13 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from rt_panoptic_ros.qos import OVERRIDABLE, EndpointReport, input_profile, unfit_publishers
+from rt_panoptic_ros.qos import (
+    OVERRIDABLE,
+    EndpointReport,
+    check_overrides,
+    input_profile,
+    unfit_publishers,
+)
 from rt_panoptic_ros.releases import subscription_events
 
 
@@ -37,6 +43,9 @@ class Inputs:
             on_camera_info: called with each camera_info.
             on_lost: told how many images the middleware lost.
             warn: told of publishers that nothing can be received from.
+
+        Raises:
+            ConfigError: a ``qos_overrides`` parameter of one of the topics is refused.
         """
         self._node = node
         self._warn = warn
@@ -46,11 +55,16 @@ class Inputs:
         qos = str(values["input.qos"])
         compressed = values["input.transport"] == "compressed"
         self.image_topic = image_topic(node, compressed=compressed)
-        kind = CompressedImage if compressed else Image
-        self._subscribe(self.image_topic, kind, qos, on_image, on_lost)
+        wanted: list[tuple[str, Any, Callable[[Any], None], Callable[[int], None] | None]]
+        wanted = [(self.image_topic, CompressedImage if compressed else Image, on_image, on_lost)]
         if values["depth.enabled"]:
-            self._subscribe("depth", Image, qos, on_depth)
-            self._subscribe("camera_info", CameraInfo, qos, on_camera_info)
+            wanted.append(("depth", Image, on_depth, None))
+            wanted.append(("camera_info", CameraInfo, on_camera_info, None))
+        # All of them before the first subscription, which nobody would destroy.
+        for topic, *_ in wanted:
+            check_overrides(node, node.resolve_topic_name(topic), "subscription")
+        for topic, kind, callback, lost in wanted:
+            self._subscribe(topic, kind, qos, callback, lost)
 
     def _subscribe(
         self,
@@ -58,7 +72,7 @@ class Inputs:
         kind: Any,
         qos: str,
         callback: Callable[[Any], None],
-        on_lost: Callable[[int], None] | None = None,
+        on_lost: Callable[[int], None] | None,
     ) -> None:
         profile = input_profile(qos)
         name = self._node.resolve_topic_name(topic)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.some_substitutions_type import SomeSubstitutionsType
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -21,21 +24,24 @@ UNSET = ""
 
 _YES_NO = ("true", "false")
 
+_LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
 
 def config_folder() -> Path:
     """Folder of the package's configuration files, in the source tree or installed."""
     beside = Path(__file__).resolve().parent.parent / "config"
     if beside.is_dir():
         return beside
-    from ament_index_python.packages import get_package_share_directory
-
     return Path(get_package_share_directory(PACKAGE)) / "config"
 
 
 def argument(
-    name: str, default: str, description: str, choices: tuple[str, ...] | None = None
+    name: str,
+    default: SomeSubstitutionsType,
+    description: str,
+    choices: tuple[str, ...] | None = None,
 ) -> DeclareLaunchArgument:
-    """A launch argument with its explanation."""
+    """A launch argument with its explanation; its default may be another argument's value."""
     return DeclareLaunchArgument(
         name, default_value=default, description=description, choices=choices
     )
@@ -76,15 +82,22 @@ def model_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def process_arguments(*, use_sim_time: bool = False) -> list[DeclareLaunchArgument]:
-    """How the processes run."""
+def process_arguments(
+    *, use_sim_time: SomeSubstitutionsType = "false"
+) -> list[DeclareLaunchArgument]:
+    """How the processes run; ``use_sim_time`` is that argument's default."""
     return [
         flag(
             "autostart", True, "Configure and activate the node. false: a lifecycle manager will."
         ),
-        flag("use_sim_time", use_sim_time, "Take the time from /clock: for bags and simulation."),
+        argument(
+            "use_sim_time",
+            use_sim_time,
+            "Take the time from /clock: for bags and simulation.",
+            _YES_NO,
+        ),
         flag("respawn", False, "Start the node again when its process ends."),
-        argument("log_level", "info", "Least severity that is logged."),
+        argument("log_level", "info", "Least severity that is logged.", _LOG_LEVELS),
         flag(
             "fastdds_profile",
             True,
@@ -128,6 +141,22 @@ def is_true(context: LaunchContext, name: str) -> bool:
 def text(context: LaunchContext, name: str) -> str:
     """Value of an argument."""
     return str(LaunchConfiguration(name).perform(context))
+
+
+def number(context: LaunchContext, name: str, low: float, high: float) -> float:
+    """Value of an argument that is a number from ``low`` to ``high``.
+
+    Raises:
+        ConfigError: it is none; the argument and the allowed values are named.
+    """
+    value = text(context, name)
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not low <= found <= high:
+        raise ConfigError(f"{name} {value!r}: it must be a number from {low:g} to {high:g}")
+    return found
 
 
 def parameter_file(name: str) -> Path:
@@ -202,7 +231,7 @@ def source_node(
             parameters=[
                 {
                     "source": source,
-                    "rate": float(text(context, "source_rate")),
+                    "rate": number(context, "source_rate", 0.0, 1000.0),
                     "size": text(context, "source_size"),
                     "compressed": compressed,
                     "seed": seed,
@@ -217,9 +246,21 @@ def source_node(
 
 
 def rviz_node(context: LaunchContext, *, namespace: str) -> list[Node]:
-    """RViz with the package's view, if the argument ``rviz`` asks for it."""
+    """RViz with the package's view, if the argument ``rviz`` asks for it.
+
+    Raises:
+        ConfigError: it asks for it, and RViz is not installed.
+    """
     if not is_true(context, "rviz"):
         return []
+    # launch finds out only when it starts it: the nodes started before would be left behind.
+    try:
+        get_package_prefix("rviz2")
+    except LookupError:
+        raise ConfigError(
+            "rviz 'true': rviz2 is not installed; install it (apt install ros-$ROS_DISTRO-rviz2), or take "
+            "rviz:=false and look at ~/overlay with another viewer"
+        ) from None
     node = f"/{namespace.strip('/')}/rt_panoptic" if namespace.strip("/") else "/rt_panoptic"
     topics = ("overlay", "semantic", "instance", "points", "markers")
     return [

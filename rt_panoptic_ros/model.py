@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rt_panoptic_core.engines.spec import parse_size
+from rt_panoptic_core.errors import EngineError, PanopticError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,11 +21,22 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, "float | None"], None]
 
+BUILDING = "building the engine"
+"""Begins what is told of an engine's build, which takes seconds to minutes."""
+
+
+class UnfitEngineError(EngineError):
+    """The engine, precision and device that the parameters ask for cannot run here, now or later."""
+
 
 class Segments(Protocol):
     """What the node asks of a :class:`rt_panoptic_core.segmenter.Segmenter`."""
 
     thresholds: Thresholds
+
+    @property
+    def engine(self) -> Any:
+        """The engine used last; None before the first image."""
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -51,27 +63,65 @@ def load_segmenter(values: Mapping[str, Any], progress: Progress) -> Segments:
     is as fast as all others.
 
     Raises:
+        UnfitEngineError: what is asked for cannot run here.
         PanopticError: the checkpoint or engine cannot be used.
     """
     progress("importing the engine libraries", None)
+    check_engine(values)
     # Heavy, and not needed by a node that waits to be configured.
     from rt_panoptic_core.segmenter import Segmenter
 
     progress("loading the checkpoint", None)
-    device = values["device"]
-    precision = values["precision"]
+    engine, precision, device = _wish(values)
     segmenter = Segmenter.from_checkpoint(
         values["model"] or None,
-        values["engine"],
+        engine,
         parse_size(values["network_size"]) if values["network_size"] else None,
-        {"auto": None, "cuda": "cuda:0"}.get(device, device),
-        precision=None if precision == "auto" else precision,
+        device,
+        precision=precision,
         threads=values["threads"] or None,
-        progress=progress,
+        progress=lambda step, fraction: progress(f"{BUILDING}: {step}", fraction),
     )
     if values["image_size"]:
         warm_up(segmenter, parse_size(values["image_size"]), progress)
     return segmenter
+
+
+def check_engine(values: Mapping[str, Any]) -> None:
+    """Accept the parameters ``engine``, ``precision`` and ``device`` if something that fits can run here.
+
+    Raises:
+        UnfitEngineError: nothing can; what is missing is named, and which of the three to set to auto.
+    """
+    reason = _missing(values)
+    if reason is None:
+        return
+    names = [name for name in ("engine", "device", "precision") if values[name] != "auto"]
+    alone = [name for name in names if _missing({**values, name: "auto"}) is None]
+    way_out = " or ".join(alone) if alone else " and ".join(names)
+    raise UnfitEngineError(f"{reason}; set the parameter {way_out} to auto")
+
+
+def _missing(values: Mapping[str, Any]) -> str | None:
+    """Why nothing that fits the parameters can run here; None if something can."""
+    # Looks for drivers and libraries: not needed by a node that waits to be configured.
+    from rt_panoptic_core.engines.select import select_engine
+
+    try:
+        select_engine(*_wish(values))
+    except PanopticError as error:
+        return str(error)
+    return None
+
+
+def _wish(values: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+    """Engine, precision and device as the core takes them: None leaves it the choice."""
+    precision, device = values["precision"], values["device"]
+    return (
+        values["engine"],
+        None if precision == "auto" else precision,
+        None if device == "auto" else device,
+    )
 
 
 def warm_up(segmenter: Segments, image_size: tuple[int, int], progress: Progress) -> None:
@@ -79,7 +129,7 @@ def warm_up(segmenter: Segments, image_size: tuple[int, int], progress: Progress
     import numpy as np
 
     segmenter.prepare(image_size)
-    progress("first run", None)
+    progress(f"{BUILDING}: first run", None)
     segmenter.segment(np.zeros((*image_size, 3), dtype=np.uint8))
 
 
@@ -97,7 +147,7 @@ def describe(segmenter: Segments) -> tuple[str, str, dict[str, str]]:
     """One line about the engine in use, its device, and further facts for the diagnostics."""
     details: dict[str, str] = {}
     try:
-        engine = getattr(segmenter, "engine", None)
+        engine = segmenter.engine
     except RuntimeError:  # the inference thread opens or closes one this very moment
         engine = None
     checkpoint = getattr(segmenter, "checkpoint", None)

@@ -23,6 +23,7 @@ from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.qos import (
     OVERRIDABLE,
     EndpointReport,
+    check_overrides,
     latched_profile,
     output_profile,
     unfit_subscribers,
@@ -71,6 +72,9 @@ class Outputs:
             taxonomy: of the results.
             values: parameters by name.
             warn: told of subscribers that cannot be served.
+
+        Raises:
+            ConfigError: a ``qos_overrides`` parameter of one of the topics is refused.
         """
         self._node = node
         self._taxonomy = taxonomy
@@ -91,9 +95,13 @@ class Outputs:
             kinds["confidence"] = Image
         if values["depth.enabled"]:
             kinds |= {"points": PointCloud2, "markers": MarkerArray}
-        self._label_info = None
         if messages.HAVE_VISION_MSGS:
             kinds["detections"] = messages.Detection2DArray
+        # All of them before the first publisher, which nobody would destroy.
+        for topic in kinds:
+            check_overrides(node, node.resolve_topic_name(f"~/{topic}"), "publisher")
+        self._label_info = None
+        if messages.HAVE_VISION_MSGS:
             self._label_info = node.create_lifecycle_publisher(
                 messages.LabelInfo, "~/label_info", latched_profile()
             )

@@ -23,17 +23,19 @@ from std_srvs.srv import SetBool
 from rt_panoptic_core.errors import PanopticError
 from rt_panoptic_ros import messages, parameters
 from rt_panoptic_ros.diagnostics import Diagnostics, Situation
-from rt_panoptic_ros.frame_processor import FrameProcessor
+from rt_panoptic_ros.frame_processor import Frame, FrameProcessor
 from rt_panoptic_ros.inputs import Inputs
 from rt_panoptic_ros.model import Load, Segments, describe, free, load_segmenter
 from rt_panoptic_ros.outputs import Outputs
 from rt_panoptic_ros.process import run
 from rt_panoptic_ros.releases import on_parameters_set
 from rt_panoptic_ros.segment_service import SegmentService
+from rt_panoptic_ros.stamp_check import StampCheck
 from rt_panoptic_ros.stamped_tracker import StampedTracker
-from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
-from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
-from rt_panoptic_ros.throttled_log import ThrottledLog
+from rt_panoptic_ros.stamps import nanoseconds
+from rt_panoptic_ros.statistics import Drop, Statistics
+from rt_panoptic_ros.steady_timer import create_steady_timer
+from rt_panoptic_ros.throttled_log import ThrottledLog, kind_of
 from rt_panoptic_ros.transitions import Transitions, on_executor
 from rt_panoptic_ros.worker import Worker
 
@@ -41,9 +43,6 @@ NODE_NAME = "rt_panoptic"
 
 CONFIGURATION_FAILED = "configuration failed: "
 """Begins the log line that tells why; who starts the node looks for it."""
-
-_FUTURE_TOLERANCE = NANOSECONDS // 10
-"""Clocks of two machines under NTP differ by less; a stamp farther ahead is a fault."""
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
@@ -74,6 +73,7 @@ class PanopticNode(LifecycleNode):
         on_parameters_set(self, self._check_parameters, self._take_parameters)
 
         self.statistics = Statistics()
+        self._stamps = StampCheck(self.get_clock(), self.statistics, self._warn, self._forget_depth)
         self._tracker = StampedTracker()
         self._segmenter: Segments | None = None
         self._worker: Worker | None = None
@@ -82,13 +82,13 @@ class PanopticNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._announced: Any = None
         self._progress = ""
+        self._told_progress = ""
         self._failure = ""
-        self._last_stamp = 0
         self._last_taken = 0.0
 
         self._diagnostics = Diagnostics()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(self.values["diagnostics.period"], self._publish_diagnostics)
+        create_steady_timer(self, self.values["diagnostics.period"], self._publish_diagnostics)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._segment_service = SegmentService(self, lambda: self._worker, lambda: self._processor)
         self._transitions = Transitions(self)
@@ -125,12 +125,11 @@ class PanopticNode(LifecycleNode):
                 self._tracker,
                 self._warn,
                 lambda: self._load_segmenter(values),
+                self._tell_progress,
             )
         # Whatever a library raises while it builds an engine, the node stays and can be configured anew.
         except Exception as error:  # noqa: BLE001
-            expected = isinstance(error, PanopticError)
-            self._failure = str(error) if expected else f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"{CONFIGURATION_FAILED}{self._failure}")
+            self._fail(CONFIGURATION_FAILED, error)
             self._release()
             return _FAILURE
         engine, _, _ = describe(self._segmenter)
@@ -142,17 +141,18 @@ class PanopticNode(LifecycleNode):
         assert self._outputs is not None
         assert self._segmenter is not None
         assert self._worker is not None
+        self._failure = ""
         result = super().on_activate(state)
         # What was in view before a pause is not what is there after it. On the inference thread, before
         # the first frame: the tracker is that thread's.
         self._worker.inbox.put_request(self._tracker.forget)
         self.statistics.forget_last_frame()
-        self._last_stamp = 0
+        self._stamps.forget()
         try:
             self._inputs = on_executor(self, self._create_inputs)
-        # A qos_overrides parameter with a value that rclpy does not know raises RuntimeError.
+        # As on_configure: the node stays, and tells why.
         except Exception as error:  # noqa: BLE001
-            self.get_logger().error(f"activation failed: {error}")
+            self._fail("activation failed: ", error)
             super().on_deactivate(state)
             return _FAILURE
         self._outputs.publish_label_info(
@@ -176,6 +176,7 @@ class PanopticNode(LifecycleNode):
 
     def on_cleanup(self, _state: LifecycleState) -> TransitionCallbackReturn:
         """Free the engine and take the result topics away."""
+        self._failure = ""
         self._release()
         return _SUCCESS
 
@@ -197,6 +198,12 @@ class PanopticNode(LifecycleNode):
         deadline = time.monotonic() + timeout
         stopped = self._worker is None or self._worker.stop(timeout)
         return self._transitions.join(max(0.0, deadline - time.monotonic())) and stopped
+
+    def _fail(self, what: str, error: Exception) -> None:
+        """Tell in the log and in /diagnostics why a transition failed."""
+        expected = isinstance(error, PanopticError)
+        self._failure = str(error) if expected else f"{type(error).__name__}: {error}"
+        self.get_logger().error(f"{what}{self._failure}")
 
     def _unsubscribe(self) -> None:
         inputs, self._inputs = self._inputs, None
@@ -244,8 +251,10 @@ class PanopticNode(LifecycleNode):
 
     def _tell_progress(self, step: str, fraction: float | None) -> None:
         text = step if fraction is None else f"{step}: {fraction:.0%}"
-        if text != self._progress:
-            self._progress = text
+        self._progress = text
+        # An engine that cannot be built is tried with every frame.
+        if text and text != self._told_progress:
+            self._told_progress = text
             self.get_logger().info(text)
 
     # Frames
@@ -255,7 +264,8 @@ class PanopticNode(LifecycleNode):
         now = time.monotonic()
         statistics, worker, outputs = self.statistics, self._worker, self._outputs
         statistics.frame_came(now)
-        self._check_stamp(message.header.stamp)
+        topic = self._topic()
+        timed = self._stamps.check(topic, nanoseconds(message.header.stamp))
         max_rate = self.values["input.max_rate"]
         if worker is None or outputs is None:
             statistics.drop(Drop.STOPPED)
@@ -267,37 +277,12 @@ class PanopticNode(LifecycleNode):
             statistics.drop(Drop.RATE)
         else:
             self._last_taken = now
-            if worker.inbox.put_frame(message):
+            if worker.inbox.put_frame(Frame(message, topic, now, timed)):
                 statistics.drop(Drop.REPLACED)
 
-    def _check_stamp(self, stamp: Any) -> None:
-        topic = self._inputs.image_topic if self._inputs is not None else "image"
-        value = nanoseconds(stamp)
-        if value == 0:
-            self.statistics.trouble(Trouble.ZERO_STAMP)
-            self._warn(
-                Trouble.ZERO_STAMP,
-                f"{topic}: a stamp of zero; latency cannot be told, and consumers cannot match the results",
-            )
-            return
-        if value < self._last_stamp:
-            back = (self._last_stamp - value) / NANOSECONDS
-            self.statistics.trouble(Trouble.STAMP_BACK)
-            self._warn(
-                Trouble.STAMP_BACK,
-                f"{topic}: the stamp went back by {back:.3f} s: two publishers, or a bag that starts again",
-            )
-            if self._processor is not None:
-                self._processor.forget_depth()
-        ahead = value - self.get_clock().now().nanoseconds
-        if ahead > _FUTURE_TOLERANCE:
-            self.statistics.trouble(Trouble.STAMP_FUTURE)
-            self._warn(
-                Trouble.STAMP_FUTURE,
-                f"{topic}: the stamp is {ahead / NANOSECONDS:.3f} s in the future: synchronise the clocks, "
-                "or set use_sim_time for a bag or simulation",
-            )
-        self._last_stamp = value
+    def _forget_depth(self) -> None:
+        if self._processor is not None:
+            self._processor.forget_depth()
 
     def _on_depth(self, message: Image) -> None:
         processor, worker = self._processor, self._worker
@@ -306,11 +291,11 @@ class PanopticNode(LifecycleNode):
         if processor.take_depth(message):
             worker.inbox.put_request(processor.publish_waiting_points)
 
-    def _process_frame(self, message: Any) -> None:
+    def _process_frame(self, frame: Frame) -> None:
         """Inference thread."""
         processor = self._processor
         if processor is not None and self.context.ok():
-            segmenter = processor.process(message, self._topic())
+            segmenter = processor.process(frame)
             # Unless the node was cleaned up while this frame was in work.
             if self._processor is processor:
                 self._segmenter = segmenter
@@ -318,10 +303,10 @@ class PanopticNode(LifecycleNode):
 
     def _announce_engine(self) -> None:
         """Say once that the engine which the first image of a size had built is there."""
-        engine = getattr(self._segmenter, "engine", None)
+        engine = self._segmenter.engine if self._segmenter is not None else None
         if self._segmenter is None or engine is self._announced:
             return
-        self._announced, self._progress = engine, ""
+        self._announced = engine
         if engine is not None:
             text, _, details = describe(self._segmenter)
             self.get_logger().info(f"engine ready: {text} ({details['library']})")
@@ -332,9 +317,21 @@ class PanopticNode(LifecycleNode):
 
     def _on_worker_error(self, error: BaseException) -> None:
         if self.context.ok():
-            self._warn(("worker", type(error)), f"a frame failed: {type(error).__name__}: {error}")
+            self._warn(
+                ("worker", kind_of(error)), f"a frame failed: {type(error).__name__}: {error}"
+            )
 
     # Parameters, services, diagnostics
+
+    def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> SetParametersResult:
+        """As rclpy does, which every way to set parameters from outside ends in; 1 is taken for 1.0."""
+        changes = [parameters.as_declared(change) for change in parameter_list]
+        for change in changes:
+            spec = parameters.BY_NAME.get(change.name)
+            reason = spec.wrong_type(change.value) if spec is not None else None
+            if reason is not None:
+                return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(changes)
 
     def _check_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         state = self._state_machine.current_state[1]
@@ -368,6 +365,7 @@ class PanopticNode(LifecycleNode):
             progress=self._progress,
             failure=self._failure,
             details=details,
+            clock_missing=self._stamps.clock_missing,
         )
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics_publisher.publish(

@@ -19,6 +19,7 @@ from rt_panoptic_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 Value = bool | int | float | str
 """What a parameter of this node can hold."""
@@ -73,6 +74,14 @@ class ParameterSpec:
         if self.minimum is not None and self.maximum is not None:
             return f"{_number(self.minimum)} to {_number(self.maximum)}"
         return ""
+
+    def wrong_type(self, value: Any) -> str | None:
+        """Why a value of this type is refused: names the parameter and what it must be; None if it is not."""
+        if type(value) is type(self.default):
+            return None
+        return f"{self.name}: {value!r} is refused; it must be a {self.type_name}" + (
+            f", {self.range_text}" if self.range_text else ""
+        )
 
     def refusal(self, value: Any) -> str | None:
         """Why ``value`` is refused: names the parameter, the value and what is allowed; None if it is not."""
@@ -389,6 +398,9 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
 
 BY_NAME: dict[str, ParameterSpec] = {spec.name: spec for spec in PARAMETERS}
 
+_OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
+"""Parameters that ROS gives every node: `ros2 param dump` writes them into files."""
+
 
 def refusal(
     changes: Mapping[str, Any], current: Mapping[str, Any], *, state: str | None
@@ -431,8 +443,6 @@ def declare(node: Node) -> dict[str, Any]:
         ConfigError: a value given at the start is of the wrong type or out of range.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-    from rclpy.parameter import Parameter
 
     values: dict[str, Any] = {}
     for spec in PARAMETERS:
@@ -451,47 +461,40 @@ def declare(node: Node) -> dict[str, Any]:
                     IntegerRange(from_value=int(spec.minimum), to_value=int(spec.maximum))
                 ]
         given = node._parameter_overrides.get(spec.name)
-        if (
-            isinstance(spec.default, float)
-            and given is not None
-            and given.type_ == Parameter.Type.INTEGER
-        ):
-            # `max_range: 80` in a YAML file is an integer; nobody means a type error by it.
-            node._parameter_overrides[spec.name] = Parameter(
-                spec.name, Parameter.Type.DOUBLE, float(given.value)
-            )
-        given = node._parameter_overrides.get(spec.name)
-        try:
-            if given is not None and given.value is not None:
-                reason = spec.refusal(given.value) if _same_type(spec, given.value) else None
-                if reason is not None:
-                    raise ConfigError(f"parameter {reason}")
-            values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            wrong = given.value if given is not None else None
-            raise ConfigError(
-                f"parameter {spec.name}: {wrong!r} is refused; it must be a {spec.type_name}"
-                + (f", {spec.range_text}" if spec.range_text else "")
-            ) from error
+        if given is not None:
+            given = node._parameter_overrides[spec.name] = as_declared(given)
+            reason = spec.wrong_type(given.value) or spec.refusal(given.value)
+            if reason is not None:
+                raise ConfigError(f"parameter {reason}")
+        values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
     reason = refusal({}, values, state=None)
     if reason is not None:
         raise ConfigError(f"parameter {reason}")
     return values
 
 
+def as_declared(parameter: Parameter) -> Parameter:
+    """``parameter``, or where a whole number is given for a double, the same with that as a double.
+
+    (`max_range: 80` in a file is an integer, as is `ros2 param set … 80`; nobody means a type error by it.)
+    """
+    from rclpy.parameter import Parameter
+
+    spec = BY_NAME.get(parameter.name)
+    if spec is None or type(spec.default) is not float or type(parameter.value) is not int:
+        return parameter
+    return Parameter(parameter.name, Parameter.Type.DOUBLE, float(parameter.value))
+
+
 def unknown_overrides(names: Iterable[str]) -> dict[str, str | None]:
     """Names given at the start that the node does not have, each with the nearest that it has, or None."""
     unknown: dict[str, str | None] = {}
     for name in names:
-        if name in BY_NAME or name == "use_sim_time" or name.startswith("qos_overrides."):
+        if name in BY_NAME or name in _OF_EVERY_NODE or name.startswith("qos_overrides."):
             continue
         near = difflib.get_close_matches(name, BY_NAME, 1, cutoff=0.5)
         unknown[name] = near[0] if near else None
     return unknown
-
-
-def _same_type(spec: ParameterSpec, value: Any) -> bool:
-    return type(value) is type(spec.default)
 
 
 def _constraints(spec: ParameterSpec) -> str:
@@ -510,9 +513,12 @@ def documentation() -> str:
         "",
         "Set them in a file (`config/*.yaml`), with `--ros-args -p NAME:=VALUE`, or while the node runs",
         "with `ros2 param set /rt_panoptic NAME VALUE`. A value out of range is refused with the reason, and",
-        "the old one stays. The QoS of each topic can be overridden at the start:",
-        "`qos_overrides.TOPIC.subscription.reliability` (also `.history`, `.depth`, and `.publisher.` for",
-        "the results).",
+        "the old one stays. A whole number is taken for a double as well. Sizes are HEIGHTxWIDTH: a camera",
+        "of 1280×720 has `image_size: 720x1280`.",
+        "",
+        "The QoS of each topic can be overridden at the start, with parameters",
+        "`qos_overrides.TOPIC.subscription.POLICY`, for the results `qos_overrides.TOPIC.publisher.POLICY`:",
+        "how, and with which values, is in [ros.md](ros.md#quality-of-service).",
         "",
     ]
     for group, specs in itertools.groupby(PARAMETERS, key=_group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -14,7 +15,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from rt_panoptic_core.allocator import keep_freed_memory
-from rt_panoptic_core.errors import PanopticError
+from rt_panoptic_core.errors import ConfigError, PanopticError
 from rt_panoptic_ros.fastdds import use_profile
 
 _SECONDS_TO_STOP = 1.0
@@ -29,10 +30,11 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
 
     Returns:
         0 at a requested end; 1 where the node has an attribute ``failed`` that is true by then; 2 where it
-        refused its parameters.
+        refused its parameters, or rclpy its arguments.
     """
     node = executor = None
-    stopped = True
+    stopped, code = True, 0
+    ready = False
     interrupts = _Interrupts()
     # Before rclpy's own handlers, which call this one.
     signal.signal(signal.SIGINT, interrupts)
@@ -40,17 +42,23 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
         try:
             use_profile()
             keep_freed_memory()
-            rclpy.init(args=list(arguments) if arguments is not None else None)
+            _init(arguments)
+            ready = True
             node = make_node()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
             node.start()
             _spin(executor, node)
         except PanopticError as error:
+            interrupts.over = True
             print(f"error: {error}", file=sys.stderr)
-            return _end(2, None, None, True)
+            code = 2
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        except Exception:
+            # A signal ends the context at once: what is being made of it then fails in many ways.
+            if not interrupts.over and not (ready and not rclpy.ok()):
+                raise
         interrupts.over = True
     except KeyboardInterrupt:
         # SIGINT right after SIGTERM: it came between the lines above.
@@ -60,7 +68,25 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
         signal.signal(number, signal.SIG_IGN)
     if node is not None:
         stopped = node.stop(_SECONDS_TO_STOP)
-    return _end(int(getattr(node, "failed", False)), node, executor, stopped)
+    return _end(code or int(getattr(node, "failed", False)), node, executor, stopped)
+
+
+def _init(arguments: Sequence[str] | None) -> None:
+    """Initialize rclpy.
+
+    Raises:
+        ConfigError: an argument after ``--ros-args``, or a parameter file, is refused.
+    """
+    try:
+        rclpy.init(args=list(arguments) if arguments is not None else None)
+    # RCLError and UnknownROSArgsError, which only a private module of rclpy has by name.
+    except RuntimeError as error:
+        # Its words without the lines of C code that they come from.
+        words = re.sub(r", at \S+:\d+", "", " ".join(str(error).split()))
+        words = words.removeprefix("failed to initialize rcl: ")
+        if "log level" in words:
+            words += "; it must be debug, info, warn, error or fatal"
+        raise ConfigError(f"the arguments after --ros-args are refused: {words}") from error
 
 
 class _Interrupts:

@@ -17,14 +17,21 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.timer import Timer
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_ros.steady_timer import create_steady_timer
+
 _UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """What the middleware calls the node of an endpoint whose participant it has not heard of yet."""
+
+_UNNAMED = "a node without a known name"
 
 _NAME_TRIES = 25
 _NAME_INTERVAL = 0.2
 
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 """history, depth and reliability can be set with ``qos_overrides`` parameters."""
+
+_POLICIES = {"history": HistoryPolicy, "reliability": ReliabilityPolicy}
 
 
 def input_profile(name: str) -> QoSProfile:
@@ -57,6 +64,39 @@ def latched_profile() -> QoSProfile:
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL,
     )
+
+
+def check_overrides(node: Node, topic: str, entity: str) -> None:
+    """Accept the ``qos_overrides`` that ``node`` was given for ``topic``, if their values are allowed.
+
+    rclpy refuses them as well, but names neither the parameter nor the values that it takes.
+
+    Args:
+        node: owner of the parameters.
+        topic: full name, after remapping.
+        entity: ``publisher`` or ``subscription``.
+
+    Raises:
+        ConfigError: a value is not allowed; the parameter and the allowed values are named.
+    """
+    for policy in ("history", "depth", "reliability"):
+        name = f"qos_overrides.{topic}.{entity}.{policy}"
+        given = node._parameter_overrides.get(name)
+        if given is None:
+            continue
+        value = given.value
+        if policy in _POLICIES:
+            names = [choice.lower() for choice in _POLICIES[policy].__members__]
+            names.remove("unknown")
+            allowed = f"one of {', '.join(names)}"
+            fits = isinstance(value, str) and value.lower() in names
+        else:
+            allowed = "a whole number from 0 on"
+            fits = type(value) is int and value >= 0
+        if not fits:
+            raise ConfigError(
+                f"parameter {name}: {value!r}; it must be {allowed}. Correct it and start the node anew"
+            )
 
 
 def unfit_publishers(
@@ -106,9 +146,9 @@ class EndpointReport:
         """Report now what can be named, and soon what cannot yet; on the executor's thread."""
         sentences = self._find()
         self._tries += 1
-        if any(_UNKNOWN_NODE in sentence for sentence in sentences) and self._tries < _NAME_TRIES:
+        if any(_UNNAMED in sentence for sentence in sentences) and self._tries < _NAME_TRIES:
             if self._timer is None:
-                self._timer = self._node.create_timer(_NAME_INTERVAL, self.look)
+                self._timer = create_steady_timer(self._node, _NAME_INTERVAL, self.look)
             return
         self.stop()
         for sentence in sentences:
@@ -133,5 +173,7 @@ def _negotiated(profile: QoSProfile) -> QoSProfile:
 
 
 def _node_name(info: TopicEndpointInfo) -> str:
+    if info.node_name == _UNKNOWN_NODE:
+        return _UNNAMED
     namespace = info.node_namespace.rstrip("/")
     return f"{namespace}/{info.node_name}"

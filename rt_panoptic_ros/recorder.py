@@ -33,6 +33,7 @@ from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.panoptic_node import NODE_NAME
 from rt_panoptic_ros.process import run
 from rt_panoptic_ros.stamps import NANOSECONDS, nanoseconds
+from rt_panoptic_ros.steady_timer import create_steady_timer
 
 # Name -> (default, description). All are read once, at the start.
 _PARAMETERS: dict[str, tuple[Any, str]] = {
@@ -164,7 +165,7 @@ class Recorder(Node):
             if self.finished.is_set():
                 rclpy.try_shutdown(context=self.context)
 
-        self.create_timer(0.1, end_when_finished)
+        create_steady_timer(self, 0.1, end_when_finished)
 
     def stop(self, timeout: float) -> bool:  # noqa: ARG002 - encoding what came must not be cut off
         """Finish the files and say in one line what was recorded."""

@@ -32,18 +32,23 @@ class Trouble(enum.Enum):
     ZERO_STAMP = "stamp of zero"
     STAMP_BACK = "stamp went back"
     STAMP_FUTURE = "stamp in the future"
+    STAMP_OLD = "stamp is old"
     BAD_DEPTH = "bad depth or camera_info"
     NO_DEPTH = "no depth for the image"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything at one moment. Times in seconds, percentiles over the last :data:`WINDOW` frames."""
+    """Everything at one moment. Times in seconds, percentiles over the last :data:`WINDOW` frames.
+
+    ``words`` holds, for troubles that have some, what was said of the last of their kind.
+    """
 
     frames_in: int
     frames_out: int
     drops: dict[str, int]
     troubles: dict[str, int]
+    words: dict[str, str]
     latency: tuple[float, float] | None
     inference: tuple[float, float] | None
     failures_in_a_row: int
@@ -62,6 +67,7 @@ class Statistics:
         self._frames_out = 0
         self._drops: Counter[Drop] = Counter()
         self._troubles: Counter[Trouble] = Counter()
+        self._words: dict[str, str] = {}
         self._latency: deque[float] = deque(maxlen=WINDOW)
         self._inference: deque[float] = deque(maxlen=WINDOW)
         self._failures_in_a_row = 0
@@ -75,12 +81,13 @@ class Statistics:
             self._frames_in += 1
             self._last_frame = now
 
-    def frame_answered(self, latency: float | None, inference: float) -> None:
-        """Count a published result: seconds from its stamp (None if unknown), seconds of inference."""
+    def frame_answered(self, latency: float | None, inference: float | None) -> None:
+        """Count a published result: seconds from its stamp, and of inference; None leaves one out."""
         with self._lock:
             self._frames_out += 1
             self._failures_in_a_row = 0
-            self._inference.append(inference)
+            if inference is not None:
+                self._inference.append(inference)
             if latency is not None:
                 self._latency.append(latency)
 
@@ -94,10 +101,12 @@ class Statistics:
             if error:
                 self._last_error = error
 
-    def trouble(self, kind: Trouble, error: str = "") -> None:
-        """Count a fault that did not cost the frame."""
+    def trouble(self, kind: Trouble, words: str = "", error: str = "") -> None:
+        """Count a fault that did not cost the frame: ``words`` tell of it, ``error`` is kept as the last."""
         with self._lock:
             self._troubles[kind] += 1
+            if words:
+                self._words[kind.value] = words
             if error:
                 self._last_error = error
 
@@ -126,6 +135,7 @@ class Statistics:
                 frames_out=self._frames_out,
                 drops={reason.value: self._drops[reason] for reason in Drop},
                 troubles={kind.value: self._troubles[kind] for kind in Trouble},
+                words=dict(self._words),
                 latency=_percentiles(latency),
                 inference=_percentiles(inference),
                 failures_in_a_row=self._failures_in_a_row,

@@ -37,3 +37,16 @@ class ThrottledLog:
             held_back = last[1] if last else 0
             self._last[key] = (now, 0)
         self._write(f"{message} ({held_back} more like it since)" if held_back else message)
+
+
+def kind_of(error: BaseException) -> Hashable:
+    """The kind of fault that ``error`` tells of, for a key: its class and the line that raised it.
+
+    The text is none: it holds sizes and counts, which differ from frame to frame.
+    """
+    trace = error.__traceback__
+    if trace is None:
+        return (type(error),)
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return (type(error), trace.tb_frame.f_code.co_filename, trace.tb_lineno)

@@ -142,11 +142,26 @@ def test_every_encoding_refuses_too_little(encoding):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "size"), [("uyvy", (2, 3)), ("nv12", (3, 4)), ("nv21", (2, 3))]
+    ("encoding", "size", "words"),
+    [
+        ("uyvy", (6, 3), "uyvy image of 3x6: .* of even width"),
+        ("yuv422_yuy2", (480, 641), "yuv422_yuy2 image of 641x480: .* of even width"),
+        ("nv12", (3, 4), "nv12 image of 4x3: .* of even size"),
+        ("nv21", (2, 3), "nv21 image of 3x2: .* of even size"),
+    ],
 )
-def test_shared_chroma_refuses_odd_sizes(encoding, size):
-    with pytest.raises(ImageError, match="even size"):
-        decode_image(encoding, *size, 16, False, bytes(400))
+def test_shared_chroma_refuses_odd_sizes(encoding, size, words):
+    with pytest.raises(ImageError, match=words):
+        decode_image(encoding, *size, 1282, False, bytes(1282 * 480))
+
+
+def test_yuv422_of_odd_height_is_an_image():
+    assert decode_image("uyvy", 3, 4, 8, False, bytes(24)).shape == (3, 4, 3)
+
+
+def test_an_image_without_encoding_and_pixels_is_told_so():
+    with pytest.raises(ImageError, match=r"^image of 0x0 pixels has none"):
+        decode_image("", 0, 0, 0, False, b"")
 
 
 def test_an_unknown_encoding_is_named_with_the_known_ones():
@@ -227,7 +242,7 @@ def test_a_cut_off_picture_is_an_error_not_a_grey_picture(kind):
 def test_other_content_is_named_by_its_format():
     with pytest.raises(ImageError, match="'h264' is neither jpeg nor png"):
         decode_compressed("h264", b"\x00\x00\x00\x01\x67")
-    with pytest.raises(ImageError, match="nothing"):
+    with pytest.raises(ImageError, match=r"of format 'jpeg' is empty: it has no data$"):
         decode_compressed("jpeg", b"")
     with pytest.raises(ImageError, match="damaged"):
         decode_compressed("jpeg", b"\xff\xd8" + bytes(20) + b"\xff\xd9")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,9 @@ pytest.importorskip(
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from sensor_msgs.msg import Image, PointCloud2
+
+from rt_panoptic_core.bags import messages as bag_messages
+from rt_panoptic_core.bags.writer import BagWriter
 
 try:
     get_package_prefix("rt_panoptic_ros")
@@ -144,14 +148,79 @@ def test_every_argument_is_explained(name):
     [
         (("params_file:=nowhere",), "no such file, nor one of cityscapes_cpu"),
         (("engine:=tensorflow",), "tensorflow"),
+        (("log_level:=loud",), "loud"),
+        (
+            ("source:=generated", "source_rate:=fast"),
+            "source_rate 'fast': it must be a number from 0 to 1000",
+        ),
     ],
 )
 def test_a_bad_argument_is_named(arguments, reason):
+    refused("camera", *arguments, reason=reason)
+
+
+def refused(name, *arguments, reason):
     done = subprocess.run(
-        command("camera", *arguments), capture_output=True, text=True, timeout=120, check=False
+        command(name, *arguments), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode != 0
-    assert reason in done.stderr + done.stdout
+    text = done.stderr + done.stdout
+    assert reason in text
+    assert "Traceback" not in text
+    assert "process started" not in text
+
+
+@pytest.fixture(scope="session")
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "drive"
+    picture = np.zeros((64, 96, 3), np.uint8)
+    with BagWriter(path) as writer:
+        writer.add_topic("/camera/image", bag_messages.IMAGE)
+        for time in range(0, 3 * 10**8, 10**8):
+            image = bag_messages.image_message(picture, bag_messages.header(time, "camera"))
+            writer.write("/camera/image", time, image)
+    return path
+
+
+@pytest.mark.parametrize("rate", ["abc", "0", "nan", "101"])
+def test_a_bad_rate_of_a_bag_is_named(bag, rate):
+    refused(
+        *("bag", f"bag:={bag}", f"rate:={rate}"),
+        reason=f"rate '{rate}': it must be a number from 0.01 to 100",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("camera", ()), ("rgbd", ()), ("multi_camera", ()), ("bag", ("bag:=BAG",))],
+)
+def test_rviz_that_is_not_installed_is_told_before_anything_starts(name, arguments, bag):
+    with suppress(PackageNotFoundError):
+        get_package_prefix("rviz2")
+        pytest.skip("rviz2 is installed")
+    arguments = [word.replace("BAG", str(bag)) for word in arguments]
+    refused(name, *arguments, "rviz:=true", reason="rviz 'true': rviz2 is not installed; install")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "simulated"),
+    [
+        ((), True),
+        (("clock:=false",), False),
+        (("clock:=false", "use_sim_time:=true"), True),
+        (("use_sim_time:=false",), False),
+    ],
+)
+def test_a_bag_without_its_clock_is_not_waited_for(
+    launched, probe, checkpoint, bag, arguments, simulated
+):
+    namespace = "_".join(("bag", *arguments)).replace(":=", "_")
+    launched(
+        "bag",
+        *(f"bag:={bag}", f"model:={checkpoint}", "engine:=pytorch", f"namespace:={namespace}"),
+        *("player:=own", "autostart:=false", *arguments),
+    )
+    assert probe.get_parameter("use_sim_time", f"/{namespace}/rt_panoptic") is simulated
 
 
 def test_control_c_ends_all_processes_cleanly(launched, probe, checkpoint, images):

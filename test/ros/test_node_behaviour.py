@@ -59,7 +59,13 @@ def test_a_threshold_takes_effect_at_the_next_frame(node, probe, picture):
         ("thresholds.score", 1.5, "out of range"),
         ("thresholds.score", -0.5, "0 to 1, or -1"),
         ("thresholds.mask", float("nan"), "thresholds.mask"),
-        ("overlay.opacity", "half", "type"),
+        (
+            "overlay.opacity",
+            "half",
+            "overlay.opacity: 'half' is refused; it must be a double, 0 to 1",
+        ),
+        ("overlay.jpeg_quality", 80.5, "overlay.jpeg_quality: 80.5 is refused; it must be a int"),
+        ("overlay.names", 1, "overlay.names: 1 is refused; it must be a bool"),
         ("overlay.jpeg_quality", 0, "out of range"),
         ("depth.sync", "exakt", "did you mean 'exact'?"),
         ("points.min_range", 500.0, "must be less than points.max_range 80"),
@@ -76,6 +82,20 @@ def test_a_bad_value_is_refused_with_a_reason_and_the_old_one_stays(
     assert not result.successful
     assert reason in result.reason
     assert probe.get_parameter(name) == before
+
+
+@pytest.mark.parametrize("value", [1, 0, -1])
+def test_a_whole_number_is_taken_for_a_double(node, probe, value):
+    assert probe.set_parameter("thresholds.score", value).successful
+    found = probe.get_parameter("thresholds.score")
+    assert (type(found), found) == (float, value)
+    assert probe.set_parameter("thresholds.score", -1.0).successful
+
+
+def test_a_whole_number_out_of_range_is_refused_as_a_double_is(node, probe):
+    result = probe.set_parameter("overlay.opacity", 2)
+    assert not result.successful
+    assert "out of range" in result.reason
 
 
 # Services
@@ -115,7 +135,7 @@ def test_segment_answers_one_image(node, probe, picture):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Image(), "0x0 pixels has none"),
+        (Image(), "image of 0x0 pixels has none"),
         (Image(height=2, width=2, encoding="rgb8", step=6), "0 bytes of data"),
         (image(np.full((2, 2, 3), FAILS, np.uint8)), "CUDA out of memory"),
     ],
@@ -125,6 +145,7 @@ def test_segment_says_why_it_cannot(node, probe, bad, reason):
     response = probe.call(SegmentImage, "/rt_panoptic/segment", SegmentImage.Request(image=bad))
     assert not response.success
     assert reason in response.message
+    assert response.message == response.message.strip()
     assert not response.semantic.data
 
 
@@ -174,8 +195,13 @@ def test_a_bad_image_is_counted_and_named_and_the_node_goes_on(
     probe.ask(image(picture()), semantic)
 
 
-def test_bad_images_are_logged_once_not_every_time(node):
-    assert node.log.count("/camera/image: image refused") == 1
+def test_bad_images_are_logged_once_for_each_kind_not_every_time(node):
+    refused = [line for line in node.log.splitlines() if "/camera/image: image refused" in line]
+    for bad, reason in BAD_IMAGES.values():
+        # An encoding that is not known is one kind of fault, whatever it is.
+        if bad.encoding:
+            assert len([line for line in refused if reason in line]) == 1, reason
+    assert len(refused) == len(BAD_IMAGES) - 1
 
 
 def test_ten_thousand_by_ten_thousand_pixels_really_sent(node, probe, picture):
@@ -276,6 +302,82 @@ def test_qos_overrides_take_effect(start, probe):
     probe.wait_active("/overridden")
     (found,) = probe.wait(
         lambda: probe.node.get_subscriptions_info_by_topic("/overridden_image"), "the subscription"
+    )
+    assert found.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+
+
+@pytest.mark.parametrize(
+    ("policy", "value", "allowed"),
+    [
+        (
+            "reliability",
+            "relyable",
+            "'relyable'; it must be one of system_default, reliable, best_effort",
+        ),
+        (
+            "history",
+            "keep_none",
+            "'keep_none'; it must be one of system_default, keep_last, keep_all",
+        ),
+        ("depth", "-3", "-3; it must be a whole number from 0 on"),
+        ("depth", "many", "'many'; it must be a whole number from 0 on"),
+    ],
+)
+def test_a_wrong_qos_override_is_named_and_the_activation_fails_visibly(
+    start, probe, diagnosis, policy, value, allowed
+):
+    name, topic = f"wrong_{policy}_{value[-1]}", "/overridden_depth"
+    parameter = f"qos_overrides.{topic}.subscription.{policy}"
+    # Of the second topic: the first must not stay subscribed.
+    node = start(
+        *("-r", f"__node:={name}", "-r", f"image:=/{name}/image", "-r", f"depth:={topic}"),
+        *("-p", "depth.enabled:=true", "-p", "diagnostics.period:=0.1"),
+        *("-p", f"{parameter}:={value}"),
+    )
+    node.wait_log(f"activation failed: parameter {parameter}: {allowed}")
+    seen = diagnosis(name)
+    for part in ("input", "engine"):
+        status = probe.wait(
+            lambda part=part: (
+                seen.status(part)
+                and seen.status(part).level == DiagnosticStatus.ERROR
+                and seen.status(part)
+            ),
+            f"an ERROR of {part}",
+        )
+        assert f"parameter {parameter}: {allowed}" in status.message
+    assert probe.state(f"/{name}") == "inactive"
+    assert probe.node.count_subscribers(f"/{name}/image") == 0
+
+
+def test_a_wrong_qos_override_of_a_result_is_named(start, probe):
+    parameter = "qos_overrides./misreported/semantic.publisher.reliability"
+    node = start("-r", "__node:=misreported", "-p", f"{parameter}:=5")
+    node.wait_log(f"configuration failed: parameter {parameter}: 5; it must be one of")
+    assert probe.state("/misreported") == "unconfigured"
+
+
+def test_qos_overrides_in_a_file_as_documented(start, probe, tmp_path):
+    path = tmp_path / "qos.yaml"
+    path.write_text(
+        """
+/**:
+  ros__parameters:
+    qos_overrides:
+      /documented_image:
+        subscription:
+          reliability: reliable
+          history: keep_last
+          depth: 5
+"""
+    )
+    start(
+        *("-r", "__node:=documented", "-r", "image:=/documented_image"),
+        *("--params-file", str(path)),
+    )
+    probe.wait_active("/documented")
+    (found,) = probe.wait(
+        lambda: probe.node.get_subscriptions_info_by_topic("/documented_image"), "the subscription"
     )
     assert found.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 

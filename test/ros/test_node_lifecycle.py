@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 pytest.importorskip(
     "rt_panoptic_ros.msg", reason="the messages are not built: colcon build, source"
@@ -187,6 +188,113 @@ def test_a_bad_parameter_at_the_start_ends_it_with_the_reason(argument, message)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--params-file", "/no/file.yaml"),
+            "Couldn't parse params file: '--params-file /no/file.yaml'",
+        ),
+        (("--params-file", "MALFORMED"), "malformed.yaml'. Error: Sequences can only be values"),
+        (
+            ("--log-level", "loud"),
+            "loud'. Error: Argument does not use a valid severity level; it must",
+        ),
+        (("--nonsense",), "'--nonsense'"),
+    ],
+)
+def test_ros_arguments_that_are_refused_end_it_with_one_line(tmp_path, arguments, message):
+    malformed = tmp_path / "malformed.yaml"
+    malformed.write_text("a: [1\n")
+    arguments = [word.replace("MALFORMED", str(malformed)) for word in arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", "rt_panoptic_ros.panoptic_node", "--ros-args", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 2
+    own = [line for line in done.stderr.splitlines() if "[rcl]" not in line]
+    assert len(own) == 1, done.stderr
+    assert own[0].startswith("error: the arguments after --ros-args are refused: ")
+    assert message in own[0]
+    assert ".c:" not in own[0]
+
+
+def test_a_dumped_parameter_file_is_read_without_a_word(start, probe, tmp_path):
+    from rcl_interfaces.srv import ListParameters
+
+    start(*named("dumped"))
+    probe.wait_active("/dumped")
+    names = probe.call(
+        ListParameters, "/dumped/list_parameters", ListParameters.Request()
+    ).result.names
+    # As `ros2 param dump` writes them.
+    values = {name: probe.get_parameter(name, "/dumped") for name in names}
+    assert "start_type_description_service" in values
+    path = tmp_path / "dumped.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+    node = start(*named("restored"), "--params-file", str(path))
+    probe.wait_active("/restored")
+    assert "there is no parameter" not in node.log
+
+
+def test_an_interrupt_while_it_starts_ends_it_cleanly(start, tmp_path):
+    hook = tmp_path / "interrupted.py"
+    hook.write_text(
+        """
+import os, signal, sys
+from rclpy.node import Node
+from rt_panoptic_ros.image_source import main
+
+made = Node.__init__
+
+def interrupted(self, *arguments, **options):
+    # rclpy's own handler ends the context before Python's is called.
+    os.kill(os.getpid(), signal.SIGINT)
+    made(self, *arguments, **options)
+
+Node.__init__ = interrupted
+sys.exit(main())
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(hook)], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_interrupt_while_a_refusal_is_told_changes_nothing(tmp_path):
+    hook = tmp_path / "refused.py"
+    hook.write_text(
+        """
+import builtins, os, signal, sys
+from rt_panoptic_ros.image_source import main
+
+say = builtins.print
+
+def print_and_interrupt(*words, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    say(*words, **options)
+
+builtins.print = print_and_interrupt
+sys.exit(main())
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(hook), "--ros-args", "-p", "size:=tiny"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: size 'tiny': it must be HEIGHTxWIDTH, for example 1024x2048"
+    ]
 
 
 def test_an_unknown_parameter_is_named_with_the_nearest(start):

@@ -110,6 +110,22 @@ def test_detections_and_label_info_come_where_vision_msgs_is_installed(node, pro
     assert (car.bbox.size_x, car.bbox.size_y) == (3.0, 3.0)
 
 
+def test_boxes_are_the_smallest_around_the_visible_pixels(start, probe, picture):
+    start(
+        *("-r", "__node:=boxes", "-r", "image:=/boxes/image", "-p", "tracking.enabled:=true"),
+        FAKE_BOX="1.25",
+    )
+    probe.wait_active("/boxes")
+    instances = probe.subscribe(PanopticInstanceArray, "/boxes/instances")
+    (answer,) = probe.answers(
+        stamped(probe, to_image(Image().header, picture())), instances, topic="/boxes/image"
+    )
+    (car,) = answer.instances
+    # The detection's box is (0.75, -0.25) to (6.25, 5.25); the pixels are columns 2 to 4, rows 1 to 3.
+    assert (car.box.x_offset, car.box.y_offset, car.box.width, car.box.height) == (2, 1, 3, 3)
+    assert car.area == 9
+
+
 def wide(pixels):
     """Rows padded by 5 bytes."""
     return np.pad(pixels.reshape(pixels.shape[0], -1), ((0, 0), (0, 5)), constant_values=99)

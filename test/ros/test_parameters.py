@@ -90,6 +90,7 @@ def test_unknown_names_come_with_the_nearest():
         "overlay.opacty",
         "qos_overrides./a.subscription.depth",
         "use_sim_time",
+        "start_type_description_service",
         "zzz",
         "model",
     ]

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rt_panoptic_core.errors import ConfigError, ImageError
+from rt_panoptic_core.image_codec import decode_image
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_ros.compressed_size import compressed_size
 from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.inbox import Inbox
 from rt_panoptic_ros.model import thresholds_of
 from rt_panoptic_ros.parameters import PARAMETERS
-from rt_panoptic_ros.statistics import Drop, Statistics
-from rt_panoptic_ros.throttled_log import ThrottledLog
+from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
+from rt_panoptic_ros.throttled_log import ThrottledLog, kind_of
 from rt_panoptic_ros.worker import Rate, Worker
 
 WAIT = 10.0
@@ -128,6 +129,29 @@ def test_throttled_messages_are_counted():
     assert written == ["first", "other", "second (2 more like it since)"]
 
 
+def test_faults_are_alike_when_they_come_from_one_line_whatever_their_numbers():
+    def fault(step, size):
+        try:
+            decode_image("rgb8", 2, 2, step, False, bytes(size))
+        except ImageError as error:
+            return error
+
+    kinds = [kind_of(fault(*sizes)) for sizes in ((5, 12), (4, 12), (6, 11), (6, 10))]
+    assert kinds[0] == kinds[1] != kinds[2] == kinds[3]
+    assert kind_of(ImageError("never raised")) != kinds[0]
+
+    now, written = [0.0], []
+    log = ThrottledLog(written.append, period=10.0, clock=lambda: now[0])
+    for step, size in ((5, 12), (6, 11), (4, 12), (6, 10), (3, 12)):
+        error = fault(step, size)
+        log(kind_of(error), str(error))
+    now[0] = 10.0
+    log(kinds[2], "again")
+    assert [line.partition(" ")[0] for line in written] == ["step", "rgb8:", "again"]
+    # The two others with a small step are not like it.
+    assert written[-1] == "again (1 more like it since)"
+
+
 @pytest.mark.parametrize(
     ("stamp", "tolerance", "found"),
     [
@@ -225,6 +249,23 @@ def test_statistics_count_and_time():
     assert (found.failures_in_a_row, found.last_engine_error) == (1, "out of memory")
     statistics.frame_answered(None, 0.01)
     assert statistics.failures_in_a_row == 0
+
+
+def test_a_frame_that_waited_is_counted_but_not_timed():
+    statistics = Statistics()
+    statistics.frame_answered(None, None)
+    found = statistics.snapshot()
+    assert (found.frames_out, found.latency, found.inference) == (1, None, None)
+
+
+def test_the_last_words_of_a_trouble_are_kept_beside_the_last_error():
+    statistics = Statistics()
+    statistics.trouble(Trouble.STAMP_OLD, "stamps are 11 s old")
+    statistics.trouble(Trouble.STAMP_OLD, "stamps are 12 s old")
+    statistics.trouble(Trouble.BAD_DEPTH, error="no camera_info")
+    found = statistics.snapshot()
+    assert (found.troubles["stamp is old"], found.last_error) == (2, "no camera_info")
+    assert found.words == {"stamp is old": "stamps are 12 s old"}
 
 
 def test_a_calibration_file_is_read_and_a_bad_one_named(tmp_path):
