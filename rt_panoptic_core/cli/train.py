@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
     parser.add_argument("--nodes", type=int, default=1, help="machines that take part")
-    parser.add_argument(
-        "--quiet", action="store_true", help="neither bar nor lines about progress"
-    )
+    parser.add_argument("--quiet", action="store_true", help="neither bar nor lines about progress")
     parser.add_argument(
         "--check", action="store_true", help="read configuration and data sets, then stop"
     )
