@@ -1,9 +1,12 @@
 """Two processes are one process with the double batch; samplers that split the work."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +58,32 @@ def test_two_processes_learn_what_one_learns_from_the_double_batch(toy_settings,
     assert (first["head.semantics.weight"] - start["head.semantics.weight"]).abs().max() > 1e-5
     # Five validation samples over two processes: each counted once.
     assert f"{100 * one.measures['toys']['pq_stuff']:.1f}" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_all_after_the_same_update(toy_settings, tmp_path):
+    toy_settings["optimization"].update(steps=100_000, batch_size=1)
+    toy_settings["data"]["validation"] = []
+    file, log = tmp_path / "two.yaml", tmp_path / "log.txt"
+    file.write_text(yaml.safe_dump(toy_settings))
+    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--accelerator", "cpu", "--devices", "2"],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    last = Path(toy_settings["output"]) / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not last.is_file():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM, log.read_text()
+    update = torch.load(last, weights_only=True)["global_step"]
+    assert log.read_text().count(f"stopped by SIGTERM after update {update} of 100000") == 1
 
 
 def test_evaluation_neither_drops_nor_repeats():
