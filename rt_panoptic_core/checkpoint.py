@@ -139,6 +139,11 @@ def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        if source.suffix == ".engine":
+            raise CheckpointError(
+                f"{name}: an engine, which holds a model for one size and precision; name the checkpoint "
+                "that it was built from. Engines are taken from the engine cache (docs/engines.md)"
+            ) from error
         raise CheckpointError(
             f"{name}: not a readable safetensors file ({error}); "
             "convert a .pth with 'rt-panoptic convert-checkpoint', or copy the file again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections import OrderedDict
 from dataclasses import replace
 from typing import NamedTuple
@@ -34,7 +35,8 @@ class Segmenter:
     An engine is built for one size. With ``size``, every image is resized into it (keeping its shape; the
     rest is filled with the mean colour). Without, the size follows the image: its own, or, where the
     checkpoint names the number of pixels it was trained for (``pixels`` in its header), scaled to that.
-    Engines for the last few sizes stay open. One thread at a time may use a segmenter.
+    Engines for the last few sizes stay open. Threads may share a segmenter: their images are answered one
+    after the other.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Segmenter:
         self._calibration = calibration
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
+        self._lock = threading.RLock()
         mean = checkpoint.config.image_mean
         self._pixels = checkpoint.pixels
         self._fill = tuple(round(c) for c in (mean[::-1] if checkpoint.config.bgr else mean))
@@ -142,6 +145,10 @@ class Segmenter:
             EngineError: it cannot be built or run here.
         """
         size = self.engine_size(image_size)
+        with self._lock:
+            return self._prepared(size)
+
+    def _prepared(self, size: tuple[int, int]) -> Engine:
         opened = self._engines.get(size)
         if opened is None:
             while len(self._engines) >= _MAX_OPEN_ENGINES:
@@ -168,16 +175,18 @@ class Segmenter:
             EngineError: the engine failed.
         """
         height, width = check_image(image)
-        engine = self.prepare((height, width))
         size = self.engine_size((height, width))
         fitted, placement = _fit(image, size, self._fill)
-        try:
-            output = engine.run(fitted, self.thresholds)
-        except EngineError:
-            # It has closed itself; the next image opens another.
-            self._engines.pop(size, None)
-            raise
-        return _result(output, placement, (height, width), self.taxonomy)
+        # The answer is in the engine's buffers until it is copied.
+        with self._lock:
+            engine = self._prepared(size)
+            try:
+                output = engine.run(fitted, self.thresholds)
+            except EngineError:
+                # It has closed itself; the next image opens another.
+                self._engines.pop(size, None)
+                raise
+            return _result(output, placement, (height, width), self.taxonomy)
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Instances of ``image`` with their whole, possibly overlapping masks, by falling score.
@@ -211,8 +220,9 @@ class Segmenter:
 
     def close(self) -> None:
         """Free the engines; the next image builds them again."""
-        while self._engines:
-            self._engines.popitem()[1].close()
+        with self._lock:
+            while self._engines:
+                self._engines.popitem()[1].close()
 
 
 def check_image(image: npt.NDArray[np.uint8]) -> tuple[int, int]:

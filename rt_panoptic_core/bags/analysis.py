@@ -18,6 +18,9 @@ from rt_panoptic_core.files import json_values
 from rt_panoptic_core.inference.result import PanopticResult, label_areas
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
+_MOST_PROBLEMS = 20
+"""So many kinds of problems are told apart: in a long bag each frame may have one of its own."""
+
 
 class TopicAnalysis:
     """Records and measures of one image topic.
@@ -196,6 +199,8 @@ class TopicAnalysis:
         self._encoding = record.encoding or self._encoding
 
     def _count(self, problem: str) -> None:
+        if problem not in self.problems and len(self.problems) >= _MOST_PROBLEMS:
+            problem = "other problems"
         self.problems[problem] = self.problems.get(problem, 0) + 1
 
 

@@ -123,6 +123,10 @@ def find_label_topics(reader: BagReader, name: str | None = None) -> LabelTopics
     )
 
 
+# What class ids, and class and instance in one, are published as.
+_ENCODINGS = ("mono8", "8UC1", "32SC1")
+
+
 class BagGroundTruth:
     """Ground truth that a bag holds beside the pictures."""
 
@@ -136,7 +140,8 @@ class BagGroundTruth:
             tolerance: largest difference of stamps, nanoseconds.
 
         Raises:
-            BagError: the class names of the bag have nothing in common with the model's.
+            BagError: the class names of the bag have nothing in common with the model's, or the topic holds
+                no labels.
         """
         self._reader = BagReader(path)
         self._topics = topics
@@ -148,7 +153,12 @@ class BagGroundTruth:
                 content = deserialize(message.data, message.message_type)
             except BagError:
                 continue
-            self._packed = content.encoding == "32SC1"
+            if content.encoding.strip() not in _ENCODINGS:
+                raise BagError(
+                    f"{path}: {topics.semantic} has the encoding {content.encoding!r}; ground truth has "
+                    "class ids in mono8 or 8UC1, or class << 16 | instance in 32SC1"
+                )
+            self._packed = content.encoding.strip() == "32SC1"
             stamps.append(stamp_ns(content.header))
         self._index = StampIndex(stamps, tolerance)
         self._messages = self._labels()
@@ -172,8 +182,7 @@ class BagGroundTruth:
             parts = self._parts(wanted)
         if parts is None:
             raise ImageError(
-                f"ground truth of stamp {wanted} is not complete: {self._topics.semantic} or "
-                f"{self._topics.instance} cannot be read"
+                f"it is not complete: {self._topics.semantic} or {self._topics.instance} cannot be read"
             )
         semantic = parts[self._topics.semantic]
         if self._packed:
@@ -181,13 +190,13 @@ class BagGroundTruth:
             return self._mapped(wanted, (packed >> 16).clip(0, 255), packed & 0xFFFF)
         if semantic.dtype != np.uint8:
             raise ImageError(
-                f"ground truth of stamp {wanted}: {self._topics.semantic} holds {semantic.dtype}; it must "
-                "be mono8 or 8UC1 with class ids, or 32SC1 with class << 16 | instance"
+                f"{self._topics.semantic} holds {semantic.dtype}; it must be mono8 or 8UC1 with class ids, "
+                "or 32SC1 with class << 16 | instance"
             )
         instance = parts[self._topics.instance] if self._topics.instance is not None else None
         if instance is not None and instance.shape != semantic.shape:
             raise ImageError(
-                f"ground truth of stamp {wanted}: {self._topics.semantic} has the shape "
+                f"{self._topics.semantic} has the shape "
                 f"{list(semantic.shape)}, {self._topics.instance} {list(instance.shape)}"
             )
         return self._mapped(wanted, semantic, instance)

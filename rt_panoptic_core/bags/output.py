@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,12 @@ from typing import Any
 from rt_panoptic_core.bags.annotate import RecordedResults, ResultTopics, count_results
 from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX
 from rt_panoptic_core.errors import BagError
-from rt_panoptic_core.files import write_json
+from rt_panoptic_core.files import hold_folder, write_json
 from rt_panoptic_core.taxonomy import Taxonomy
+
+_SHORT = 60
+# Folders that this process holds, by their paths.
+_HELD: dict[Path, int] = {}
 
 
 class OutputFolder:
@@ -69,28 +74,29 @@ class OutputFolder:
             overwrite: forget what another run wrote.
 
         Raises:
-            BagError: the folder holds something else, or cannot be written.
+            BagError: the folder holds something else, another process writes into it, or it cannot be
+                written.
         """
-        known = self._fingerprint()
         if self.path.exists() and not self.path.is_dir():
             raise BagError(f"{self.path} is no folder; choose another name")
+        if self.path.exists():
+            self._hold()
+        known = self._fingerprint()
         if overwrite:
             self._clear({*topics, *_image_topics(known)})
             known = None
         elif known is None and self.path.exists() and any(self.path.iterdir()):
             raise BagError(f"{self.path} holds other files; choose another folder, or --overwrite")
         elif known is not None and known != fingerprint:
-            changed = sorted(
-                key for key in {*known, *fingerprint} if known.get(key) != fingerprint.get(key)
-            )
             raise BagError(
-                f"{self.path} holds a run with another {', '.join(changed)}; "
+                f"{self.path} holds a run with another {', '.join(_differences(known, fingerprint))}; "
                 "choose another folder, or --overwrite"
             )
         elif known is not None and self.report_json.exists():
             return True
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._hold()
             for unfinished in self.path.glob(".*.part.*"):
                 # A video that a killed process was writing.
                 unfinished.unlink()
@@ -115,6 +121,20 @@ class OutputFolder:
         """Remove what only an interrupted run needs."""
         shutil.rmtree(self.previous, ignore_errors=True)
         shutil.rmtree(self.replies, ignore_errors=True)
+
+    def _hold(self) -> None:
+        """Keep other processes out of the folder until this one ends."""
+        held = _HELD.get(self.path.resolve())
+        if held is not None:
+            if os.path.samestat(os.fstat(held), self.path.stat()):
+                return
+            os.close(held)
+        handle = hold_folder(self.path)
+        if handle is None:
+            raise BagError(
+                f"{self.path}: another process is writing into it; wait for it, or choose another folder"
+            )
+        _HELD[self.path.resolve()] = handle
 
     def _set_aside(self, topics: Mapping[str, ResultTopics]) -> None:
         """Keep as ``previous`` the longer one of what the last runs left."""
@@ -156,6 +176,22 @@ class OutputFolder:
                 files.append(self.quality_html(topic, of))
         for file in files:
             file.unlink(missing_ok=True)
+
+
+def _differences(known: Any, wanted: Any, name: str = "") -> list[str]:
+    """Names of the values that two runs do not share, with both where they are short."""
+    if isinstance(known, dict) and isinstance(wanted, Mapping):
+        keys = sorted({*known, *wanted})
+        named = [(key, f"{name}.{key}" if name else key) for key in keys]
+        return [
+            found
+            for key, full in named
+            for found in _differences(known.get(key), wanted.get(key), full)
+        ]
+    if known == wanted:
+        return []
+    short = len(f"{known}{wanted}") < _SHORT
+    return [f"{name} ({known} there, {wanted} here)" if short else name]
 
 
 def _image_topics(fingerprint: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from rt_panoptic_core.bags.messages import Message, serialize, typestore
 from rt_panoptic_core.bags.reader import Topic
 from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, McapStorage, SturdyWriter, is_bag
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.files import hold_folder
 
 STORAGES: Final = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
@@ -106,10 +108,12 @@ class BagWriter:
         if storage == "sqlite3" and mode == CompressionMode.STORAGE:
             mode = CompressionMode.NONE
         try:
+            self._refuse_if_held()
             _remove(self._partial)
             self._writer = SturdyWriter(self._partial, version=9, storage_plugin=STORAGES[storage])
             self._writer.set_compression(mode, CompressionFormat.ZSTD)
             self._writer.open()
+            self._handle = hold_folder(self._partial)
         except OSError as error:
             raise BagError(f"{self._partial}: cannot be made: {error.strerror}") from error
         self._connections: dict[tuple[str, str], Connection] = {}
@@ -240,6 +244,8 @@ class BagWriter:
             raise BagError(f"{self._partial}: the index cannot be written: {error}") from error
         finally:
             self._writer.reserve.release()
+            if self._handle is not None:
+                os.close(self._handle)
         if not complete:
             if not self._holds_anything:
                 _remove(self._partial)
@@ -266,20 +272,34 @@ class BagWriter:
             if not (empty or is_bag(path)):
                 raise BagError(f"{path} is no bag and is not overwritten; choose another name")
 
+    def _refuse_if_held(self) -> None:
+        """Raise where another process is at work on the partial bag."""
+        if not self._partial.is_dir():
+            return
+        handle = hold_folder(self._partial)
+        if handle is None:
+            raise BagError(f"{self._partial}: another process is writing it; choose another name")
+        os.close(handle)
+
     def _guarded(self, action: Callable[[], None]) -> None:
         self._holds_anything = True
         try:
             action()
         # The storages raise OSError or sqlite3.Error, the library its own.
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise self._full_disk() from error
             raise BagError(f"{self._partial}: writing failed: {error}") from error
 
     def _tell_of_full_disk(self) -> None:
         if self._writer.reserve.spent:
-            raise BagError(
-                f"{self._partial}: the disk is full; what was written so far is readable there. "
-                "Free some space, or choose another place"
-            )
+            raise self._full_disk()
+
+    def _full_disk(self) -> BagError:
+        return BagError(
+            f"{self._partial}: the disk is full; what was written so far is readable there. "
+            "Free some space, or choose another place"
+        )
 
     def __enter__(self) -> BagWriter:
         return self

@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from rt_panoptic_core.files import json_values, write_json
 
     console = Console(highlight=False)
+    for path in (args.before, args.after):
+        if not path.exists():
+            raise ConfigError(f"{path}: there is no such file or folder")
     of_bags = [is_bag_evaluation(path) for path in (args.before, args.after)]
     if any(of_bags) and not all(of_bags):
         bag, other = (args.before, args.after) if of_bags[0] else (args.after, args.before)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rt_panoptic_core.bags.annotate import RecordedResults
     from rt_panoptic_core.bags.answers import Answers, Timing
     from rt_panoptic_core.bags.output import OutputFolder
+    from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.realtime import Replay
     from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
     from rt_panoptic_core.bags.survey import TopicSurvey
@@ -139,9 +140,10 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     from rt_panoptic_core.checkpoint import load_checkpoint
     from rt_panoptic_core.cli.bag_summary import print_report, print_timing
 
+    if args.no_ground_truth and (args.ground_truth_topic or args.ground_truth_folder):
+        raise UsageError("--no-ground-truth and a ground truth: leave out one of them")
     with BagReader(args.bag) as reader, ExitStack() as stack:
-        for note in reader.damage:
-            console.print(f"[yellow]damaged:[/] {escape(note)}")
+        told = _tell_damage(reader, console, 0)
         topics = [topic.name for topic in find_image_topics(reader, args.image_topic)]
         surveys = survey(reader, topics)
         checkpoint = load_checkpoint(args.model)
@@ -204,6 +206,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
                 "stopped; what was written is readable, and the same command goes on from there"
             )
             raise
+        # What is damaged inside of a file shows when it is read.
+        _tell_damage(reader, console, told)
         timing = offline.timing(passing) if offline is not None else None
         report = conclude(
             output,
@@ -279,6 +283,13 @@ def _replayed(
             parameters=parameters,
             progress=counting(advance),
         )
+
+
+def _tell_damage(reader: BagReader, console: Console, told: int) -> int:
+    """Say what of the bag's damage was not among the first ``told``; how much there is by now."""
+    for note in reader.damage[told:]:
+        console.print(f"[yellow]damaged:[/] {escape(note)}")
+    return len(reader.damage)
 
 
 def _node_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from rt_panoptic_core import __version__
 from rt_panoptic_core.cli.arguments import UsageError
@@ -27,6 +29,14 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "make-bag": ("make_bag", "write a rosbag from generated streets, images or a video"),
 }
 
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the command line: the whole usage would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
+
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -41,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with 2 where argparse itself finds the command line wrong, with 0 after help.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rt-panoptic", description="Real-time panoptic segmentation from dense detections."
     )
     parser.add_argument("--version", action="version", version=f"rt-panoptic {__version__}")
@@ -70,7 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # A full disk, a folder without permission, a file where a folder is wanted: news, not a bug.
         place = f"{error.filename}: " if error.filename is not None else ""
-        print(f"rt-panoptic {parsed.command}: {place}{error.strerror or error}", file=sys.stderr)
+        reason = error.strerror or str(error)
+        if error.errno == errno.ENOSPC:
+            reason = (
+                "the disk is full: free some space, or write somewhere else; what is there is whole"
+            )
+        print(f"rt-panoptic {parsed.command}: {place}{reason}", file=sys.stderr)
         return EXIT_ERROR
     finally:
         if arguments is None:

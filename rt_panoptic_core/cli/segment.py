@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--ids",
         choices=("coco", "cityscapes", "none"),
-        help="form of the id maps (default: coco for pictures; for videos only if given)",
+        help="form of the id maps (default: coco for pictures, for videos none but with --no-overlay)",
     )
     output.add_argument("--no-overlay", action="store_true", help="write no overlay pictures")
     output.add_argument(
@@ -142,6 +143,7 @@ class _Job:
         self._task = task
         self._tally = _Tally()
         self._image_ids: set[int | str] = set()
+        self._names: Counter[str] = Counter()
         self._sizes: set[tuple[int, int]] = set()
         self._hinted = False
         self.done = 0
@@ -149,6 +151,7 @@ class _Job:
 
     def work(self, files: list[InputFile]) -> None:
         """Segment ``files``; what is wrong with one of them is said, and the next one follows."""
+        self._names.update(file.path.name for file in files)
         with ExitStack() as stack:
             image_ids, video_ids = self._writers(stack)
             for file in files:
@@ -172,7 +175,8 @@ class _Job:
         writer = PanopticWriter(self._args.output / "panoptic", self._segmenter.taxonomy, ids=form)
         # Also when the user interrupts: what is there then is complete and may be used.
         stack.callback(lambda: writer.close() if self._image_ids else None)
-        return writer, writer if self._args.ids else None
+        # A video's frames are many; but without its overlay they are all that is left to write.
+        return writer, writer if self._args.ids or self._args.no_overlay else None
 
     def _image(self, file: InputFile, ids: PanopticWriter | None) -> None:
         image = read_image(file.path)
@@ -186,7 +190,9 @@ class _Job:
                 # Two folders with one picture's name in both: ``file.name`` is unique.
                 called = file.name
             self._image_ids.add(called)
-            ids.add(called, result, image_file=file.path.name)
+            # The bare name, as data sets have it, where that tells which picture it was.
+            alone = self._names[file.path.name] == 1
+            ids.add(called, result, image_file=file.path.name if alone else str(file.path))
 
     def _video(self, file: InputFile, ids: PanopticWriter | None) -> None:
         video = Video(file.path)

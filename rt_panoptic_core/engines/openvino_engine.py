@@ -240,7 +240,8 @@ class _Lane:
     def run(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
         """(views of the outputs, seconds by stage)."""
         start = time.perf_counter()
-        batch = np.ascontiguousarray(image)[None]
+        # OpenVINO shares the memory, and takes none that may not be written, as of a picture from PIL.
+        batch = np.require(image, requirements=("C", "W"))[None]
         self._network.set_tensor(INPUT_NAMES[0], ov.Tensor(batch, shared_memory=True))
         self._thresholds[:] = thresholds
         self._network.infer()

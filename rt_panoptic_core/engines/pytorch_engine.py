@@ -71,7 +71,9 @@ class PyTorchCpuEngine(EngineBase):
         try:
             clock = [time.perf_counter()]
             with torch.inference_mode():
-                pixels = graph.prepare(torch.from_numpy(np.ascontiguousarray(image)[None]))
+                pixels = graph.prepare(
+                    torch.from_numpy(np.require(image, requirements=("C", "W"))[None])
+                )
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
                 clock.append(time.perf_counter())
                 network_output = graph.predict(pixels)

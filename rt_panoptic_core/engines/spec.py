@@ -80,6 +80,8 @@ def check_size(field: str, size: tuple[int, int]) -> None:
     Raises:
         ConfigError: it is not; ``field`` is named.
     """
+    if isinstance(size, str):
+        raise ConfigError(f"{field} {size!r}: it must be (height, width)")
     if len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in size):
         raise ConfigError(
             f"{field} {'x'.join(map(str, size))}: it must be height and width, each from 1 to "

@@ -196,7 +196,10 @@ def test_a_complete_run_is_not_made_again_and_another_is_refused(make_flat_bag, 
     names = result_topics(["/camera/image"])
     output = OutputFolder(folder)
     assert output.begin({"bag": "drive"}, names) is True
-    with pytest.raises(BagError, match="a run with another bag, model; choose"):
+    with pytest.raises(
+        BagError,
+        match=r"a run with another bag \(drive there, other here\), model \(None there, x here\); choose",
+    ):
         output.begin({"bag": "other", "model": "x"}, names)
     assert output.begin({"bag": "other"}, names, overwrite=True) is False
     assert sorted(p.name for p in folder.iterdir()) == ["run.json"]

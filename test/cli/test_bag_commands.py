@@ -54,7 +54,10 @@ def test_make_then_evaluate(bag, model, tmp_path, capfd):
     assert main(evaluate_words(bag, model, tmp_path / "out")) == 0
     assert "complete already" in capfd.readouterr().out
     assert main(evaluate_words(bag, model, tmp_path / "out", "--no-track")) == 1
-    assert "a run with another plan, tracking" in capfd.readouterr().err
+    assert (
+        "a run with another plan.show_ids (True there, False here), tracking"
+        in capfd.readouterr().err
+    )
 
 
 def test_two_runs_give_the_same_bytes(bag, model, tmp_path):
@@ -166,7 +169,7 @@ def test_thresholds_count_and_a_run_with_others_is_not_gone_on_with(
     (tmp_path / "out" / "report.json").unlink()  # as if it had been interrupted
     for others in ([option, "0.8"], []):
         assert main([*words, *others]) == 1
-        assert "thresholds; choose another folder, or --overwrite" in capfd.readouterr().err
+        assert "here); choose another folder, or --overwrite" in capfd.readouterr().err
     assert main([*words, option, "0.9"]) == 0
 
 
@@ -219,7 +222,10 @@ def test_the_node_is_told_what_the_options_say(bag, model, tmp_path, monkeypatch
     }
     # What a node with other settings said is not taken for the answers of this one.
     assert main([*words, "--score", "1", "--precision", "bf16"]) == 1
-    assert "a run with another node; choose" in capfd.readouterr().err
+    assert (
+        "a run with another node.precision (fp32 there, bf16 here); choose"
+        in capfd.readouterr().err
+    )
     assert not told
 
 
@@ -272,3 +278,50 @@ def test_an_unknown_data_set_is_told_the_known_ones(tmp_path, capfd):
     error = capfd.readouterr().err
     assert "--dataset: data set 'kitti': unknown; one of cityscapes" in error
     assert "coco-panoptic-folder" in error
+
+
+def test_ground_truth_is_wanted_or_not(bag, model, tmp_path, capfd):
+    words = ["--no-ground-truth", "--ground-truth-topic", "/ground_truth"]
+    assert main(evaluate_words(bag, model, tmp_path / "out", *words)) == 2
+    assert "leave out one of them" in capfd.readouterr().err
+
+
+def test_a_topic_that_holds_no_labels_is_refused_at_once(bag, model, tmp_path, capfd):
+    words = ["--ground-truth-topic", "/camera/depth"]
+    assert main(evaluate_words(bag, model, tmp_path / "out", *words)) == 1
+    assert "/camera/depth has the encoding '16UC1'; ground truth has" in capfd.readouterr().err
+
+
+def test_damage_inside_of_a_file_is_told(model, tmp_path, capfd):
+    damaged = tmp_path / "damaged"
+    # Large enough for several chunks: one of them is lost.
+    words = ["make-bag", "--frames", "8", "--size", "256x384", "--output", str(damaged)]
+    assert main([*words, "--compression", "none"]) == 0
+    (file,) = damaged.glob("*.mcap")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+    file.write_bytes(content)
+    assert main(evaluate_words(damaged, model, tmp_path / "out", "--size", "64x96")) == 0
+    assert "damaged: " in capfd.readouterr().err
+
+
+def test_a_folder_that_another_process_writes_into_is_refused(bag, model, tmp_path, capfd):
+    (tmp_path / "out").mkdir()
+    holding = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from rt_panoptic_core.files import hold_folder; "
+            "hold_folder(sys.argv[1]); print('held', flush=True); time.sleep(600)",
+            str(tmp_path / "out"),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holding.stdout.readline() == b"held\n"
+        assert main(evaluate_words(bag, model, tmp_path / "out")) == 1
+        assert "out: another process is writing into it" in capfd.readouterr().err
+    finally:
+        holding.kill()
+        holding.wait()
+    assert main(evaluate_words(bag, model, tmp_path / "out")) == 0

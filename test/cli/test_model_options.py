@@ -48,7 +48,7 @@ def test_a_wrong_value_ends_the_same_way_everywhere(capsys, command, words, mess
     with pytest.raises(SystemExit, match="2"):
         main([*command, *words])
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"rt-panoptic {command[0]}: error: argument {words[0]}: ")
+    assert last.startswith(f"rt-panoptic {command[0]}: argument {words[0]}: ")
     assert message in last
 
 

@@ -313,3 +313,22 @@ def test_one_number_in_two_folders_is_two_pictures(segment, tmp_path):
     assert [item["image_id"] for item in found["annotations"]] == [1, "cam2/000000000001"]
     for item in found["annotations"]:
         assert (segment.output / "panoptic" / item["file_name"]).is_file()
+
+
+def test_a_video_without_an_overlay_leaves_its_id_maps(segment, tmp_path):
+    assert segment(write_video(tmp_path / "drive.avi"), "--no-overlay") == 0
+    left = files(segment.output)
+    assert left[:3] == ["panoptic.json", "panoptic/drive/000000.png", "panoptic/drive/000001.png"]
+
+
+def test_pictures_of_one_name_can_be_told_apart(segment, tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "x.png", picture(0))
+    write(tmp_path / "y.png", picture(1))
+    assert segment(tmp_path / "a/x.png", tmp_path / "b/x.png", tmp_path / "y.png") == 0
+    found = json.loads((segment.output / "panoptic.json").read_text())
+    assert [item["file_name"] for item in found["images"]] == [
+        str(tmp_path / "a/x.png"),
+        str(tmp_path / "b/x.png"),
+        "y.png",
+    ]

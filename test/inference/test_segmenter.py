@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -230,3 +232,38 @@ def test_after_a_failure_the_next_image_opens_another_engine(checkpoint, monkeyp
     with pytest.raises(EngineError, match="can't allocate memory"):
         segmenter.segment(image)
     assert np.array_equal(segmenter.segment(image).semantic, expected.semantic)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+def test_a_picture_that_must_not_be_written_is_answered(checkpoint, engine):
+    """As numpy gives one of PIL, in the very size of the engine: nothing copies it on the way."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    segmenter = Segmenter(checkpoint, engine=engine, size=(64, 96), device="cpu")
+    expected = segmenter.segment(image.copy())
+    image.flags.writeable = False
+    assert np.array_equal(segmenter.segment(image).semantic, expected.semantic)
+    wide = np.zeros((64, 192, 3), np.uint8)
+    wide[:, ::2] = image
+    assert np.array_equal(segmenter.segment(wide[:, ::2]).semantic, expected.semantic)
+    segmenter.close()
+
+
+def test_threads_may_share_a_segmenter(checkpoint):
+    images = [
+        np.random.default_rng(seed).integers(0, 256, (64, 96, 3), np.uint8) for seed in range(3)
+    ]
+    segmenter = Segmenter(checkpoint, engine="openvino", size=(64, 96), device="cpu")
+    expected = [segmenter.segment(image).semantic for image in images]
+
+    def right(number):
+        found = segmenter.segment(images[number % 3]).semantic
+        return np.array_equal(found, expected[number % 3])
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(right, range(60)))
+    segmenter.close()
+
+
+def test_a_size_that_is_a_text_is_explained(checkpoint):
+    with pytest.raises(ConfigError, match=r"size '64x128': it must be \(height, width\)"):
+        Segmenter(checkpoint, size="64x128")
