@@ -83,18 +83,20 @@ class GeneratedSource:
 
 
 class FolderSource:
-    """The pictures of a folder, by name."""
+    """The pictures of a folder, by name, or one alone."""
 
     taxonomy: Taxonomy | None = None
 
     def __init__(self, folder: Path) -> None:
-        """List ``folder``.
+        """List ``folder``, which may be a picture.
 
         Raises:
             BagError: it holds no picture.
         """
         self._paths = sorted(
-            p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+            p
+            for p in (folder.iterdir() if folder.is_dir() else [folder])
+            if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
         )
         if not self._paths:
             raise BagError(
@@ -208,7 +210,8 @@ def open_source(
         from rt_panoptic_core.datasets.registry import open_dataset
 
         return DatasetSource(open_dataset(dataset, path, split))
-    return FolderSource(path) if path.is_dir() else VideoSource(path)
+    is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+    return FolderSource(path) if path.is_dir() or is_picture else VideoSource(path)
 
 
 def fitted(frame: SourceFrame, size: tuple[int, int]) -> SourceFrame:

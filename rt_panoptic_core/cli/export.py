@@ -47,9 +47,13 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(args.model)
     height, width = args.size
     with build_progress(f"{checkpoint.name} {height}x{width}") as progress:
-        build = _onnx if args.engine == "onnx" else _engine
-        written = build(checkpoint, args.size, args, progress)
+        if args.engine == "onnx":
+            written, kept = _onnx(checkpoint, args.size, args, progress), None
+        else:
+            written, kept = _engine(checkpoint, args.size, args, progress)
     print(f"{written} ({written.stat().st_size / 2**20:.1f} MB)")
+    if kept is not None and kept != written:
+        print(f"in the engine cache of the machine that is to run it: {kept.name}")
     return 0
 
 
@@ -77,7 +81,7 @@ def _onnx(
 
 def _engine(
     checkpoint: Checkpoint, size: tuple[int, int], args: argparse.Namespace, progress: Progress
-) -> Path:
+) -> tuple[Path, Path]:
     from rt_panoptic_core.engines import hardware
     from rt_panoptic_core.engines.cache import engine_identity, engine_path
     from rt_panoptic_core.engines.engine_file import write_engine_file
@@ -100,7 +104,8 @@ def _engine(
         if spec.precision == "fp16":
             raise EngineError("openvino: the CPU computes no fp16; use bf16, fp32 or int8")
         identity = engine_identity(checkpoint, spec, LIBRARY)
-    path: Path = engine_path(checkpoint, spec) if args.output is None else args.output
+    kept = engine_path(checkpoint, spec)
+    path: Path = kept if args.output is None else args.output
     with output_file(path):
         sections = build(checkpoint, spec, args.calibration, progress)
         try:
@@ -110,4 +115,4 @@ def _engine(
                 f"{path}: cannot be written: {error.strerror or error}; free some space, or name "
                 "another file"
             ) from error
-    return path
+    return path, kept

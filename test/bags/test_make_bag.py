@@ -170,3 +170,8 @@ def test_ids_that_16_bits_do_not_hold_are_numbered_anew(tmp_path):
         (message,) = reader.messages(["/ground_truth/instance"])
     plane = read_plane(deserialize(message.data, message.message_type))
     assert plane.tolist() == [[0, 3, 3, 1, 4, 2]]
+
+
+def test_a_single_picture_is_a_bag_of_one_frame(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((6, 8, 3), np.uint8))
+    assert make_bag(open_source(str(tmp_path / "a.png"), size=SIZE), tmp_path / "b", BagPlan()) == 1

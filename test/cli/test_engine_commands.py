@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -72,12 +74,23 @@ def test_export_to_onnx(model, tmp_path, capsys):
     assert "--output" in capsys.readouterr().err
 
 
-def test_export_of_an_engine(model, tmp_path, capsys):
+def test_export_of_an_engine(model, tmp_path, capsys, monkeypatch):
     pytest.importorskip("openvino", reason="openvino is not installed")
     target = tmp_path / "a.engine"
-    words = ["export", "--model", str(model), "--size", "64x96", "--precision", "fp32"]
-    assert main([*words, "--output", str(target)]) == 0
+    words = ["--model", str(model), "--size", "64x96", "--precision", "fp32"]
+    assert main(["export", *words, "--output", str(target)]) == 0
     assert read_identity(target)["size"] == "64x96"
+    # Under the name that was told it is found in another machine's cache, and nothing is built there.
+    told = capsys.readouterr().out.splitlines()[-1]
+    name = told.removeprefix("in the engine cache of the machine that is to run it: ")
+    monkeypatch.setenv("RT_PANOPTIC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    target.rename(tmp_path / "cache" / name)
+    monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", None)
+    image = tmp_path / "x.png"
+    cv2.imwrite(str(image), np.zeros((64, 96, 3), np.uint8))
+    words += ["--engine", "openvino", "--output", str(tmp_path / "out")]
+    assert main(["segment", *words, str(image)]) == 0
 
 
 @pytest.mark.parametrize(
