@@ -177,7 +177,7 @@ def test_an_engine_that_cannot_run_here_fails_to_be_configured(start, probe, dia
     node.wait_log("configuration failed: pytorch on")
     assert "PyTorch runs no int8 here" in node.log
     assert "set the parameter engine or precision to auto" in node.log
-    assert probe.state("/unfit") == "unconfigured"
+    probe.wait(lambda: probe.state("/unfit") == "unconfigured", "unconfigured")
     status = probe.wait(
         lambda: (
             seen.status("engine")

@@ -38,12 +38,12 @@ def test_each_state_holds_what_it_should(start, probe, picture):
     def offered():
         return probe.node.count_publishers("/managed/semantic")
 
-    assert probe.state(node) == "unconfigured"
+    probe.wait(lambda: probe.state(node) == "unconfigured", "unconfigured")
     assert probe.set_parameter("engine", "pytorch", node).successful
     assert (subscribed(), offered()) == (0, 0)
 
     assert probe.transition("configure", node)
-    assert probe.state(node) == "inactive"
+    probe.wait(lambda: probe.state(node) == "inactive", "inactive")
     probe.wait(offered, "the result topics")
     assert subscribed() == 0
     request = SegmentImage.Request(image=to_image(Image().header, picture(class_id=4)))
@@ -55,11 +55,11 @@ def test_each_state_holds_what_it_should(start, probe, picture):
 
     assert probe.transition("deactivate", node)
     probe.wait(lambda: not subscribed(), "the camera to be freed")
-    assert probe.state(node) == "inactive"
+    probe.wait(lambda: probe.state(node) == "inactive", "inactive")
 
     assert probe.transition("cleanup", node)
     probe.wait(lambda: not offered(), "the result topics to go")
-    assert probe.state(node) == "unconfigured"
+    probe.wait(lambda: probe.state(node) == "unconfigured", "unconfigured")
     assert not probe.call(SegmentImage, "/managed/segment", request).success
 
     # All of it again: nothing is left behind that a second round trips over.
@@ -69,7 +69,7 @@ def test_each_state_holds_what_it_should(start, probe, picture):
     publisher = probe.publisher(Image, topic)
     probe.wait(lambda: publisher.publish(request.image) or semantic, "an answer")
     assert probe.transition("shutdown", node)
-    assert probe.state(node) == "finalized"
+    probe.wait(lambda: probe.state(node) == "finalized", "finalized")
 
 
 def test_an_impossible_transition_is_refused_and_survived(start, probe):
@@ -77,7 +77,7 @@ def test_an_impossible_transition_is_refused_and_survived(start, probe):
     assert not probe.transition("activate", "/refusing")
     by_number = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
     assert not probe.call(ChangeState, "/refusing/change_state", by_number).success
-    assert probe.state("/refusing") == "unconfigured"
+    probe.wait(lambda: probe.state("/refusing") == "unconfigured", "unconfigured")
     node.wait_log(f"transition {Transition.TRANSITION_ACTIVATE} is not possible")
 
 
@@ -114,9 +114,9 @@ def test_a_failed_configuration_can_be_repeated(start, probe, diagnosis):
     )
     assert status.message == "checkpoint missing.safetensors: no such file"
     node.wait_log("configuration failed: checkpoint missing.safetensors: no such file")
-    assert probe.state("/failing") == "unconfigured"
+    probe.wait(lambda: probe.state("/failing") == "unconfigured", "unconfigured")
     assert not probe.transition("configure", "/failing")
-    assert probe.state("/failing") == "unconfigured"
+    probe.wait(lambda: probe.state("/failing") == "unconfigured", "unconfigured")
 
 
 STATES = {
