@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,6 +78,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         ValueError: a number is not finite; see :func:`json_values`.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def remove(path: Path) -> None:
+    """Remove the file, the link or the folder with all that is in it at ``path``, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def hold_folder(path: str | os.PathLike[str]) -> int | None:

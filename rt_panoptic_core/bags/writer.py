@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +26,7 @@ from rt_panoptic_core.bags.messages import Message, serialize, typestore
 from rt_panoptic_core.bags.reader import Topic
 from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX, McapStorage, SturdyWriter, is_bag
 from rt_panoptic_core.errors import BagError
-from rt_panoptic_core.files import hold_folder
+from rt_panoptic_core.files import hold_folder, remove
 
 STORAGES: Final = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
@@ -56,14 +55,6 @@ def qos(*, reliable: bool = True, latched: bool = False, depth: int = 10) -> Qos
         liveliness_lease_duration=_FOREVER,
         avoid_ros_namespace_conventions=False,
     )
-
-
-def _remove(path: Path) -> None:
-    """Remove a recording, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 class BagWriter:
@@ -109,7 +100,7 @@ class BagWriter:
             mode = CompressionMode.NONE
         try:
             self._refuse_if_held()
-            _remove(self._partial)
+            remove(self._partial)
             self._writer = SturdyWriter(self._partial, version=9, storage_plugin=STORAGES[storage])
             self._writer.set_compression(mode, CompressionFormat.ZSTD)
             self._writer.open()
@@ -248,10 +239,10 @@ class BagWriter:
                 os.close(self._handle)
         if not complete:
             if not self._holds_anything:
-                _remove(self._partial)
+                remove(self._partial)
             return self._partial
         if self._overwrite:
-            _remove(self.path)
+            remove(self.path)
         try:
             self._partial.rename(self.path)
         except OSError as error:

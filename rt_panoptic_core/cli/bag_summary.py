@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rt_panoptic_core.cli.wording import counted
+from rt_panoptic_core.cli.wording import counted, percent
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         if steadiness["flicker"] is not None:
             console.print(
                 f"flicker {100 * steadiness['flicker']:.2f} %, temporal consistency "
-                f"{_percent(steadiness['temporal_mean_iou'])} (mean IoU along the optical flow)"
+                f"{percent(steadiness['temporal_mean_iou'], '-')} (mean IoU along the optical flow)"
             )
         realtime = topic.get("realtime")
         if realtime is not None and realtime["latency_p50"] is not None:
@@ -64,7 +64,7 @@ def _quality_table(quality: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="left" if not name else "right")
     for name, part in quality["panoptic"].items():
         if part is not None:
-            table.add_row(name, *(_percent(part[key]) for key in ("pq", "sq", "rq")))
+            table.add_row(name, *(percent(part[key], "-") for key in ("pq", "sq", "rq")))
     windows = quality["video"]["windows"]
     further = {
         "mIoU": quality["mean_iou"],
@@ -75,9 +75,5 @@ def _quality_table(quality: Mapping[str, Any]) -> Table:
         f"  over {counted(int(length), 'frame')}": part["all"] for length, part in windows.items()
     }
     for name, value in further.items():
-        table.add_row(name, _percent(value))
+        table.add_row(name, percent(value, "-"))
     return table
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.cli.wording import counted
+from rt_panoptic_core.cli.wording import counted, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,13 +36,13 @@ def print_classes(record: EvaluationRecord, console: Console | None = None) -> N
                 hidden += 1
                 continue
             name = Text("■ ", style="#{:02x}{:02x}{:02x}".format(*entry.color)) + Text(entry.name)
-            cells = [_percent(quality[key]) for key in ("pq", "sq", "rq")]
+            cells = [percent(quality[key]) for key in ("pq", "sq", "rq")]
             cells += [str(quality[key]) for key in ("tp", "fp", "fn")]
-            cells.append(_percent(iou))
+            cells.append(percent(iou))
             if has_ap:
                 per_class = results["instances"]
                 cells += [
-                    _percent(per_class[key].get(entry.name)) if things else ""
+                    percent(per_class[key].get(entry.name)) if things else ""
                     for key in ("per_class", "per_class_50")
                 ]
             table.add_row(name, *cells)
@@ -73,15 +73,15 @@ def print_summary(record: EvaluationRecord, console: Console) -> None:
     ):
         if source in results and results[source][key]["n"]:
             mean = results[source][key]
-            cells = [_percent(mean[name]) for name in ("pq", "sq", "rq")]
+            cells = [percent(mean[name]) for name in ("pq", "sq", "rq")]
             table.add_row(title, *cells, str(mean["n"]))
     console.print(table)
     semantic = results["semantic"]
-    parts = [f"mIoU {_percent(semantic['mean_iou'])}"]
-    parts.append(f"pixel accuracy {_percent(semantic['pixel_accuracy'])}")
+    parts = [f"mIoU {percent(semantic['mean_iou'])}"]
+    parts.append(f"pixel accuracy {percent(semantic['pixel_accuracy'])}")
     if "instances" in results:
-        parts.append(f"AP {_percent(results['instances']['ap'])}")
-        parts.append(f"AP50 {_percent(results['instances']['ap50'])}")
+        parts.append(f"AP {percent(results['instances']['ap'])}")
+        parts.append(f"AP50 {percent(results['instances']['ap50'])}")
     console.print("  " + " · ".join(parts))
     latency = results.get("latency_ms")
     if latency:
@@ -93,10 +93,6 @@ def print_summary(record: EvaluationRecord, console: Console) -> None:
 
 def _known(value: Any) -> bool:
     return value is not None and value == value
-
-
-def _percent(value: Any) -> str:
-    return f"{100 * value:.1f}" if _known(value) else "–"
 
 
 def _order(value: Any) -> float:

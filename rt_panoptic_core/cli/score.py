@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import math
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 from rt_panoptic_core.cli.arguments import number
 from rt_panoptic_core.cli.progress import progress_bar
+from rt_panoptic_core.cli.wording import percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,11 +110,6 @@ def quality_table(panoptic: dict[str, Any]) -> str:
     lines = ["{:10s}| {:>5s}  {:>5s}  {:>5s} {:>5s}".format("", "PQ", "SQ", "RQ", "N"), "-" * 38]
     for title, key in (("All", "all"), ("Things", "things"), ("Stuff", "stuff")):
         mean = panoptic[key]
-        values = "  ".join(_percent(mean[name]) for name in ("pq", "sq", "rq"))
+        values = "  ".join(f"{percent(mean[name]):>5}" for name in ("pq", "sq", "rq"))
         lines.append(f"{title:10s}| {values} {mean['n']:5d}")
     return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    """Five characters; a dash for a group without a class."""
-    return "    –" if share is None or math.isnan(share) else f"{100 * share:5.1f}"

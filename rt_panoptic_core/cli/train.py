@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 
 from rt_panoptic_core.cli.progress import progress_bar
+from rt_panoptic_core.cli.wording import percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     table = Table("validation", "PQ", "PQ things", "PQ stuff", "mIoU")
     for label, values in result.measures.items():
         cells = (values.get(name) for name in ("pq", "pq_things", "pq_stuff", "miou"))
-        table.add_row(label, *(_percent(value) for value in cells))
+        table.add_row(label, *(percent(value, "") for value in cells))
     if result.measures:
         Console().print(table)
     print(result.model)
@@ -95,8 +95,3 @@ def _devices(text: str) -> int | str:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r}; it must be 'auto' or a number from 1 on")
     return int(text)
-
-
-def _percent(share: float | None) -> str:
-    """Nothing where nothing was measured: semantics alone, or no stuff."""
-    return "" if share is None or math.isnan(share) else f"{100 * share:.1f}"

@@ -1,8 +1,15 @@
-"""Words that depend on numbers."""
+"""Numbers in words and in cells of tables."""
 
 from __future__ import annotations
+
+import math
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 frame``, ``2 frames``; ``plural`` where it is more than an s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def percent(share: float | None, unknown: str = "–") -> str:
+    """``share`` in percent with one decimal; ``unknown`` for None and nan, where nothing was measured."""
+    return unknown if share is None or math.isnan(share) else f"{100 * share:.1f}"

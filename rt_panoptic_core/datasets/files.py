@@ -30,10 +30,14 @@ def check_files(paths: Sequence[Path], data_set: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         problems = [problem for problem in pool.map(_problem, paths, chunksize=64) if problem]
     if problems:
-        rest = len(problems) - LISTED_PROBLEMS
-        more = [f"… and {rest} more"] if rest > 0 else []
-        listed = "\n  ".join([*problems[:LISTED_PROBLEMS], *more])
-        raise DatasetError(f"{data_set}: {len(problems)} files cannot be used:\n  {listed}")
+        raise DatasetError(f"{data_set}: {len(problems)} files cannot be used:{listed(problems)}")
+
+
+def listed(problems: Sequence[str]) -> str:
+    """``problems``, each on an indented line of its own, up to :data:`LISTED_PROBLEMS` of them."""
+    rest = len(problems) - LISTED_PROBLEMS
+    more = [f"… and {rest} more"] if rest > 0 else []
+    return "".join(f"\n  {line}" for line in [*problems[:LISTED_PROBLEMS], *more])
 
 
 def check_folder(folder: Path, data_set: str, meaning: str) -> None:

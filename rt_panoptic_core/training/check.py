@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from rt_panoptic_core.datasets.batch import check_sample
-from rt_panoptic_core.datasets.files import LISTED_PROBLEMS
+from rt_panoptic_core.datasets.files import listed
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.resources import cpu_threads
@@ -55,10 +55,7 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
             count = f"{length} sample{'s' if length != 1 else ''}"
             lines.append(f"{title:11} {source.label}: {count}{found.told()}")
     if problems:
-        rest = len(problems) - LISTED_PROBLEMS
-        more = [f"… and {rest} more"] if rest > 0 else []
-        listed = "\n  ".join([*problems[:LISTED_PROBLEMS], *more])
-        raise DatasetError(f"{len(problems)} samples cannot be used:\n  {listed}")
+        raise DatasetError(f"{len(problems)} samples cannot be used:{listed(problems)}")
     return lines
 
 
@@ -86,9 +83,9 @@ class _Contents:
             ("instances", self._taxonomy.thing_ids, self._instances),
             ("samples with", self._taxonomy.stuff_ids, self._samples),
         ):
-            listed = ", ".join(f"{self._taxonomy.names[i]} {counts[i]}" for i in ids)
-            if listed:
-                lines.append(f"\n            {title}: {listed}")
+            told = ", ".join(f"{self._taxonomy.names[i]} {counts[i]}" for i in ids)
+            if told:
+                lines.append(f"\n            {title}: {told}")
         return "".join(lines)
 
 

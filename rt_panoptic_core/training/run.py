@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import pickle
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.errors import PanopticError, TrainingError
-from rt_panoptic_core.files import write_text
+from rt_panoptic_core.files import remove, write_text
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.callbacks import (
@@ -50,21 +49,17 @@ _OUTPUTS = (
     *("history.json", "configuration.yaml", "pictures", "tensorboard"),
 )
 _CHATTER = (
-    *(
-        "Tip:",
-        "GPU available",
-        "TPU available",
-        "HPU available",
-        "litlogger",
-        "`Trainer.fit` stopped",
-    ),
-    *(
-        "Automatic Mixed Precision",
-        "Restoring states",
-        "Found current_model_state",
-        "Restored all states",
-        "Bypassing SIGTERM",
-    ),
+    "Tip:",
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "litlogger",
+    "`Trainer.fit` stopped",
+    "Automatic Mixed Precision",
+    "Restoring states",
+    "Found current_model_state",
+    "Restored all states",
+    "Bypassing SIGTERM",
 )
 _KNOWN_WARNINGS = (
     # The sampler takes care of resuming in mid-epoch, which the loop cannot know.
@@ -261,11 +256,7 @@ def _complete_already(folder: Path, config: TrainingConfig, done: int) -> Traini
 def _remove_outputs(folder: Path) -> None:
     """Remove by their names what an earlier run left, so that the folder tells of one run."""
     for name in _OUTPUTS:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(folder / name)
 
 
 def _drop_chatter() -> None:

@@ -2,10 +2,17 @@
 
 import copy
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from rt_panoptic_core.panoptic_format import ids_to_rgb
 from rt_panoptic_core.training.configuration import config_from
@@ -125,3 +132,36 @@ def toy_settings(toys, tmp_path):
 def toy_config(toy_settings):
     """The run that ``toy_settings`` describes."""
     return config_from(toy_settings)
+
+
+@pytest.fixture
+def start_training(tmp_path):
+    """A function that starts the command on ``settings`` and waits for its first checkpoint.
+
+    It gives (process, in a session of its own; the checkpoint; the log).
+    """
+    started = []
+
+    def start(settings, *options, devices=1):
+        file, log = tmp_path / "started.yaml", tmp_path / "log.txt"
+        file.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
+        command += ["--accelerator", "cpu", "--devices", str(devices), *options]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, start_new_session=True
+            )
+        started.append(process)
+        last = Path(settings["output"]) / "last.ckpt"
+        deadline = time.monotonic() + 300
+        while not last.is_file():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.002)
+        return process, last, log
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -4,9 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -61,25 +59,10 @@ def test_two_processes_learn_what_one_learns_from_the_double_batch(toy_settings,
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_ends_all_after_the_same_update(toy_settings, tmp_path):
+def test_a_signal_to_one_process_ends_all_after_the_same_update(toy_settings, start_training):
     toy_settings["optimization"].update(steps=100_000, batch_size=1)
     toy_settings["data"]["validation"] = []
-    file, log = tmp_path / "two.yaml", tmp_path / "log.txt"
-    file.write_text(yaml.safe_dump(toy_settings))
-    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--accelerator", "cpu", "--devices", "2"],
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    last = Path(toy_settings["output"]) / "last.ckpt"
-    deadline = time.monotonic() + 300
-    while not last.is_file():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        time.sleep(0.01)
+    process, last, log = start_training(toy_settings, devices=2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM, log.read_text()
     update = torch.load(last, weights_only=True)["global_step"]

@@ -6,9 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,24 +77,13 @@ def test_beginning_anew_removes_nothing_before_the_data_is_there(toy_config):
     assert sorted(Path(toy_config.output).iterdir()) == before
 
 
-def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, tmp_path):
+def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, start_training, tmp_path):
     settings = {**toy_settings, "output": str(tmp_path / "whole")}
     settings["data"]["workers"] = 1  # prefetched batches are lost with the process
     train(config_from(settings), **CPU)
 
     settings["output"] = str(tmp_path / "killed")
-    file = tmp_path / "killed.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    log = (tmp_path / "log.txt").open("wb")
-    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
-    command += ["--quiet", "--accelerator", "cpu", "--devices", "1"]
-    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    last = tmp_path / "killed" / "last.ckpt"
-    deadline = time.monotonic() + 300
-    while not last.is_file():
-        assert process.poll() is None, (tmp_path / "log.txt").read_text()
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        time.sleep(0.002)
+    process, last, _ = start_training(settings, "--quiet")
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     step = torch.load(last, weights_only=True)["global_step"]
@@ -221,28 +207,14 @@ def test_a_resumed_run_keeps_its_best_model(toy_settings):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_waits_for_the_update_as_well(toy_settings, tmp_path, number):
+def test_a_signal_to_all_processes_waits_for_the_update_as_well(
+    toy_settings, start_training, number
+):
     """As a terminal's Ctrl-C and a service manager send it: the workers get it, too."""
     toy_settings["data"]["workers"] = 1
     toy_settings["optimization"]["steps"] = 100_000
     toy_settings["evaluation"]["every"] = 0
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(toy_settings))
-    log = tmp_path / "log.txt"
-    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--accelerator", "cpu", "--devices", "1"],
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    last = Path(toy_settings["output"]) / "last.ckpt"
-    deadline = time.monotonic() + 300
-    while not last.is_file():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        time.sleep(0.01)
+    process, last, log = start_training(toy_settings)
     os.killpg(process.pid, number)
     assert process.wait(60) == 128 + number, log.read_text()
     told = log.read_text()
