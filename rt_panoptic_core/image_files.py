@@ -16,7 +16,7 @@ from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.image_codec import decode_compressed
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".gif")
 
 _SELF_CHECKED = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
 """How files begin whose decoder would fill up what is missing and call it a success."""
@@ -51,7 +51,8 @@ def find_inputs(
         leave_out: a folder whose content is not searched: where the results go.
 
     Returns:
-        The files, and a line for every input that is missing, of an unknown kind, or an empty folder.
+        The files, and a line for every input that is missing, of an unknown kind, an empty folder, or a
+        link in a folder that leads to nothing.
     """
     files: list[InputFile] = []
     problems: list[str] = []
@@ -90,6 +91,8 @@ def find_inputs(
                     continue
                 if below.is_file() and add(below, relative.with_suffix("").as_posix()):
                     found = True
+                elif _kind(below) and below.is_symlink() and not below.exists():
+                    problems.append(f"{below}: the link leads to no file")
             if not found:
                 problems.append(f"{path}: the folder holds no pictures or videos")
         elif not path.exists():

@@ -308,14 +308,33 @@ class PanopticWriter:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], taxonomy: Taxonomy, *, ids: str = "coco"
+        self,
+        folder: str | os.PathLike[str],
+        taxonomy: Taxonomy,
+        *,
+        ids: str = "coco",
+        add_to: bool = False,
     ) -> None:
+        """Write into ``folder``, and the JSON beside it.
+
+        Args:
+            folder: of the PNGs; made with the first of them.
+            taxonomy: the label set of the results.
+            ids: form of the ids, see :func:`panoptic_ids`.
+            add_to: keep what a JSON that is there says of other images, whose PNGs are there too; False
+                to begin anew.
+
+        Raises:
+            DatasetError: with ``add_to``, the JSON that is there is damaged or has other categories.
+        """
         self.folder = Path(folder)
         self.json_path = self.folder.with_name(self.folder.name + ".json")
         self._taxonomy = taxonomy
         self._form = ids
-        self._annotations: list[dict[str, Any]] = []
-        self._images: list[dict[str, Any]] = []
+        self._annotations: dict[int | str, dict[str, Any]] = {}
+        self._images: dict[int | str, dict[str, Any]] = {}
+        if add_to and self.json_path.exists():
+            self._take_over(read_annotations(self.json_path))
 
     def add(
         self, image_id: int | str, result: PanopticResult, *, image_file: str | None = None
@@ -334,33 +353,42 @@ class PanopticWriter:
         stem = f"{image_id:012d}" if isinstance(image_id, int) else image_id
         suffix = "_panoptic.png" if self._form == "cityscapes" else ".png"
         write_ids(self.folder / f"{stem}{suffix}", ids)
-        self._annotations.append(
-            {
-                "image_id": image_id,
-                "file_name": f"{stem}{suffix}",
-                "segments_info": segments_info,
-            }
-        )
+        self._annotations[image_id] = {
+            "image_id": image_id,
+            "file_name": f"{stem}{suffix}",
+            "segments_info": segments_info,
+        }
         height, width = ids.shape
-        self._images.append(
-            {
-                "id": image_id,
-                "file_name": image_file or f"{stem}.jpg",
-                "height": height,
-                "width": width,
-            }
-        )
+        self._images[image_id] = {
+            "id": image_id,
+            "file_name": image_file or f"{stem}.jpg",
+            "height": height,
+            "width": width,
+        }
 
     def close(self) -> None:
         """Write the JSON."""
         write_json(
             self.json_path,
             {
-                "images": self._images,
-                "annotations": self._annotations,
+                "images": list(self._images.values()),
+                "annotations": list(self._annotations.values()),
                 "categories": coco_categories(self._taxonomy),
             },
         )
+
+    def _take_over(self, there: PanopticAnnotations) -> None:
+        """Keep the annotations that ``there`` has of images whose PNGs are still there."""
+        if list(there.categories.values()) != coco_categories(self._taxonomy):
+            raise DatasetError(
+                f"{there.path}: it holds results with other classes than those of the taxonomy "
+                f"{self._taxonomy.name!r}; write into another folder"
+            )
+        for annotation in there.annotations:
+            image_id = annotation["image_id"]
+            if image_id in there.images and (self.folder / annotation["file_name"]).is_file():
+                self._annotations[image_id] = annotation
+                self._images[image_id] = there.images[image_id]
 
     def __enter__(self) -> PanopticWriter:
         return self

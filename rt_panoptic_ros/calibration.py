@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from sensor_msgs.msg import CameraInfo
 
-from rt_panoptic_core.datasets.generated_streets.camera import CameraIntrinsics
+from rt_panoptic_core.camera_intrinsics import CameraIntrinsics
 from rt_panoptic_core.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from rt_panoptic_core.bags.sources import SourceFrame
-from rt_panoptic_core.datasets.generated_streets.camera import CameraIntrinsics
+from rt_panoptic_core.camera_intrinsics import CameraIntrinsics
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.taxonomy import Taxonomy
 

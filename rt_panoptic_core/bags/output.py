@@ -77,21 +77,12 @@ class OutputFolder:
             BagError: the folder holds something else, another process writes into it, or it cannot be
                 written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise BagError(f"{self.path} is no folder; choose another name")
+        self.refuse_other_runs(fingerprint, overwrite=overwrite, whole=True)
         if self.path.exists():
             self._hold()
         known = self._fingerprint()
         if overwrite:
             self._clear({*topics, *_image_topics(known)})
-            known = None
-        elif known is None and self.path.exists() and any(self.path.iterdir()):
-            raise BagError(f"{self.path} holds other files; choose another folder, or --overwrite")
-        elif known is not None and known != fingerprint:
-            raise BagError(
-                f"{self.path} holds a run with another {', '.join(_differences(known, fingerprint))}; "
-                "choose another folder, or --overwrite"
-            )
         elif known is not None and self.report_json.exists():
             return True
         try:
@@ -105,6 +96,34 @@ class OutputFolder:
         except OSError as error:
             raise BagError(f"{self.path}: cannot be written: {error.strerror}") from error
         return False
+
+    def refuse_other_runs(
+        self, fingerprint: Mapping[str, Any], *, overwrite: bool = False, whole: bool = False
+    ) -> None:
+        """Refuse the folder where :meth:`begin` would, as far as the values in ``fingerprint`` tell.
+
+        Args:
+            fingerprint: as for :meth:`begin`, but values that are not known yet may be missing.
+            overwrite: likewise.
+            whole: no value is missing.
+
+        Raises:
+            BagError: it is no folder, or it holds something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise BagError(f"{self.path} is no folder; choose another name")
+        if overwrite or not self.path.exists():
+            return
+        known = self._fingerprint()
+        if known is None and any(self.path.iterdir()):
+            raise BagError(f"{self.path} holds other files; choose another folder, or --overwrite")
+        if not whole and isinstance(known, dict):
+            known = {key: value for key, value in known.items() if key in fingerprint}
+        if known is not None and known != fingerprint:
+            raise BagError(
+                f"{self.path} holds a run with another {', '.join(_differences(known, fingerprint))}; "
+                "choose another folder, or --overwrite"
+            )
 
     def interrupted(
         self, topics: Mapping[str, ResultTopics], taxonomy: Taxonomy

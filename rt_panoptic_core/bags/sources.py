@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.datasets.generated_streets.camera import CameraIntrinsics
+from rt_panoptic_core.camera_intrinsics import CameraIntrinsics
 from rt_panoptic_core.datasets.sample import PanopticDataset
 from rt_panoptic_core.errors import BagError, ImageError
 from rt_panoptic_core.image_files import IMAGE_SUFFIXES, Video, read_image

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rt_panoptic_core import __version__
 from rt_panoptic_core.cli.arguments import checked, number
-from rt_panoptic_core.cli.model_options import add_model_options, model_name
+from rt_panoptic_core.cli.model_options import (
+    add_model_options,
+    model_name,
+    refuse_idle_calibration,
+)
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import build_progress
 from rt_panoptic_core.cli.wording import counted
@@ -68,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print a table, write JSON."""
+    refuse_idle_calibration(args, *(args.against or ())[1:])
     with output_file(args.json):
         return _benchmark(args)
 

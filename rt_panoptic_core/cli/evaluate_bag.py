@@ -158,12 +158,11 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         )
         for truth in truths.values():
             stack.callback(truth.close)
-        offline = None if args.real_time else _Offline(args, checkpoint, surveys)
         wanted = thresholds(args, checkpoint)
         plan = _plan(args, wanted)
         about = {
             "version": __version__,
-            "mode": "offline" if offline is not None else "real time",
+            "mode": "real time" if args.real_time else "offline",
             "rate": args.rate or 1.0,
             "bag": bag_facts(args.bag),
             "image_topics": topics,
@@ -174,14 +173,18 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
                 "digest": checkpoint.digest,
                 "taxonomy": checkpoint.taxonomy.name,
             },
-            "engine": offline.engine if offline is not None else "the node's engine",
             "tracking": plan.show_ids,
             "thresholds": asdict(wanted),
         }
         output = OutputFolder(args.output)
         fingerprint = {**about, "plan": {**asdict(plan), "windows": list(plan.windows)}}
-        if offline is None:
+        if args.real_time:
             fingerprint["node"] = _node_settings(args)
+        # Before minutes may go into an engine.
+        output.refuse_other_runs(fingerprint, overwrite=args.overwrite)
+        offline = None if args.real_time else _Offline(args, checkpoint, surveys)
+        about["engine"] = offline.engine if offline is not None else "the node's engine"
+        fingerprint["engine"] = about["engine"]
         names = result_topics(topics)
         if output.begin(fingerprint, names, overwrite=args.overwrite):
             print(f"{output.report_html}: this run is complete already")

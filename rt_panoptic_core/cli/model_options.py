@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.cli.arguments import device, number, size
+from rt_panoptic_core.cli.arguments import UsageError, device, number, size
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
 
 if TYPE_CHECKING:
@@ -86,12 +86,30 @@ def add_model_options(
     return group
 
 
+def refuse_idle_calibration(args: argparse.Namespace, *others: str | None) -> None:
+    """Refuse ``--calibration`` where nothing runs in int8: neither ``--precision`` nor one of ``others``.
+
+    Raises:
+        UsageError: such a folder would not be looked at.
+    """
+    if args.calibration is not None and "int8" not in (args.precision, *others):
+        raise UsageError(
+            "--calibration is for --precision int8, and nothing here runs in int8; "
+            "add it, or leave --calibration out"
+        )
+
+
 def open_segmenter(
     args: argparse.Namespace, checkpoint: Checkpoint, progress: Progress
 ) -> Segmenter:
-    """Segmenter of ``checkpoint`` as all of the options want it."""
+    """Segmenter of ``checkpoint`` as all of the options want it.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
     from rt_panoptic_core.segmenter import Segmenter
 
+    refuse_idle_calibration(args)
     segmenter = Segmenter(
         checkpoint,
         engine=args.engine,

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to ``parser``."""
     parser.epilog = (
         "Writes OUTPUT/overlays (pictures, and .mp4 for videos) and OUTPUT/panoptic (id maps, with "
-        "OUTPUT/panoptic.json). Exit status: 0 all done, 3 some inputs were skipped, 1 nothing done."
+        "OUTPUT/panoptic.json). Results that are there stay, but for those of the same names. "
+        "Exit status: 0 all done, 3 some inputs were skipped, 1 nothing done."
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, video or folder")
     parser.add_argument(
@@ -172,7 +173,9 @@ class _Job:
         form = self._args.ids or "coco"
         if form == "none":
             return None, None
-        writer = PanopticWriter(self._args.output / "panoptic", self._segmenter.taxonomy, ids=form)
+        writer = PanopticWriter(
+            self._args.output / "panoptic", self._segmenter.taxonomy, ids=form, add_to=True
+        )
         # Also when the user interrupts: what is there then is complete and may be used.
         stack.callback(lambda: writer.close() if self._image_ids else None)
         # A video's frames are many; but without its overlay they are all that is left to write.

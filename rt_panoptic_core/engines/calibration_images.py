@@ -26,8 +26,9 @@ def calibration_images(
     """
     if folder is None:
         raise EngineError(
-            "int8 is calibrated on images: name a folder of some 20 to 100 images like those the "
-            "engine will see (--calibration FOLDER)"
+            "int8 is calibrated on images: name a folder of some 20 to 100 images like those the engine "
+            "will see (--calibration FOLDER). 'rt-panoptic export' with it puts the engine into the cache, "
+            "for whatever runs it here"
         )
     path = Path(folder)
     if not path.is_dir():

@@ -39,7 +39,7 @@ def evaluate_words(bag, model, output, *more):
     return [*words, "--precision", "fp32", "--threads", "1", "--output", str(output), *more]
 
 
-def test_make_then_evaluate(bag, model, tmp_path, capfd):
+def test_make_then_evaluate(bag, model, tmp_path, capfd, monkeypatch):
     assert main(evaluate_words(bag, model, tmp_path / "out")) == 0
     out, err = capfd.readouterr()
     assert out.strip() == str(tmp_path / "out" / "report.html")
@@ -58,6 +58,15 @@ def test_make_then_evaluate(bag, model, tmp_path, capfd):
         "a run with another plan.show_ids (True there, False here), tracking"
         in capfd.readouterr().err
     )
+    # What only the engine's own name tells.
+    assert main([*evaluate_words(bag, model, tmp_path / "out"), "--precision", "bf16"]) == 1
+    assert "a run with another engine;" in capfd.readouterr().err
+    # No engine is built for a run that is refused.
+    monkeypatch.setattr(
+        "rt_panoptic_core.segmenter.open_engine", lambda *_, **__: pytest.fail("built")
+    )
+    assert main(evaluate_words(bag, model, tmp_path / "out", "--no-video")) == 1
+    assert "another plan.video (True there, False here)" in capfd.readouterr().err
 
 
 def test_two_runs_give_the_same_bytes(bag, model, tmp_path):

@@ -92,6 +92,16 @@ def test_all_that_is_chosen_reaches_the_engine(model, tmp_path, monkeypatch, inp
     }
 
 
+@pytest.mark.parametrize("command", ["segment", "evaluate", "evaluate-bag", "export", "benchmark"])
+def test_a_calibration_that_nothing_would_look_at_is_refused(
+    model, tmp_path, capsys, inputs, command
+):
+    more = {"export": ["export", "--size", "64x96"], "benchmark": ["benchmark"]}
+    words = [*(inputs | more)[command], "--model", str(model), "--precision", "fp32"]
+    assert main([*words, "--calibration", str(tmp_path)]) == 2
+    assert "--calibration is for --precision int8" in capsys.readouterr().err
+
+
 def test_a_training_s_models_are_called_by_their_run(model, tmp_path):
     def named(*parts):
         path = tmp_path.joinpath(*parts).with_suffix(".safetensors")

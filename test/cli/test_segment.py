@@ -3,6 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.cli.segment import image_id
@@ -105,6 +106,35 @@ def test_cityscapes_ids(segment, tmp_path):
     assert all(i in stuff if i < 1000 else i // 1000 in things for i in ids)
 
 
+def test_a_second_run_adds_to_the_first(segment, tmp_path):
+    both = [write(tmp_path / f"{name}.png", picture(seed)) for seed, name in enumerate("ab")]
+    assert segment(*both) == 0
+    (segment.output / "panoptic/a.png").unlink()
+    assert segment(write(tmp_path / "c.png", picture(2, (32, 48)))) == 0
+    write(both[1], picture(3, (48, 32)))
+    assert segment(both[1]) == 0
+    found = read_annotations(segment.output / "panoptic.json")
+    # a's id map is gone, b was done again.
+    assert [item["image_id"] for item in found.annotations] == ["b", "c"]
+    assert {key: image["height"] for key, image in found.images.items()} == {"b": 48, "c": 32}
+    for item in found.annotations:
+        ids = read_ids(segment.output / "panoptic" / item["file_name"])
+        assert {info["id"] for info in item["segments_info"]} == set(np.unique(ids)) - {0}
+
+
+def test_results_with_other_classes_are_not_added_to(segment, tmp_path, capsys):
+    there = segment.output / "panoptic.json"
+    there.parent.mkdir()
+    category = {"id": 1, "name": "cat", "isthing": 1}
+    words = json.dumps({"images": [], "annotations": [], "categories": [category]})
+    there.write_text(words)
+    assert segment(write(tmp_path / "a.png", picture(0))) == 1
+    error = capsys.readouterr().err
+    assert f"{there}: it holds results with other classes" in error
+    assert there.read_text() == words
+    assert files(segment.output) == ["panoptic.json"]
+
+
 def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):
     folder = tmp_path / "in"
     whole = write(folder / "good.jpg", picture(0)).read_bytes()
@@ -149,6 +179,17 @@ def test_id_maps_of_a_video_are_written_on_request(segment, tmp_path):
     ]
     written = json.loads((segment.output / "panoptic.json").read_text())
     assert [a["image_id"] for a in written["annotations"]] == [f"drive/00000{i}" for i in range(3)]
+
+
+def test_an_animated_picture_is_a_video(segment, tmp_path):
+    frames = [Image.fromarray(picture(index)) for index in range(3)]
+    frames[0].save(tmp_path / "drive.gif", save_all=True, append_images=frames[1:], duration=100)
+    assert segment(tmp_path / "drive.gif", "--ids", "coco") == 0
+    assert files(segment.output) == [
+        "overlays/drive.mp4",
+        "panoptic.json",
+        *(f"panoptic/drive/00000{i}.png" for i in range(3)),
+    ]
 
 
 def test_a_video_that_is_cut_short_keeps_what_there_is_and_says_so(segment, tmp_path, capsys):
@@ -273,6 +314,16 @@ def test_hidden_files_are_passed_over(tmp_path):
     found, problems = find_inputs([tmp_path])
     assert [file.name for file in found] == ["a"]
     assert not problems
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jpg").write_bytes(b"")
+    (tmp_path / "in/b.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "in/notes.txt").symlink_to(tmp_path / "gone.txt")
+    found, problems = find_inputs([tmp_path / "in"])
+    assert [file.name for file in found] == ["a"]
+    assert problems == [f"{tmp_path / 'in/b.jpg'}: the link leads to no file"]
 
 
 def test_names_stay_unique(tmp_path):

@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rt_panoptic_core.datasets.generated_streets import (
-    CameraIntrinsics,
-    heavy_vehicles,
-    people,
-    vehicles,
-)
+from rt_panoptic_core.camera_intrinsics import CameraIntrinsics
+from rt_panoptic_core.datasets.generated_streets import heavy_vehicles, people, vehicles
 from rt_panoptic_core.datasets.generated_streets.camera import Camera, clip_near
 from rt_panoptic_core.datasets.generated_streets.canvas import Canvas
 from rt_panoptic_core.datasets.generated_streets.facades import facades

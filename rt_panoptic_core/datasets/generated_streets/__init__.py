@@ -3,7 +3,6 @@
 :class:`GeneratedStreets` is a data set of single pictures, :class:`StreetSequence` a drive.
 """
 
-from rt_panoptic_core.datasets.generated_streets.camera import CameraIntrinsics
 from rt_panoptic_core.datasets.generated_streets.dataset import (
     GeneratedStreets,
     open_generated_streets,
@@ -13,7 +12,6 @@ from rt_panoptic_core.datasets.generated_streets.sequence import StreetFrame, St
 
 __all__ = [
     "STREET_KINDS",
-    "CameraIntrinsics",
     "GeneratedStreets",
     "StreetFrame",
     "StreetSequence",

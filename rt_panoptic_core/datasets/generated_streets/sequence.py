@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.camera_intrinsics import CameraIntrinsics
 from rt_panoptic_core.datasets.generated_streets import labels
-from rt_panoptic_core.datasets.generated_streets.camera import Camera, CameraIntrinsics
+from rt_panoptic_core.datasets.generated_streets.camera import Camera
 from rt_panoptic_core.datasets.generated_streets.canvas import Canvas
 from rt_panoptic_core.datasets.generated_streets.layout import STREET_KINDS, Key, Street
 from rt_panoptic_core.datasets.generated_streets.light import random_light
