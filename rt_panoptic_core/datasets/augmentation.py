@@ -5,6 +5,7 @@ Every choice is drawn from the generator that is passed in, so that a draw can b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -114,6 +115,20 @@ def resize_sample(sample: PanopticSample, size: tuple[int, int]) -> PanopticSamp
     """
     height, width = sample.semantic.shape
     return _resample(sample, (0, 0, height, width), size, None)[0]
+
+
+def resize_to_pixels(sample: PanopticSample, pixels: int) -> PanopticSample:
+    """``sample`` resized to about ``pixels``, as a model with that number in its header has images resized.
+
+    It comes back as it is where it has about so many, where ``pixels`` is 0, and where its image and labels
+    have two sizes, which is to be said by whoever checks that.
+    """
+    height, width = sample.semantic.shape
+    share = height * width / pixels if pixels else 1.0
+    if 0.8 <= share <= 1.25 or sample.image.shape[:2] != sample.semantic.shape:
+        return sample
+    scale = 1 / math.sqrt(share)
+    return resize_sample(sample, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def paste_instances(

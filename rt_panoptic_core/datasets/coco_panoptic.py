@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rt_panoptic_core.datasets.augmentation import resize_sample
-from rt_panoptic_core.datasets.files import check_files, check_folder, read_rgb
+from rt_panoptic_core.datasets.augmentation import resize_to_pixels
+from rt_panoptic_core.datasets.categories import check_categories
+from rt_panoptic_core.datasets.files import check_files, check_folder, first_folder, read_rgb
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.id_maps import map_ids
@@ -70,7 +70,8 @@ class CocoPanoptic:
                 f"{self._title}: image {twice[0]!r} has more than one annotation "
                 f"({len(twice)} images have)"
             )
-        self._check_categories(content.categories, content.annotations)
+        used = {int(s["category_id"]) for a in content.annotations for s in a["segments_info"]}
+        check_categories(self._title, content.categories, used, self.taxonomy)
         self._records = content.annotations
         self._masks = [Path(masks) / record["file_name"] for record in self._records]
         present = {file.name for file in Path(images).iterdir()}
@@ -112,44 +113,7 @@ class CocoPanoptic:
             instances,
             image_id=record["image_id"],
         )
-        height, width = ids.shape
-        share = height * width / self._pixels if self._pixels else 1.0
-        if 0.8 <= share <= 1.25 or sample.image.shape[:2] != ids.shape:
-            return sample
-        scale = 1 / math.sqrt(share)
-        return resize_sample(sample, (max(1, round(height * scale)), max(1, round(width * scale))))
-
-    def _check_categories(
-        self, categories: Mapping[int, Mapping[str, Any]], records: Iterable[Mapping[str, Any]]
-    ) -> None:
-        known = self.taxonomy.class_id_by_source
-        used = {int(s["category_id"]) for record in records for s in record["segments_info"]}
-        missing = sorted(used - set(known))
-        if missing:
-            named = ", ".join(
-                f"{i} ({categories[i]['name']})" if i in categories else str(i) for i in missing[:5]
-            )
-            raise DatasetError(
-                f"{self._title}: {len(missing)} categories are not in taxonomy "
-                f"{self.taxonomy.name!r}: {named}; train with a taxonomy of this data set"
-            )
-        for number in sorted(used & set(categories)):
-            self._check_meaning(categories[number], known[number])
-
-    def _check_meaning(self, category: Mapping[str, Any], class_id: int) -> None:
-        """Refuse a taxonomy whose numbers mean something else: it would be learnt without a word."""
-        ours = self.taxonomy[class_id]
-        name, number = category["name"], category["id"]
-        if name != ours.name and name in self.taxonomy.names:
-            raise DatasetError(
-                f"{self._title}: its category {number} is {name!r}, but source_id {number} of taxonomy "
-                f"{self.taxonomy.name!r} is {ours.name!r}; correct the source_id of both there"
-            )
-        if ours.is_thing and not category["isthing"]:
-            raise DatasetError(
-                f"{self._title}: category {number} ({name!r}) is stuff, but {ours.name!r} of taxonomy "
-                f"{self.taxonomy.name!r} is a thing; where nothing is told apart it cannot be one"
-            )
+        return resize_to_pixels(sample, self._pixels)
 
 
 def open_coco(
@@ -165,8 +129,8 @@ def open_coco(
     base = Path(root)
     name = split if split.endswith("2017") else f"{split}2017"
     annotations = base / "annotations"
-    images = _first_folder([base / name, base / "images" / name])
-    masks = _first_folder([annotations / f"panoptic_{name}", base / f"panoptic_{name}"])
+    images = first_folder([base / name, base / "images" / name])
+    masks = first_folder([annotations / f"panoptic_{name}", base / f"panoptic_{name}"])
     return CocoPanoptic(
         annotations / f"panoptic_{name}.json", masks, images, taxonomy or Taxonomy.load("coco")
     )
@@ -201,18 +165,13 @@ def open_coco_panoptic(
         base / annotations if annotations else json_file,
         base / masks
         if masks
-        else _first_folder([json_file.parent / name, base / name, base / "annotations" / name]),
+        else first_folder([json_file.parent / name, base / name, base / "annotations" / name]),
         base / images
         if images
-        else _first_folder([base / "images" / split, base / split, base / "images"]),
+        else first_folder([base / "images" / split, base / split, base / "images"]),
         taxonomy,
         pixels=pixels,
     )
-
-
-def _first_folder(candidates: list[Path]) -> Path:
-    """The first that exists, else the first: an error then names it."""
-    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
 def _image_name(

@@ -50,14 +50,23 @@ def check_folder(folder: Path, data_set: str, meaning: str) -> None:
         raise DatasetError(f"{data_set}: {folder} is no folder; it must hold {meaning}")
 
 
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+def first_folder(candidates: Sequence[Path]) -> Path:
+    """The first of ``candidates`` that exists, else the first: an error then names it."""
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+def read_rgb(path: Path, *, oriented: bool = False) -> npt.NDArray[np.uint8]:
     """uint8 [H, W, 3] RGB of an image file, its pixels as they lie: labels belong to them.
+
+    Args:
+        path: of the file.
+        oriented: turn it as its EXIF says instead.
 
     Raises:
         DatasetError: it cannot be read, is cut off or damaged.
     """
     try:
-        return read_image(path, oriented=False)
+        return read_image(path, oriented=oriented)
     except ImageError as error:
         raise DatasetError(f"{error}; copy the file again") from error
 

@@ -20,6 +20,7 @@ _KINDS: dict[str, tuple[str, str]] = {
     "cityscapes": ("cityscapes", "open_cityscapes"),
     "coco": ("coco_panoptic", "open_coco"),
     "coco_panoptic": ("coco_panoptic", "open_coco_panoptic"),
+    "coco_instances": ("coco_instances", "open_coco_instances"),
     "camvid": ("camvid", "open_camvid"),
     "camvid_pasted": ("paste", "open_camvid_pasted"),
     "generated_streets": ("generated_streets.dataset", "open_generated_streets"),

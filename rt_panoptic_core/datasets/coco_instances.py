@@ -1,0 +1,326 @@
+"""COCO's instances, as annotation tools export them: images, and one JSON with an outline for each object."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_panoptic_core.datasets.augmentation import resize_to_pixels
+from rt_panoptic_core.datasets.categories import check_categories
+from rt_panoptic_core.datasets.files import (
+    check_files,
+    check_folder,
+    first_folder,
+    listed,
+    read_rgb,
+)
+from rt_panoptic_core.datasets.outlines import Region, outlined_region
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+
+BACKGROUND = "background"
+"""Name of the class of what no outline covers, where nothing else is said."""
+
+
+_HELD_OUT = 0.1
+
+
+class _Picture(NamedTuple):
+    """An image of the JSON and its annotations."""
+
+    image_id: int | str
+    file_name: str
+    size: tuple[int, int]
+    annotations: list[dict[str, Any]]
+
+
+class CocoInstances:
+    """A JSON of outlines with its images.
+
+    Outlines of things are instances, those of stuff its area. Where outlines overlap, things lie above stuff,
+    and the smaller ones above the larger. A picture without any outline is one of the background alone.
+    """
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        images: Sequence[str | os.PathLike[str]],
+        taxonomy: Taxonomy | None = None,
+        *,
+        background: str | None = None,
+        share: tuple[float, float] = (0.0, 1.0),
+        pixels: int = 0,
+    ) -> None:
+        """Read the JSON and check it and the images' files.
+
+        Args:
+            annotations: the JSON: ``images``, ``annotations`` with ``segmentation``, ``categories``.
+            images: folders that the images may be in; they are in the first that has the first of them.
+            taxonomy: label set whose source ids are the JSON's category ids; for None all of the JSON's
+                categories as things, and the background.
+            background: stuff class of what no outline covers; None for :data:`BACKGROUND` where the taxonomy
+                has that, "" where such pixels are to be void.
+            share: the pictures whose names' hashes, in [0, 1), lie between these two; all of them.
+            pixels: see :func:`resize_to_pixels`.
+
+        Raises:
+            DatasetError: files are missing or no images (all are named), or the JSON is malformed.
+        """
+        path = Path(annotations)
+        self._title = str(path)
+        self._pixels = pixels
+        content = _read(path)
+        categories = {item["id"]: item for item in content["categories"]}
+        self.taxonomy = taxonomy or _taxonomy(content["categories"], background, path.stem)
+        used = {item["category_id"] for item in content["annotations"]}
+        check_categories(self._title, categories, used, self.taxonomy)
+        self._background = self._class_of(background)
+        self._pictures = [
+            picture
+            for picture in _pictures(content, self._title)
+            if share[0] <= _place(picture.file_name) < share[1]
+        ]
+        if not self._pictures:
+            raise DatasetError(f"{self._title}: it has no images, or none of this split")
+        folder = _folder_of(self._pictures[0], [Path(each) for each in images])
+        check_folder(folder, self._title, "the images")
+        self._files = [folder / picture.file_name for picture in self._pictures]
+        check_files(self._files, self._title)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        picture = self._pictures[index]
+        semantic = np.full(picture.size, self._background, np.uint8)
+        instance = np.zeros(picture.size, np.int32)
+        instances = []
+        for number, (region, class_id, crowd) in enumerate(self._painted(picture), start=1):
+            is_thing = self.taxonomy[class_id].is_thing
+            region.of(semantic)[region.mask] = class_id
+            region.of(instance)[region.mask] = number if is_thing else 0
+            if is_thing:
+                instances.append(InstanceAnnotation(number, class_id, crowd))
+        seen = set(np.unique(instance).tolist())
+        sample = PanopticSample(
+            PurePosixPath(picture.file_name).with_suffix("").as_posix(),
+            self._image(index),
+            semantic,
+            instance,
+            tuple(annotation for annotation in instances if annotation.id in seen),
+            image_id=picture.image_id,
+        )
+        return resize_to_pixels(sample, self._pixels)
+
+    def _painted(self, picture: _Picture) -> list[tuple[Region, int, bool]]:
+        """(region, class id, crowd) of all annotations, what is painted last above all else."""
+        found = []
+        for item in picture.annotations:
+            try:
+                region = outlined_region(item.get("segmentation"), picture.size)
+            except DatasetError as error:
+                raise DatasetError(
+                    f"{self._title}: annotation {item.get('id')!r} of {picture.file_name}: {error}"
+                ) from error
+            class_id = self.taxonomy.class_id_by_source[item["category_id"]]
+            is_thing = self.taxonomy[class_id].is_thing
+            crowd = bool(item.get("iscrowd", 0)) and is_thing
+            rank = (is_thing, not crowd, -np.count_nonzero(region.mask))
+            found.append((rank, (region, class_id, crowd)))
+        # The sort keeps the file's order among equals.
+        return [painted for _, painted in sorted(found, key=lambda each: each[0])]
+
+    def _image(self, index: int) -> npt.NDArray[np.uint8]:
+        """The picture as its outlines were drawn on it: tools turn photos as their EXIF says, or do not."""
+        file, size = self._files[index], self._pictures[index].size
+        image = read_rgb(file)
+        if image.shape[:2] != size and image.shape[1::-1] == size:
+            image = read_rgb(file, oriented=True)
+        if image.shape[:2] != size:
+            raise DatasetError(
+                f"{file}: {image.shape[1]}x{image.shape[0]} pixels, but {self._title} says "
+                f"{size[1]}x{size[0]}"
+            )
+        return image
+
+    def _class_of(self, background: str | None) -> int:
+        """Class id of what no outline covers."""
+        name = BACKGROUND if background is None else background
+        if name not in self.taxonomy.names:
+            if background:
+                raise DatasetError(
+                    f"{self._title}: the background is to be {name!r}, which taxonomy "
+                    f"{self.taxonomy.name!r} has not; it has {', '.join(self.taxonomy.names)}"
+                )
+            return UNLABELLED
+        class_id = self.taxonomy.names.index(name)
+        if self.taxonomy[class_id].is_thing:
+            raise DatasetError(
+                f"{self._title}: the background is to be {name!r}, which is a thing in taxonomy "
+                f"{self.taxonomy.name!r}; it must be stuff"
+            )
+        return class_id
+
+
+def open_coco_instances(
+    root: str | os.PathLike[str],
+    split: str,
+    taxonomy: Taxonomy | None = None,
+    *,
+    annotations: str = "",
+    images: str = "",
+    background: str | None = None,
+    held_out: float | None = None,
+    pixels: int = 0,
+) -> CocoInstances:
+    """A folder as COCO has it, or as CVAT, Label Studio or Roboflow export it.
+
+    A JSON for each split is looked for first; where there is only one for all pictures, a tenth of them are
+    the split ``val``, the others ``train``, told apart by a hash of their names.
+
+    Args:
+        root: holds ``instances_SPLIT.json`` (with ``2017`` too) or ``instances_default.json``, directly or in
+            ``annotations``, or ``SPLIT/_annotations.coco.json``, or ``result.json``; and the images in
+            ``images/SPLIT``, ``SPLIT`` or ``images``.
+        split: its name.
+        annotations, images: where they are instead, relative to ``root``; ``{split}`` in them stands for the
+            split. All pictures of a JSON that is named are taken.
+        background: see :class:`CocoInstances`.
+        held_out: share of a JSON's pictures that is ``val``, from 0 (all of them are whatever split it is)
+            to 1, where something else is wanted.
+        pixels: see :class:`CocoInstances`.
+
+    Raises:
+        DatasetError: as :class:`CocoInstances`, and where one JSON is to be split into anything but ``train``
+            and ``val``.
+    """
+    base = Path(root)
+    if annotations:
+        own, whole = [base / annotations.replace("{split}", split)], []
+    else:
+        places = (base, base / "annotations")
+        names = (f"instances_{split}.json", f"instances_{split}2017.json")
+        own = [place / name for place in places for name in names]
+        own.append(base / split / "_annotations.coco.json")
+        whole = [place / "instances_default.json" for place in places]
+        whole += [base / "_annotations.coco.json", base / "result.json"]
+    json_file = next((file for file in [*own, *whole] if file.is_file()), None)
+    if json_file is None:
+        looked = ", ".join(os.path.relpath(file, base) for file in [*own, *whole])
+        raise DatasetError(
+            f"{base}: no JSON of outlines; looked for {looked}. Name it with the option 'annotations'"
+        )
+    if held_out is None:
+        held_out = _HELD_OUT if json_file in whole else 0.0
+    share = _share(json_file, split, held_out)
+    if images:
+        folders = [base / images.replace("{split}", split)]
+    else:
+        folders = [base / "images" / split, base / split, base / f"{split}2017"]
+        folders += [base / "images" / "default", base / "images", base]
+    return CocoInstances(
+        json_file, folders, taxonomy, background=background, share=share, pixels=pixels
+    )
+
+
+def _share(json_file: Path, split: str, held_out: float) -> tuple[float, float]:
+    """The hashes of the pictures of ``split`` in the JSON of all pictures."""
+    if not 0 <= held_out < 1:
+        raise DatasetError(f"{json_file}: held_out {held_out}: it must be from 0 to below 1")
+    if held_out == 0:
+        return 0.0, 1.0
+    if split not in ("train", "val"):
+        raise DatasetError(
+            f"{json_file}: it is split into train and val, so there is no {split!r} in it"
+        )
+    return (0.0, held_out) if split == "val" else (held_out, 1.0)
+
+
+def _place(file_name: str) -> float:
+    """A hash of a name, in [0, 1): the same wherever and however often it is computed."""
+    return zlib.crc32(PurePosixPath(file_name).name.encode()) / 2**32
+
+
+def _folder_of(picture: _Picture, candidates: Sequence[Path]) -> Path:
+    """The folder that has ``picture``, whose name may hold a folder itself; else the first that exists."""
+    found = (folder for folder in candidates if (folder / picture.file_name).is_file())
+    return next(found, None) or first_folder(candidates)
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The JSON, with every key checked that anything here relies on but for the outlines themselves.
+
+    Raises:
+        DatasetError: missing, no JSON, or of another structure; the places are named.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise DatasetError(f"{path}: no JSON: {error}") from error
+    problems: list[str] = []
+    found: dict[str, list[dict[str, Any]]] = {}
+    kinds: dict[str, dict[str, type | tuple[type, ...]]] = {
+        "images": {"id": (int, str), "file_name": str, "width": int, "height": int},
+        "categories": {"id": int, "name": str},
+        "annotations": {"image_id": (int, str), "category_id": int},
+    }
+    for name, keys in kinds.items():
+        items = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(items, list):
+            raise DatasetError(f"{path}: COCO's instances hold a list {name!r}; this one does not")
+        found[name] = items
+        for place, item in enumerate(items):
+            values = item if isinstance(item, dict) else {}
+            wrong = [key for key, kind in keys.items() if not isinstance(values.get(key), kind)]
+            problems += [f"{name}[{place}]: {key!r} is {values.get(key)!r}" for key in wrong]
+    if not found["images"]:
+        raise DatasetError(f"{path}: it has no images")
+    if not problems:
+        known = {item["id"] for item in found["images"]}
+        problems += [
+            f"annotations[{place}]: there is no image {item['image_id']!r}"
+            for place, item in enumerate(found["annotations"])
+            if item["image_id"] not in known
+        ]
+    if problems:
+        raise DatasetError(f"{path}: {len(problems)} entries cannot be used:{listed(problems)}")
+    return found
+
+
+def _pictures(content: dict[str, list[dict[str, Any]]], title: str) -> list[_Picture]:
+    by_image = defaultdict(list)
+    for item in content["annotations"]:
+        by_image[item["image_id"]].append(item)
+    pictures = [
+        _Picture(
+            item["id"], item["file_name"], (item["height"], item["width"]), by_image[item["id"]]
+        )
+        for item in content["images"]
+    ]
+    ids = {picture.image_id for picture in pictures}
+    if len(ids) < len(pictures):
+        raise DatasetError(f"{title}: image ids are used twice")
+    return pictures
+
+
+def _taxonomy(categories: list[dict[str, Any]], background: str | None, name: str) -> Taxonomy:
+    """All categories as things, and the background."""
+    classes = [{"name": c["name"], "thing": True, "source_id": c["id"]} for c in categories]
+    stuff = BACKGROUND if background is None else background
+    if stuff and stuff not in {c["name"] for c in categories}:
+        free = max((c["id"] for c in categories), default=0) + 1
+        classes.append({"name": stuff, "thing": False, "source_id": free})
+    return Taxonomy.from_dict({"name": name, "classes": classes}, name)

@@ -1,0 +1,262 @@
+"""Outlines as annotation tools export them, written here in miniature."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from rt_panoptic_core.datasets.coco_instances import CocoInstances
+from rt_panoptic_core.datasets.registry import open_dataset
+from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+
+CATEGORIES = [{"id": 3, "name": "forklift"}, {"id": 1, "name": "person"}, {"id": 7, "name": "lane"}]
+YARD = Taxonomy.from_dict(
+    {
+        "name": "yard",
+        "classes": [
+            {"name": "person", "thing": True, "source_id": 1},
+            {"name": "forklift", "thing": True, "source_id": 3},
+            {"name": "lane", "thing": False, "source_id": 7},
+            {"name": "background", "thing": False, "source_id": 0},
+        ],
+    },
+    "yard",
+)
+
+
+def rectangle(left, top, right, bottom):
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+def outline(number, category, segmentation, image=5, **more):
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        **more,
+    }
+
+
+# A person before a forklift that stands on the lane, the person being named first; and a crowd.
+ANNOTATIONS = [
+    outline(11, 1, rectangle(4, 2, 6, 6)),
+    outline(12, 3, rectangle(2, 1, 8, 6)),
+    outline(13, 7, rectangle(0, 4, 12, 8)),
+    outline(14, 1, {"size": [8, 12], "counts": [72, 4, 4, 4, 12]}, iscrowd=1),
+]
+
+
+def picture(path, size=(8, 12)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), 90, np.uint8))
+
+
+def write(path, annotations=ANNOTATIONS, names=("a.png",), **more):
+    """A JSON of pictures; their ids count from 5 on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [
+        {"id": number, "file_name": name, "width": 12, "height": 8}
+        for number, name in enumerate(names, start=5)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES, **more}
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """CVAT's layout."""
+    write(tmp_path / "annotations" / "instances_default.json")
+    picture(tmp_path / "images" / "a.png")
+    return tmp_path
+
+
+def opened(root, taxonomy=YARD, **options):
+    return CocoInstances(
+        root / "annotations" / "instances_default.json", [root / "images"], taxonomy, **options
+    )
+
+
+def test_things_lie_above_stuff_and_small_ones_above_large(exported):
+    sample = opened(exported)[0]
+    assert (sample.name, sample.image_id, sample.image.shape) == ("a", 5, (8, 12, 3))
+    person, forklift, lane, background = range(4)
+    expected = np.full((8, 12), background)
+    expected[4:] = lane
+    expected[:4, 9:11] = person
+    expected[1:6, 2:8] = forklift
+    expected[2:6, 4:6] = person
+    assert (sample.semantic == expected).all()
+    by_class = {(a.class_id, a.is_crowd): a.id for a in sample.instances}
+    assert set(by_class) == {(person, False), (person, True), (forklift, False)}
+    assert ((sample.instance == by_class[person, False]) == (expected == person))[:, :9].all()
+    assert (sample.instance == by_class[forklift, False]).sum() == 30 - 8
+    assert (sample.instance[:4, 9:11] == by_class[person, True]).all()
+    assert not sample.instance[expected >= lane].any()
+
+
+def test_without_a_background_the_rest_is_void(exported):
+    for sample in (
+        opened(exported, background="")[0],
+        opened(exported, Taxonomy.from_dict({"name": "x", "classes": YARD_CLASSES[:3]}, "x"))[0],
+    ):
+        assert sample.semantic[0, 0] == UNLABELLED
+        assert sample.semantic[7, 0] == 2
+    assert opened(exported, background="lane")[0].semantic[0, 0] == 2
+
+
+YARD_CLASSES = [
+    {"name": c.name, "thing": c.is_thing, "source_id": c.source_id, "color": list(c.color)}
+    for c in YARD
+]
+
+
+@pytest.mark.parametrize(
+    ("background", "words"), [("floor", "which taxonomy 'yard' has not"), ("person", "is a thing")]
+)
+def test_a_background_that_cannot_be_one_is_refused(exported, background, words):
+    with pytest.raises(DatasetError, match=words):
+        opened(exported, background=background)
+
+
+def test_without_a_taxonomy_everything_is_a_thing_but_the_background(exported):
+    data = opened(exported, None)
+    assert data.taxonomy.names == ("forklift", "person", "lane", "background")
+    assert data.taxonomy.is_thing[:4].tolist() == [True, True, True, False]
+    assert data[0].semantic[0, 0] == 3
+
+
+def test_an_object_that_others_hide_is_left_out(exported):
+    same = [outline(1, 3, rectangle(2, 2, 5, 5)), outline(2, 1, rectangle(2, 2, 5, 5))]
+    write(exported / "annotations" / "instances_default.json", same)
+    sample = opened(exported)[0]
+    assert [a.class_id for a in sample.instances] == [0]
+    assert (sample.instance != 0).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("json_file", "folder", "split"),
+    [
+        ("instances_train.json", "images/train", "train"),
+        ("annotations/instances_val2017.json", "val2017", "val"),
+        ("valid/_annotations.coco.json", "valid", "valid"),
+        ("annotations/instances_test.json", "images", "test"),
+    ],
+)
+def test_layouts_with_a_json_for_each_split(tmp_path, json_file, folder, split):
+    write(tmp_path / json_file)
+    picture(tmp_path / folder / "a.png")
+    data = open_dataset("coco_instances", tmp_path, split, YARD)
+    assert [sample.name for sample in data] == ["a"]
+
+
+@pytest.mark.parametrize("json_file", ["annotations/instances_default.json", "result.json"])
+def test_one_json_is_split_by_the_names(tmp_path, json_file):
+    names = [f"images/{number:03d}.png" for number in range(60)]
+    write(tmp_path / json_file, [], names)
+    for name in names:
+        picture(tmp_path / name)
+    parts = {}
+    for share in (0.1, 0.3):
+        for split in ("train", "val"):
+            data = open_dataset("coco_instances", tmp_path, split, YARD, held_out=share)
+            parts[split, share] = {data[index].name for index in range(len(data))}
+        assert parts["train", share].isdisjoint(parts["val", share])
+        assert len(parts["train", share] | parts["val", share]) == 60
+    assert 0 < len(parts["val", 0.1]) < len(parts["val", 0.3]) < 30
+    # What was held out stays so when more is, and when other pictures are added.
+    assert parts["val", 0.1] < parts["val", 0.3]
+    with pytest.raises(DatasetError, match="no 'test' in it"):
+        open_dataset("coco_instances", tmp_path, "test", YARD)
+    with pytest.raises(DatasetError, match="held_out 1: it must be from 0 to below 1"):
+        open_dataset("coco_instances", tmp_path, "val", YARD, held_out=1)
+
+
+def test_places_may_be_named(tmp_path):
+    write(tmp_path / "labels" / "train.json")
+    write(tmp_path / "labels" / "all.json", names=[f"{n}.png" for n in range(20)])
+    picture(tmp_path / "frames" / "train" / "a.png")
+    for number in range(20):
+        picture(tmp_path / "frames" / f"{number}.png")
+    own = {"annotations": "labels/{split}.json", "images": "frames/{split}"}
+    assert len(open_dataset("coco_instances", tmp_path, "train", YARD, **own)) == 1
+    whole = {"annotations": str(tmp_path / "labels" / "all.json"), "images": "frames"}
+    assert len(open_dataset("coco_instances", tmp_path, "train", YARD, **whole)) == 20
+    assert (
+        0 < len(open_dataset("coco_instances", tmp_path, "val", YARD, **whole, held_out=0.5)) < 20
+    )
+    with pytest.raises(DatasetError, match=r"no JSON of outlines; looked for labels/val\.json"):
+        open_dataset("coco_instances", tmp_path, "val", YARD, **own)
+
+
+def test_without_any_json_all_places_are_named(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("coco_instances", tmp_path, "train", YARD)
+    for place in ("instances_train.json", "train/_annotations.coco.json", "result.json"):
+        assert place in str(caught.value)
+
+
+def test_resized_as_asked(exported):
+    sample = opened(exported, pixels=4 * 8 * 12)[0]
+    assert sample.image.shape == (16, 24, 3)
+    assert sample.semantic.shape == (16, 24)
+    assert len(sample.instances) == 3
+
+
+def test_a_photo_whose_outlines_were_drawn_on_it_turned(exported):
+    upright = np.zeros((8, 12, 3), np.uint8)
+    upright[:, :4] = 255
+    file = exported / "images" / "a.jpg"
+    # EXIF 6: what lies must be turned clockwise by a quarter.
+    cv2.imwrite(str(file), np.rot90(upright), [cv2.IMWRITE_JPEG_QUALITY, 100])
+    data = file.read_bytes()
+    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"
+    exif = b"Exif\x00\x00" + tiff + bytes(4)
+    file.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    write(exported / "annotations" / "instances_default.json", names=["a.jpg"])
+    image = opened(exported)[0].image
+    assert image.shape == (8, 12, 3)
+    assert image[:, :3].min() > 200
+    assert image[:, 6:].max() < 50
+
+
+def test_a_picture_of_another_size_is_named(exported):
+    picture(exported / "images" / "a.png", (9, 12))
+    with pytest.raises(DatasetError, match=r"a\.png: 12x9 pixels, but .*default\.json says 12x8"):
+        opened(exported)[0]
+
+
+def test_an_outline_that_makes_no_sense_is_named(exported):
+    write(exported / "annotations" / "instances_default.json", [outline(99, 1, [])])
+    with pytest.raises(DatasetError, match=r"annotation 99 of a\.png: it has no outline"):
+        opened(exported)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"annotations": None}, "hold a list 'annotations'"),
+        ({"images": []}, "no images"),
+        ({"images": [{"id": 5, "file_name": "a.png"}]}, r"images\[0\]: 'width' is None"),
+        ({"annotations": [outline(1, "car", [])]}, r"annotations\[0\]: 'category_id' is 'car'"),
+        ({"annotations": [outline(1, 1, [], 6)]}, r"annotations\[0\]: there is no image 6"),
+        ({"annotations": [outline(1, 2, [])]}, "1 categories are not in taxonomy 'yard': 2"),
+        ({"categories": [{"id": 1, "name": "lane"}]}, "correct the source_id of both"),
+    ],
+)
+def test_a_json_that_makes_no_sense_is_explained(exported, change, words):
+    write(
+        exported / "annotations" / "instances_default.json", **{"annotations": ANNOTATIONS} | change
+    )
+    with pytest.raises(DatasetError, match=words):
+        opened(exported)
+
+
+def test_all_missing_pictures_are_named(exported):
+    write(exported / "annotations" / "instances_default.json", names=["a.png", "b.png", "c.png"])
+    with pytest.raises(DatasetError) as caught:
+        opened(exported)
+    assert "2 files" in str(caught.value)
+    assert "b.png: missing" in str(caught.value)
