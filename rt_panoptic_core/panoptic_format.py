@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -294,6 +294,17 @@ def read_annotations(
             raise DatasetError(f"{name}: images[{place}]: 'id' is missing")
         images[image["id"]] = image
     return PanopticAnnotations(Path(path), categories, content["annotations"], images)
+
+
+def image_name(annotation: Mapping[str, Any]) -> str:
+    """What an annotation's image is called in evaluations: its id where that is a text, else its PNG's path.
+
+    The path is without suffix, with the folders that it has below that of the PNGs: unique, as the ids are.
+    """
+    image_id = annotation["image_id"]
+    if isinstance(image_id, str):
+        return image_id
+    return PurePosixPath(annotation["file_name"]).with_suffix("").as_posix()
 
 
 class PanopticWriter:

@@ -5,7 +5,7 @@ instances and compares the moment it has all three with the stamp that the camer
 
     ros2 run rt_panoptic_ros benchmark_node                       # stand-in engine: the node alone
     ros2 run rt_panoptic_ros benchmark_node --engine auto         # the default model
-    ros2 run rt_panoptic_ros benchmark_node --only overload --seconds 60
+    ros2 run rt_panoptic_ros benchmark_node --only overload --overload-seconds 60
 """
 
 from __future__ import annotations

@@ -168,9 +168,7 @@ class TopicAnalysis:
         record.shares = (areas[: len(self._taxonomy)] / result.semantic.size).tolist()
         record.unlabelled = float(areas[UNLABELLED] / result.semantic.size)
         record.instances = len(result.instances)
-        steadiness = self._consistency.update(image, result.semantic)
-        if steadiness is not None:
-            record.flicker = steadiness.flicker
+        record.flicker = self._consistency.update(image, result.semantic)
 
     def _find_truth(self, frame: Frame) -> GroundTruth | None:
         if self._truth is None:

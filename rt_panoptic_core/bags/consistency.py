@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +11,6 @@ from rt_panoptic_core.taxonomy import UNLABELLED
 _LONGER_SIDE = 320
 _SHORTEST_SIDE = 48
 _LARGEST_CHANGE = 24
-
-
-@dataclass(frozen=True)
-class Steadiness:
-    """Labels of a frame against those of the one before, moved along the optical flow.
-
-    Attributes:
-        flicker: share of the compared pixels whose class is another, in [0, 1].
-        compared: share of all pixels that could be compared, in [0, 1].
-    """
-
-    flicker: float
-    compared: float
 
 
 class TemporalConsistency:
@@ -45,10 +30,8 @@ class TemporalConsistency:
         self._confusion = np.zeros((classes, classes), dtype=np.int64)
         self._previous: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None
 
-    def update(
-        self, image: npt.NDArray[np.uint8], semantic: npt.NDArray[np.uint8]
-    ) -> Steadiness | None:
-        """Steadiness of a frame; None for the first, one of a new size, and where nothing compares.
+    def update(self, image: npt.NDArray[np.uint8], semantic: npt.NDArray[np.uint8]) -> float | None:
+        """Flicker of a frame; None for the first, one of a new size, and where nothing compares.
 
         Args:
             image: uint8 [H, W, 3] RGB.
@@ -84,7 +67,7 @@ class TemporalConsistency:
         old_labels: npt.NDArray[np.uint8],
         grey: npt.NDArray[np.uint8],
         labels: npt.NDArray[np.uint8],
-    ) -> Steadiness | None:
+    ) -> float | None:
         # From the new frame to the old: each new pixel then has exactly one place to look up.
         height, width = grey.shape
         flow = self._flow.calc(grey, old_grey, np.zeros((height, width, 2), dtype=np.float32))
@@ -104,7 +87,7 @@ class TemporalConsistency:
         confusion = np.bincount(pairs, minlength=self._classes**2)
         confusion = confusion.reshape(self._classes, self._classes)
         self._confusion += confusion
-        return Steadiness(1.0 - int(np.trace(confusion)) / count, count / valid.size)
+        return 1.0 - int(np.trace(confusion)) / count
 
 
 def _shrunk(

@@ -236,18 +236,19 @@ def _print(
     console.print(f"engine: {reason}", highlight=False, markup=False)
     table = Table(caption=measured[0].boundary, caption_justify="left")
     table.add_column("engine", no_wrap=True)
-    for column in ("p50 / p95 / p99 ms", "CPU ms", "per s", "MB", "J", "PQ"):
+    columns = ["p50 / p95 / p99 ms", "CPU ms", "per s", "MB"]
+    energy = any(result.energy_j is not None for result in measured)
+    for column in [*columns, *(["J"] if energy else [])]:
         table.add_column(column, justify="right", no_wrap=True)
-    for index, result in enumerate(measured):
-        quality = "truth" if index else ("-" if agreed is None else f"{agreed:.1f}")
+    for result in measured:
+        joules = "-" if result.energy_j is None else f"{result.energy_j:.2f}"
         table.add_row(
             f"{result.engine} {result.precision} {result.device}",
             f"{result.p50_ms:.1f} / {result.p95_ms:.1f} / {result.p99_ms:.1f}",
             f"{result.cpu_ms:.1f}",
             f"{result.frames_per_second:.1f}",
             f"{result.resident_mb if result.device_mb is None else result.device_mb:.0f}",
-            "-" if result.energy_j is None else f"{result.energy_j:.2f}",
-            quality,
+            *([joules] if energy else []),
         )
     console.print(table)
     for result in measured:
@@ -262,3 +263,5 @@ def _print(
         ratio = measured[1].p50_ms / measured[0].p50_ms
         first, second = (f"{m.engine} {m.precision}" for m in measured)
         console.print(f"{first} is {ratio:.2f} times as fast as {second}", highlight=False)
+        quality = "neither finds a segment" if agreed is None else f"PQ {agreed:.1f}"
+        console.print(f"{first} with {second} as the truth: {quality}", highlight=False)

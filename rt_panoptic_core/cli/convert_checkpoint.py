@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rt_panoptic_core.cli.wording import megabytes
 from rt_panoptic_core.errors import CheckpointError
 
 _CITYSCAPES_LICENCE = (
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     numbers = sum(value.numel() for value in written.network.state_dict().values())
     console.print(
         f"{args.target}: {written.config.backbone}, {len(taxonomy)} classes, "
-        f"{numbers / 1e6:.1f} M numbers, {args.target.stat().st_size / 1e6:.0f} MB\n"
+        f"{numbers / 1e6:.1f} M numbers, {megabytes(args.target)}\n"
         f"licence: {licence}",
         markup=False,
     )

@@ -10,6 +10,7 @@ from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.cli.model_options import add_model_options, refuse_idle_calibration
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import build_progress
+from rt_panoptic_core.cli.wording import megabytes
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             written, kept = _onnx(checkpoint, args.size, args, progress), None
         else:
             written, kept = _engine(checkpoint, args.size, args, progress)
-    print(f"{written} ({written.stat().st_size / 2**20:.1f} MB)")
+    print(f"{written} ({megabytes(written)})")
     if kept is not None and kept != written:
         print(f"in the engine cache of the machine that is to run it: {kept.name}")
     return 0

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only the named command's module is imported: help for the rest stays instant.
     named = next((word for word in words if not word.startswith("-")), None)
     for name, (module_name, summary) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        command = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
         if name == named:
             module = import_module(f"rt_panoptic_core.cli.{module_name}")
             module.add_arguments(command)

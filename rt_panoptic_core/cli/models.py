@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rt_panoptic_core.cli.wording import counted
+from rt_panoptic_core.cli.wording import counted, megabytes
 from rt_panoptic_core.errors import CheckpointError, EngineError
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"rt-panoptic models: left out {error}", file=sys.stderr)
             continue
         listed += 1
-        console.print(f"[bold]{escape(name)}[/]  {origin}, {path.stat().st_size / 2**20:.1f} MB")
+        console.print(f"[bold]{escape(name)}[/]  {origin}, {megabytes(path)}")
         for line in _about(header) + ([_speed(path)] if args.speed else []):
             # Lines of text: a table would fold names on a narrow terminal.
             console.print(Padding(escape(line), (0, 0, 0, 2), expand=False), highlight=False)
@@ -70,7 +70,7 @@ def _about(header: dict[str, Any]) -> list[str]:
     return [
         f"{header['network'].get('backbone', 'resnet50')}; {label_set}: "
         f"{counted(len(classes), 'class', 'classes')}, {things} of them things",
-        f"licence: {header.get('licence', 'not stated')}",
+        f"licence: {header.get('licence') or 'not stated'}",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -13,3 +14,8 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def percent(share: float | None, unknown: str = "–") -> str:
     """``share`` in percent with one decimal; ``unknown`` for None and nan, where nothing was measured."""
     return unknown if share is None or math.isnan(share) else f"{100 * share:.1f}"
+
+
+def megabytes(path: Path) -> str:
+    """Size of the file at ``path``: ``5.9 MB``, of a million bytes each."""
+    return f"{path.stat().st_size / 1e6:.1f} MB"

@@ -27,7 +27,7 @@ class AugmentationConfig:
     """Random changes of a training sample. The paper's presets use crop, scale, shortest and flip.
 
     Attributes:
-        crop: (height, width) in pixels of the image, or None for all of it. The window may stick out where
+        crop: (height, width) in pixels of the image, or empty for all of it. The window may stick out where
             the image is smaller; what is outside is void.
         scale: (lowest, highest) factor.
         scale_keeps_size: True takes the window ``crop / factor`` and resizes it to exactly ``crop``, so that

@@ -1,7 +1,8 @@
 """int8 by explicit quantise-dequantise pairs, calibrated on a folder of images.
 
-Only the network is quantised, and of the network not the layers in :data:`KEPT`: they predict coordinates and
-the probabilities that are compared with thresholds, where 8 bits show as shifted boxes and ragged borders.
+Only the network is quantised, and of the network neither the first convolution nor the head's last ones:
+they predict coordinates and the probabilities that are compared with thresholds, where 8 bits show as shifted
+boxes and ragged borders.
 """
 
 from __future__ import annotations
@@ -27,9 +28,6 @@ from rt_panoptic_core.network.config import NetworkConfig
 
 if TYPE_CHECKING:
     import openvino as ov
-
-KEPT = ("first convolution", "box_logits", "box_offsets", "centerness", "levelness", "semantics")
-"""Layers that stay in floating point: the first one, and the head's last ones."""
 
 
 def images_for_int8(
@@ -168,7 +166,7 @@ def _merged(
 
 
 def _kept_openvino(network: ov.Model) -> list[str]:
-    """Names of the convolutions in :data:`KEPT`: the first, and each output's last."""
+    """Names of the convolutions that stay in floating point: the first, and each output's last."""
     order = {node.get_friendly_name(): i for i, node in enumerate(network.get_ordered_ops())}
     convolutions = [
         node
@@ -205,7 +203,7 @@ def _nodes_between(model: onnx.ModelProto, ends: tuple[str, ...]) -> set[str]:
 
 
 def _kept_onnx(network: onnx.ModelProto, ends: tuple[str, ...]) -> list[str]:
-    """Names of the convolutions in :data:`KEPT`, of the ONNX graph."""
+    """The same, of the ONNX graph."""
     producer = {output: node for node in network.graph.node for output in node.output}
     kept = {next(node.name for node in network.graph.node if node.op_type == "Conv")}
     for end in ends:

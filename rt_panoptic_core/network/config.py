@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from rt_panoptic_core.errors import ConfigError
@@ -145,10 +145,6 @@ class NetworkConfig(PresetConfig):
     def size_multiple(self) -> int:
         """Height and width of the network's input must be multiples of this: the backbone's stride."""
         return 32
-
-    def with_changes(self, **changes: Any) -> NetworkConfig:
-        """This configuration with some fields changed."""
-        return replace(self, **changes)
 
 
 def config_from_dict(kind: Any, data: Mapping[str, Any], section: str = "") -> Any:

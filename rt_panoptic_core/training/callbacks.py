@@ -28,6 +28,7 @@ from rt_panoptic_core.errors import CheckpointError
 from rt_panoptic_core.files import replaced_when_complete, write_json
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.training.configuration import TrainingConfig
+from rt_panoptic_core.training.initial_weights import inherited_terms
 from rt_panoptic_core.training.module import PanopticModule
 from rt_panoptic_core.visualization.overlay import draw_overlay
 
@@ -65,6 +66,9 @@ class ModelWriter(L.Callback):
         self.folder = folder
         self.config = config
         self.best = -1.0
+        # A text that is empty says nothing, and a model has the terms of the one that it began with.
+        texts = {key: text for key, text in config.metadata.items() if text}
+        self._texts = inherited_terms(config) | texts
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember the best quality of the run that goes on."""
@@ -112,7 +116,7 @@ class ModelWriter(L.Callback):
             self.folder / name,
             network,
             inference=self.config.inference,
-            metadata={"description": description, **self.config.metadata, **metadata},
+            metadata={"description": description, **self._texts, **metadata},
             dtype=torch.float16 if self.config.stored == "float16" else torch.float32,
         )
 

@@ -261,10 +261,10 @@ class TrainingConfig:
 
 
 def load_config(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainingConfig:
-    """Configuration from a YAML file, with ``section.key=value`` changes (values are YAML).
+    """Configuration from a YAML file, with ``section.key=value`` changes.
 
-    A file may name another with ``base: other.yaml`` (beside it) and then holds only what differs;
-    lists are replaced, not joined.
+    Values are YAML; where there is none it is an empty text. A file may name another with
+    ``base: other.yaml`` (beside it) and then holds only what differs; lists are replaced, not joined.
 
     Raises:
         ConfigError: unreadable, malformed, an unknown key, a value of the wrong type or out of range.
@@ -275,7 +275,9 @@ def load_config(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Tr
         if not equals or not key:
             raise ConfigError(f"--set {change!r}: it must be section.key=value")
         try:
-            _assign(data, key.strip().split("."), yaml.safe_load(value), change)
+            # The shell takes the quotes of --set cache="" away.
+            new = yaml.safe_load(value) if value.strip() else ""
+            _assign(data, key.strip().split("."), new, change)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {change!r}: not YAML: {error}") from error
     try:
@@ -314,7 +316,7 @@ def config_from(data: Mapping[str, Any]) -> TrainingConfig:
         ("taxonomy", str, "the name of a built-in taxonomy or a YAML file"),
         ("output", str, "a folder"),
         ("backbone_weights", str, "a file, 'hub' or empty"),
-        ("initial_checkpoint", str, "a file or empty"),
+        ("initial_checkpoint", str, "a file, a shipped model's name or empty"),
         ("stored", str, "a text"),
         ("metadata", dict, "a section of keys and texts"),
     ):

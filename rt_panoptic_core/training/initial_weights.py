@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from rt_panoptic_core.checkpoint import load_checkpoint, load_weights
+from rt_panoptic_core.checkpoint import find_model, load_checkpoint, load_weights, read_header
 from rt_panoptic_core.errors import CheckpointError
 from rt_panoptic_core.network.backbone_weights import load_backbone_weights
 from rt_panoptic_core.network.config import NetworkConfig
@@ -40,6 +40,17 @@ def build_network(
         source = None if config.backbone_weights == "hub" else config.backbone_weights
         load_backbone_weights(network, source)
     return network
+
+
+def inherited_terms(config: TrainingConfig) -> dict[str, str]:
+    """``licence`` of the model that a run begins with, if there is one that says it and is still there."""
+    if not config.initial_checkpoint:
+        return {}
+    try:
+        header = read_header(find_model(config.initial_checkpoint))
+    except CheckpointError:
+        return {}
+    return {"licence": header["licence"]} if header.get("licence") else {}
 
 
 def transfer_weights(network: PanopticNetwork, start: PanopticNetwork, origin: str) -> int:

@@ -60,11 +60,6 @@ class VideoWriter:
         self._temporary: Path | None = None
         self._encoder: _Encoder | None = None
 
-    @property
-    def codec(self) -> str:
-        """``h264`` or ``mpeg4``: what the file is or will be encoded with."""
-        return "h264" if _ffmpeg_with_h264() else "mpeg4"
-
     def __enter__(self) -> VideoWriter:
         self._temporary = self._stack.enter_context(replaced_when_complete(self.path))
         return self

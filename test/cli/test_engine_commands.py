@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from rt_panoptic_core.checkpoint import load_checkpoint, save_checkpoint
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.engines.engine_file import read_identity
 from rt_panoptic_core.engines.measurement import BOUNDARY
@@ -34,6 +35,19 @@ def test_models_are_listed(model, capsys):
     assert "only for" in out
     assert "19 classes, 8 of" in out
     assert "other" not in out
+
+
+@pytest.mark.parametrize("metadata", [{}, {"licence": ""}])
+def test_a_model_without_terms_says_so(model, tmp_path, capsys, metadata):
+    checkpoint = load_checkpoint(model)
+    save_checkpoint(
+        tmp_path / "mine.safetensors",
+        checkpoint.network,
+        inference=checkpoint.inference,
+        metadata=metadata,
+    )
+    assert main(["models", str(tmp_path)]) == 0
+    assert "licence: not stated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -114,6 +128,9 @@ def test_benchmark(model, tmp_path, capsys):
     out = capsys.readouterr().out
     assert BOUNDARY in out.replace("\n", " ")
     assert "times as fast as" in out
+    assert "pytorch fp32 with pytorch bf16 as the truth: " in out
+    # Nothing of the table is cut off on a terminal of 80 columns.
+    assert "…" not in out
     written = json.loads(target.read_text())
     first, second = written["results"]
     assert first["boundary"] == second["boundary"] == BOUNDARY

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_everything_comes_back(network, path):
 
 
 def test_batch_norm_that_learns_is_saved_as_well(tmp_path):
-    config = CONFIG.with_changes(frozen_batch_norm=False)
+    config = replace(CONFIG, frozen_batch_norm=False)
     network = PanopticNetwork(config, Taxonomy.load("cityscapes"))
     save_checkpoint(tmp_path / "a.safetensors", network, inference=SETTINGS)
     loaded = load_checkpoint(tmp_path / "a.safetensors").network.state_dict()
@@ -83,8 +84,8 @@ def test_batch_norm_that_learns_is_saved_as_well(tmp_path):
 def test_weights_go_from_learning_to_frozen_batch_norm_and_back():
     """Networks with running statistics hold batch counters besides, which are no weights."""
     cityscapes = Taxonomy.load("cityscapes")
-    learning = PanopticNetwork(CONFIG.with_changes(frozen_batch_norm=False), cityscapes)
-    frozen = PanopticNetwork(CONFIG.with_changes(frozen_batch_norm=True), cityscapes)
+    learning = PanopticNetwork(replace(CONFIG, frozen_batch_norm=False), cityscapes)
+    frozen = PanopticNetwork(replace(CONFIG, frozen_batch_norm=True), cityscapes)
     torch.nn.init.constant_(learning.state_dict()["backbone.bn1.running_mean"], 3.0)
     load_weights(frozen, learning.state_dict(), "learning")
     assert frozen.state_dict()["backbone.bn1.running_mean"].eq(3.0).all()

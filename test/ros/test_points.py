@@ -92,6 +92,19 @@ def points_of(cloud):
     return np.frombuffer(cloud.data, POINT)
 
 
+def test_the_cloud_is_what_its_usual_reader_takes(probe, send, node):
+    point_cloud2 = pytest.importorskip(
+        "sensor_msgs_py.point_cloud2", reason="comes with ROS, not with its wheels"
+    )
+    points = probe.subscribe(PointCloud2, "/rt_panoptic/points")
+    cloud = wait_for(probe, send, points, np.full((HEIGHT, WIDTH), 20, np.float32))
+    read = point_cloud2.read_points(cloud, skip_nans=True)
+    expected = points_of(cloud)
+    assert len(read) == len(expected) == HEIGHT * WIDTH
+    for name in ("x", "y", "z", "label", "instance", "score"):
+        assert np.array_equal(read[name], expected[name]), name
+
+
 @pytest.mark.parametrize("depth_first", [False, True], ids=["image first", "depth first"])
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16], ids=["32FC1 m", "16UC1 mm"])
 def test_the_cloud_has_position_colour_class_instance_and_score(

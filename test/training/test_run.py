@@ -23,7 +23,7 @@ from rt_panoptic_core.errors import CheckpointError, ConfigError, DatasetError, 
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.check import check_run
 from rt_panoptic_core.training.configuration import config_from, load_config
-from rt_panoptic_core.training.initial_weights import build_network
+from rt_panoptic_core.training.initial_weights import build_network, inherited_terms
 from rt_panoptic_core.training.interruption import TrainingInterruptedError
 from rt_panoptic_core.training.precision import training_precision
 from rt_panoptic_core.training.run import train
@@ -362,11 +362,26 @@ def test_a_model_of_other_classes_lends_what_has_the_same_name(toy_settings, tmp
     same = [k for k in mine if not k.startswith(("head.semantics.", "head.box_logits."))]
     assert_same({k: mine[k] for k in same}, {k: lent[k] for k in same})
     assert "2 of 4 classes have a name in common" in caplog.text
+    assert inherited_terms(config) == {}
 
     toy_settings["network"]["pyramid_channels"] = 24
     config = config_from(toy_settings)
     with pytest.raises(CheckpointError, match="pyramid_channels is 16 there and 24 in the run"):
         build_network(config, Taxonomy.load(config.taxonomy))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "licence"),
+    [({}, "for tests"), ({"licence": ""}, "for tests"), ({"licence": "mine"}, "mine")],
+)
+def test_a_model_has_the_terms_of_the_one_that_it_began_with(
+    toy_settings, tmp_path, metadata, licence
+):
+    toy_settings["optimization"]["steps"] = 1
+    first = train(config_from({**toy_settings, "metadata": {"licence": "for tests"}}), **CPU).model
+    second = {"output": str(tmp_path / "second"), "initial_checkpoint": str(first)}
+    made = train(config_from({**toy_settings, **second, "metadata": metadata}), **CPU).model
+    assert read_header(made)["licence"] == licence
 
 
 class TestCheck:
@@ -429,6 +444,13 @@ class TestConfiguration:
         config = load_config(file, ["optimization.learning_rate=1e-3", "metadata.pixels=6144"])
         assert config.optimization.learning_rate == 0.001
         assert config.metadata == {"pixels": "6144"}
+
+    def test_no_value_is_an_empty_text(self, toy_settings, tmp_path):
+        """A shell hands over --set backbone_weights="" without the quotes."""
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(toy_settings))
+        config = load_config(file, ["backbone_weights=", "metadata.licence= "])
+        assert (config.backbone_weights, config.metadata["licence"]) == ("", "")
 
     def test_a_base_that_is_not_there_is_named_with_who_asks_for_it(self, tmp_path):
         (tmp_path / "run.yaml").write_text("base: other.yaml\n")

@@ -108,7 +108,6 @@ def test_h264_is_what_is_written_where_it_can_be(tmp_path):
         pytest.skip("no ffmpeg with libx264: neither imageio-ffmpeg nor the system has one")
     with VideoWriter(tmp_path / "x.mp4", fps=10) as writer:
         writer.write(_frame(10))
-    assert writer.codec == "h264"
     words = subprocess.run(
         [ffmpeg, "-hide_banner", "-i", tmp_path / "x.mp4"], capture_output=True, text=True
     ).stderr
