@@ -14,12 +14,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from rt_panoptic_core.bags.frames import find_image_topics
-from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
-from rt_panoptic_core.bags.reader import BagReader
-from rt_panoptic_core.bags.survey import survey
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_ros import launch_support as support
+from rt_panoptic_ros.bag_camera import find_camera
 
 PLAYERS = ("auto", "ros2", "own")
 
@@ -28,26 +25,22 @@ def start(context: LaunchContext) -> list[Action]:
     path = support.text(context, "bag")
     if not path:
         raise BagError("bag:= is not given; it names a bag's folder, an .mcap or a .db3 file")
-    wanted = support.text(context, "image")
-    with BagReader(path) as bag:
-        topic = find_image_topics(bag, [wanted] if wanted else [])[0]
-        size = survey(bag, [topic.name])[0].size
-    compressed = topic.message_type == COMPRESSED_IMAGE
-    parameters = {"input.transport": "compressed"} if compressed else {}
-    if size is not None:
+    camera = find_camera(path, support.text(context, "image"))
+    parameters = {"input.transport": "compressed"} if camera.is_compressed else {}
+    if camera.size is not None:
         # The engine is built before the bag plays, not while it does.
-        parameters["image_size"] = f"{size[0]}x{size[1]}"
+        parameters["image_size"] = "{}x{}".format(*camera.size)
     namespace = support.text(context, "namespace")
     return [
         *support.fastdds_actions(context),
         support.panoptic_node(
             context,
             namespace=namespace,
-            remappings={"image/compressed" if compressed else "image": topic.name},
+            remappings={"image/compressed" if camera.is_compressed else "image": camera.topic},
             parameters=parameters,
         ),
         *support.rviz_node(context, namespace=namespace),
-        *_player(context, path, topic.name),
+        *_player(context, path, camera.topic),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,22 +13,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_LONGEST_STEM = 32
+
 
 @contextmanager
 def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without error.
 
     The temporary file keeps the suffix of ``path`` (encoders choose the format by it), is flushed to
-    disk before the rename, and is removed when the block raises. Parent folders are made.
+    disk before the rename, and is removed when the block raises. Parent folders are made. Where ``path`` is
+    a link, what it leads to is replaced; a device or a pipe cannot be, and is written itself.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: ``path`` is a folder, or its folder cannot be made or written.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if target.exists() and not target.is_file():
+        yield target
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=f".part{target.suffix}"
-    )
+    # Cut short, so that no name is too long for a temporary one that is not too long itself.
+    prefix = f".{target.stem[:_LONGEST_STEM]}."
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=prefix, suffix=f".part{target.suffix}"
+        )
+    except OSError as error:
+        # The user knows nothing of temporary names.
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:

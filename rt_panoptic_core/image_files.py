@@ -16,7 +16,7 @@ from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.image_codec import decode_compressed
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".gif")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 
 _SELF_CHECKED = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
 """How files begin whose decoder would fill up what is missing and call it a success."""
@@ -95,6 +95,13 @@ def find_inputs(
                     problems.append(f"{below}: the link leads to no file")
             if not found:
                 problems.append(f"{path}: the folder holds no pictures or videos")
+        elif "://" in os.fspath(item):
+            problems.append(f"{item}: addresses are not read; save it as a file first")
+        elif _is_camera(path):
+            problems.append(
+                f"{item}: cameras are not read here; scripts/demo --source {item}, or the node with "
+                f"source:={item}, takes one"
+            )
         elif not path.exists():
             problems.append(f"{path}: there is no such file or folder")
         elif not add(path, path.stem):
@@ -167,6 +174,19 @@ class Video:
     def close(self) -> None:
         """Let go of the file."""
         self._capture.release()
+
+
+def quiet_decoders() -> None:
+    """Keep OpenCV and ffmpeg from writing to stderr what is said here in other words.
+
+    For programs; before the first video is opened.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _is_camera(path: Path) -> bool:
+    return path.is_char_device() or (path.name.isdigit() and not path.exists())
 
 
 def _kind(path: Path) -> Literal["image", "video"] | None:

@@ -8,6 +8,7 @@ every image, an annotation ``{image_id, file_name, segments_info}`` with one ent
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -229,12 +230,14 @@ class PanopticAnnotations(NamedTuple):
         categories: ``{id, name, isthing, …}`` by category id, in the file's order.
         annotations: ``{image_id, file_name, segments_info}``, in the file's order.
         images: ``{id, file_name, …}`` by image id; empty where the file has none.
+        info: what the file says of itself; empty where it says nothing.
     """
 
     path: Path
     categories: dict[int, dict[str, Any]]
     annotations: list[dict[str, Any]]
     images: dict[Any, dict[str, Any]]
+    info: dict[str, Any]
 
 
 def read_annotations(
@@ -293,7 +296,14 @@ def read_annotations(
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
             raise DatasetError(f"{name}: images[{place}]: 'id' is missing")
         images[image["id"]] = image
-    return PanopticAnnotations(Path(path), categories, content["annotations"], images)
+    info = content.get("info")
+    return PanopticAnnotations(
+        Path(path),
+        categories,
+        content["annotations"],
+        images,
+        info if isinstance(info, dict) else {},
+    )
 
 
 def image_name(annotation: Mapping[str, Any]) -> str:
@@ -305,6 +315,11 @@ def image_name(annotation: Mapping[str, Any]) -> str:
     if isinstance(image_id, str):
         return image_id
     return PurePosixPath(annotation["file_name"]).with_suffix("").as_posix()
+
+
+def file_stem(image_id: int | str) -> str:
+    """Name without suffix of the PNG that :class:`PanopticWriter` makes of an image."""
+    return image_id if isinstance(image_id, str) else f"{image_id:012d}"
 
 
 class PanopticWriter:
@@ -336,7 +351,8 @@ class PanopticWriter:
                 to begin anew.
 
         Raises:
-            DatasetError: with ``add_to``, the JSON that is there is damaged or has other categories.
+            DatasetError: with ``add_to``, the JSON that is there is damaged, or has other categories or ids
+                of another form.
         """
         self.folder = Path(folder)
         self.json_path = self.folder.with_name(self.folder.name + ".json")
@@ -344,6 +360,7 @@ class PanopticWriter:
         self._form = ids
         self._annotations: dict[int | str, dict[str, Any]] = {}
         self._images: dict[int | str, dict[str, Any]] = {}
+        self._by_file: dict[str, int | str] = {}
         if add_to and self.json_path.exists():
             self._take_over(read_annotations(self.json_path))
 
@@ -358,15 +375,28 @@ class PanopticWriter:
             image_file: the picture's file name for ``images``.
 
         Raises:
+            DatasetError: the id leads out of the folder, or to the PNG of another one.
             OSError: the PNG cannot be written.
         """
-        ids, segments_info = panoptic_ids(result, self._taxonomy, ids=self._form)
-        stem = f"{image_id:012d}" if isinstance(image_id, int) else image_id
+        if not isinstance(image_id, str):
+            # NumPy's whole numbers are none for JSON.
+            image_id = operator.index(image_id)
+        stem = file_stem(image_id)
         suffix = "_panoptic.png" if self._form == "cityscapes" else ".png"
-        write_ids(self.folder / f"{stem}{suffix}", ids)
+        file_name = f"{stem}{suffix}"
+        path = PurePosixPath(file_name)
+        if path.is_absolute() or ".." in path.parts:
+            raise DatasetError(f"image {image_id!r}: its PNG would be outside of {self.folder}")
+        if self._by_file.setdefault(file_name, image_id) != image_id:
+            raise DatasetError(
+                f"image {image_id!r}: {self.folder / file_name} is that of image "
+                f"{self._by_file[file_name]!r}; give it another id"
+            )
+        ids, segments_info = panoptic_ids(result, self._taxonomy, ids=self._form)
+        write_ids(self.folder / file_name, ids)
         self._annotations[image_id] = {
             "image_id": image_id,
-            "file_name": f"{stem}{suffix}",
+            "file_name": file_name,
             "segments_info": segments_info,
         }
         height, width = ids.shape
@@ -382,6 +412,7 @@ class PanopticWriter:
         write_json(
             self.json_path,
             {
+                "info": {"segment_ids": self._form},
                 "images": list(self._images.values()),
                 "annotations": list(self._annotations.values()),
                 "categories": coco_categories(self._taxonomy),
@@ -395,11 +426,17 @@ class PanopticWriter:
                 f"{there.path}: it holds results with other classes than those of the taxonomy "
                 f"{self._taxonomy.name!r}; write into another folder"
             )
+        if there.info.get("segment_ids", self._form) != self._form:
+            raise DatasetError(
+                f"{there.path}: it holds ids of the form {there.info['segment_ids']!r}, not "
+                f"{self._form!r}; write into another folder"
+            )
         for annotation in there.annotations:
             image_id = annotation["image_id"]
             if image_id in there.images and (self.folder / annotation["file_name"]).is_file():
                 self._annotations[image_id] = annotation
                 self._images[image_id] = there.images[image_id]
+                self._by_file[annotation["file_name"]] = image_id
 
     def __enter__(self) -> PanopticWriter:
         return self

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 from rt_panoptic_core import __version__
@@ -40,6 +43,11 @@ class _Parser(argparse.ArgumentParser):
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came: what is done on Ctrl-C is done, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,11 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     parsed = parser.parse_args(words)
+    if arguments is None:
+        _end_as_if_interrupted()
     try:
         return int(parsed.run(parsed))
     except PanopticError as error:
         print(f"rt-panoptic {parsed.command}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR
+    except _TerminatedError:
+        print(f"rt-panoptic {parsed.command}: terminated", file=sys.stderr)
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         print(f"rt-panoptic {parsed.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -93,6 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None:
             # The process ends here: Python need not look through all that is left for cycles first.
             gc.freeze()
+
+
+def _end_as_if_interrupted() -> None:
+    """Let SIGTERM (of `docker stop`, of a service manager) leave behind what Ctrl-C does."""
+    process = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() != process:
+            # A worker that was forked since, ended by the one that it works for.
+            os._exit(128 + number)
+        raise _TerminatedError
+
+    signal.signal(signal.SIGTERM, end)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,10 +22,18 @@ from rt_panoptic_core.cli.outputs import output_folder
 from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.files import write_bytes
-from rt_panoptic_core.image_files import InputFile, Video, find_inputs, read_image
+from rt_panoptic_core.image_files import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    InputFile,
+    Video,
+    find_inputs,
+    quiet_decoders,
+    read_image,
+)
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.inference.tracking import InstanceTracker
-from rt_panoptic_core.panoptic_format import PanopticWriter
+from rt_panoptic_core.panoptic_format import PanopticWriter, file_stem
 from rt_panoptic_core.visualization.overlay import draw_overlay
 from rt_panoptic_core.visualization.video import VideoWriter
 
@@ -46,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to ``parser``."""
     parser.epilog = (
         "Writes OUTPUT/overlays (pictures, and .mp4 for videos) and OUTPUT/panoptic (id maps, with "
-        "OUTPUT/panoptic.json). Results that are there stay, but for those of the same names. "
-        "Exit status: 0 all done, 3 some inputs were skipped, 1 nothing done."
+        "OUTPUT/panoptic.json). Results that are there stay, but for those of the same names. Inputs are "
+        f"{', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}. "
+        "Exit status: 0 all done, 3 some inputs were skipped or cut short, 1 nothing done."
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, video or folder")
     parser.add_argument(
@@ -90,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if args.no_overlay and args.ids == "none":
         raise UsageError("--no-overlay and --ids none: then nothing is left to write")
     _check_output(args)
+    quiet_decoders()
     files, problems = find_inputs(args.inputs, leave_out=args.output)
     for problem in problems:
         console.print(f"[red]skipped[/] {_plain(problem)}")
@@ -102,12 +113,12 @@ def run(args: argparse.Namespace) -> int:
             load_checkpoint(args.model),
             lambda step, _: progress.update(task, description=step),
         )
-        job = _Job(args, segmenter, progress, task)
+        job = _Job(args, segmenter, progress, task, left_out=len(problems))
         job.work(files)
     console.print(job.summary(), markup=False)
     if not job.done:
         return EXIT_NOTHING_DONE
-    return EXIT_SOME_SKIPPED if problems or job.skipped else 0
+    return EXIT_SOME_SKIPPED if job.skipped or job.cut_short else 0
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -136,23 +147,32 @@ class _Job:
     """One run of the command: what it writes, counts and says."""
 
     def __init__(
-        self, args: argparse.Namespace, segmenter: Segmenter, progress: Progress, task: TaskID
+        self,
+        args: argparse.Namespace,
+        segmenter: Segmenter,
+        progress: Progress,
+        task: TaskID,
+        left_out: int,
     ) -> None:
         self._args = args
         self._segmenter = segmenter
         self._progress = progress
         self._task = task
         self._tally = _Tally()
-        self._image_ids: set[int | str] = set()
+        # Of the id maps that were written: two images must not have one.
+        self._stems: set[str] = set()
         self._names: Counter[str] = Counter()
+        self._folders: set[str] = set()
         self._sizes: set[tuple[int, int]] = set()
         self._hinted = False
         self.done = 0
-        self.skipped = 0
+        self.skipped = left_out
+        self.cut_short = 0
 
     def work(self, files: list[InputFile]) -> None:
         """Segment ``files``; what is wrong with one of them is said, and the next one follows."""
         self._names.update(file.path.name for file in files)
+        self._folders.update(file.name.rpartition("/")[0] for file in files)
         with ExitStack() as stack:
             image_ids, video_ids = self._writers(stack)
             for file in files:
@@ -164,9 +184,18 @@ class _Job:
                         self._video(file, video_ids)
                     self.done += 1
                 except ImageError as error:
-                    self.skipped += 1
-                    self._progress.console.print(f"[red]skipped[/] {_plain(str(error))}")
+                    self._skip(str(error))
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        raise
+                    self._skip(
+                        f"{file.path}: its name is too long for a result to be called after it"
+                    )
                 self._progress.advance(self._task)
+
+    def _skip(self, problem: str) -> None:
+        self.skipped += 1
+        self._progress.console.print(f"[red]skipped[/] {_plain(problem)}")
 
     def _writers(self, stack: ExitStack) -> tuple[PanopticWriter | None, PanopticWriter | None]:
         """Writers of id maps for pictures and for frames of videos; one and the same, or none."""
@@ -177,7 +206,7 @@ class _Job:
             self._args.output / "panoptic", self._segmenter.taxonomy, ids=form, add_to=True
         )
         # Also when the user interrupts: what is there then is complete and may be used.
-        stack.callback(lambda: writer.close() if self._image_ids else None)
+        stack.callback(lambda: writer.close() if self._stems else None)
         # A video's frames are many; but without its overlay they are all that is left to write.
         return writer, writer if self._args.ids or self._args.no_overlay else None
 
@@ -188,17 +217,34 @@ class _Job:
             path = self._args.output / "overlays" / f"{file.name}.jpg"
             write_bytes(path, _jpeg(self._draw(image, result)))
         if ids is not None:
-            called = image_id(file.name)
-            if called in self._image_ids:
-                # Two folders with one picture's name in both: ``file.name`` is unique.
-                called = file.name
-            self._image_ids.add(called)
+            called = self._id_of(file)
             # The bare name, as data sets have it, where that tells which picture it was.
             alone = self._names[file.path.name] == 1
             ids.add(called, result, image_file=file.path.name if alone else str(file.path))
 
+    def _id_of(self, file: InputFile) -> int | str:
+        """What the picture is called in the panoptic JSON, as no other one there."""
+        called = image_id(file.name)
+        number = 1
+        while file_stem(called) in self._stems:
+            # Two folders with one picture's name in both; ``file.name`` is unique, but may be taken all the
+            # same, by x_leftImg8bit.png as by x.png.
+            called = file.name if number == 1 else f"{file.name}_{number}"
+            number += 1
+        self._stems.add(file_stem(called))
+        return called
+
+    def _frames_folder(self, file: InputFile) -> str:
+        """Where the id maps of a video's frames go: not where those of pictures in such a folder do."""
+        folder = file.name
+        while folder in self._folders:
+            folder += "_frames"
+        self._folders.add(folder)
+        return folder
+
     def _video(self, file: InputFile, ids: PanopticWriter | None) -> None:
         video = Video(file.path)
+        folder = self._frames_folder(file)
         task = self._progress.add_task(f"  {file.path.name}", total=video.length)
         tracker = None if self._args.no_track else InstanceTracker()
         rate = video.fps or _DEFAULT_RATE
@@ -215,10 +261,16 @@ class _Job:
                             overlay = stack.enter_context(VideoWriter(path, rate))
                         overlay.write(self._draw(image, result))
                     if ids is not None:
-                        called = f"{file.name}/{number - 1:06d}"
-                        self._image_ids.add(called)
+                        called = f"{folder}/{number - 1:06d}"
+                        self._stems.add(called)
                         ids.add(called, result)
                     self._progress.advance(task)
+        except KeyboardInterrupt:
+            if number and not self._args.no_overlay:
+                self._progress.console.print(
+                    f"{_plain(str(file.path))}: stopped at frame {number}; its overlay is not kept"
+                )
+            raise
         finally:
             video.close()
             self._progress.remove_task(task)
@@ -226,9 +278,10 @@ class _Job:
             raise ImageError(f"{file.path}: no frame can be read; the video is damaged")
         # Containers count a frame or two too many; a tenth missing is another matter.
         if video.length is not None and number < 0.9 * video.length:
-            raise ImageError(
-                f"{file.path}: cut short: {number} of {video.length} frames can be read; "
-                "the results hold those"
+            self.cut_short += 1
+            self._progress.console.print(
+                f"[red]cut short[/] {_plain(str(file.path))}: {number} of {video.length} frames can be "
+                "read; the results hold those"
             )
 
     def _segmented(
@@ -291,6 +344,8 @@ class _Job:
             )
         if self.skipped:
             lines.append(f"{self.skipped} of {counted(self.done + self.skipped, 'input')} skipped")
+        if self.cut_short:
+            lines.append(f"{counted(self.cut_short, 'video')} cut short")
         if tally.frames:
             lines.append(f"results: {self._args.output}")
         licence = self._segmenter.checkpoint.metadata.get("licence")
@@ -344,4 +399,6 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        # Where nobody watches it would leave empty lines.
+        disable=not console.is_terminal,
     )

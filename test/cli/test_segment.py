@@ -1,9 +1,12 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.cli.segment import image_id
@@ -135,6 +138,86 @@ def test_results_with_other_classes_are_not_added_to(segment, tmp_path, capsys):
     assert files(segment.output) == ["panoptic.json"]
 
 
+def ids_of(output):
+    found = read_annotations(output / "panoptic.json")
+    assert len({item["file_name"] for item in found.annotations}) == len(found.annotations)
+    for item in found.annotations:
+        ids = read_ids(output / "panoptic" / item["file_name"])
+        assert ids.shape == (found.images[item["image_id"]]["height"], ids.shape[1])
+    return [item["image_id"] for item in found.annotations]
+
+
+def test_a_video_and_the_folder_of_its_frames_keep_apart(segment, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in/v.avi", 3, (48, 64))
+    for number in range(2):
+        write(tmp_path / f"in/v/{number:06d}.png", picture(number, (32, 64)))
+    assert segment(tmp_path / "in", "--ids", "coco") == 0
+    frames = [f"v_frames/{number:06d}" for number in range(3)]
+    assert sorted(ids_of(segment.output)) == ["v/000000", "v/000001", *frames]
+
+
+def test_names_that_mean_the_same_keep_apart(segment, tmp_path):
+    names = ["x_leftImg8bit.png", "x.png", "000000000005.png", "5/000000000005.png"]
+    inputs = [write(tmp_path / name, picture(seed)) for seed, name in enumerate(names)]
+    assert segment(*inputs) == 0
+    assert ids_of(segment.output) == ["x", "x_2", 5, "000000000005_png"]
+
+
+def test_ids_of_two_forms_do_not_mix(segment, tmp_path, capsys):
+    image = write(tmp_path / "a.png", picture(0))
+    assert segment(image) == 0
+    assert segment(image, "--ids", "cityscapes") == 1
+    assert "it holds ids of the form 'coco', not 'cityscapes'" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_costs_one_picture(segment, tmp_path, capsys):
+    good = [write(tmp_path / f"in/{name}.png", picture(0)) for name in ("b" + "a" * 230, "c")]
+    # The suffix of its id map makes this one too long.
+    write(tmp_path / f"in/{'d' * 245}.png", picture(0))
+    assert segment(tmp_path / "in", "--ids", "cityscapes") == 3
+    assert ids_of(segment.output) == [path.stem for path in good]
+    error = capsys.readouterr().err
+    assert "its name is too long" in error
+    assert "1 of 3 inputs skipped" in error
+
+
+def test_what_is_no_file_is_told_apart(capsys, segment):
+    inputs = ["http://x/y.jpg", "0", "/dev/null", "nothere.png"]
+    assert segment(*inputs) == 1
+    error = capsys.readouterr().err
+    assert "http://x/y.jpg: addresses are not read" in error
+    assert "0: cameras are not read here; scripts/demo --source 0" in error
+    assert "nothere.png: there is no such file" in error
+
+
+def test_all_that_was_skipped_is_counted(segment, tmp_path, capsys):
+    assert segment(write(tmp_path / "a.png", picture(0)), "b.png", "c.xyz") == 3
+    error = capsys.readouterr().err
+    assert "2 of 3 inputs skipped" in error
+    assert "\n\n" not in error
+
+
+def test_sigterm_leaves_what_ctrl_c_leaves(model, tmp_path):
+    video = write_video(tmp_path / "long.avi", 2000)
+    words = ["segment", str(video), "--model", str(model), "--ids", "coco", "--engine", "pytorch"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rt_panoptic_core", *words, "--output", str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = tmp_path / "out/panoptic/long/000002.png"
+    while not first.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert "its overlay is not kept" in error
+    assert error.endswith("rt-panoptic segment: terminated\n")
+    assert len(ids_of(tmp_path / "out")) >= 3
+
+
 def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):
     folder = tmp_path / "in"
     whole = write(folder / "good.jpg", picture(0)).read_bytes()
@@ -146,7 +229,7 @@ def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):
     error = capsys.readouterr().err
     for name in ("cut.jpg", "empty.png", "text.bmp", "video.avi", "nowhere.png", "notes.txt"):
         assert f"{name}:" in error
-    assert "4 of 5 inputs skipped" in error
+    assert "6 of 7 inputs skipped" in error
     assert files(segment.output) == ["overlays/good.jpg", "panoptic.json", "panoptic/good.png"]
 
 
@@ -181,25 +264,16 @@ def test_id_maps_of_a_video_are_written_on_request(segment, tmp_path):
     assert [a["image_id"] for a in written["annotations"]] == [f"drive/00000{i}" for i in range(3)]
 
 
-def test_an_animated_picture_is_a_video(segment, tmp_path):
-    frames = [Image.fromarray(picture(index)) for index in range(3)]
-    frames[0].save(tmp_path / "drive.gif", save_all=True, append_images=frames[1:], duration=100)
-    assert segment(tmp_path / "drive.gif", "--ids", "coco") == 0
-    assert files(segment.output) == [
-        "overlays/drive.mp4",
-        "panoptic.json",
-        *(f"panoptic/drive/00000{i}.png" for i in range(3)),
-    ]
-
-
 def test_a_video_that_is_cut_short_keeps_what_there_is_and_says_so(segment, tmp_path, capsys):
     video = write_video(tmp_path / "drive.avi", 40)
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     status = segment(video)
     error = capsys.readouterr().err
-    assert status == 1
+    assert status == 3
     assert "drive.avi" in error
     assert "cut short" in error
+    assert "1 video cut short" in error
+    assert "skipped" not in error
     assert files(segment.output) == ["overlays/drive.mp4"]
 
 

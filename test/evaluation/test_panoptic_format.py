@@ -241,6 +241,26 @@ def test_writer_makes_files_that_read_back(tmp_path):
     assert np.array_equal(ids, panoptic_ids(_result(), CITYSCAPES)[0])
 
 
+def test_ids_of_any_kind_of_whole_number(tmp_path):
+    with PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
+        writer.add(np.int64(17), _result())
+    assert [a["image_id"] for a in read_annotations(tmp_path / "out.json").annotations] == [17]
+
+
+@pytest.mark.parametrize("image_id", ["../a", "/a", "a/../../b"])
+def test_no_id_leads_out_of_the_folder(tmp_path, image_id):
+    with pytest.raises(DatasetError, match="would be outside of"):
+        PanopticWriter(tmp_path / "out", CITYSCAPES).add(image_id, _result())
+
+
+def test_two_images_have_two_files(tmp_path):
+    writer = PanopticWriter(tmp_path / "out", CITYSCAPES)
+    writer.add(5, _result())
+    writer.add(5, _result())
+    with pytest.raises(DatasetError, match="is that of image 5; give it another id"):
+        writer.add("000000000005", _result())
+
+
 def test_no_json_after_an_error(tmp_path):
     with pytest.raises(RuntimeError), PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
         writer.add(1, _result())

@@ -24,6 +24,7 @@ from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_ros.bag_camera import find_camera
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.reply_recorder import cdr_stamp
 
@@ -223,6 +224,26 @@ def test_the_command_evaluates_in_real_time_with_the_real_node(model, tmp_path, 
         assert reader.topics["/camera/image/compressed"].message_type == (
             "sensor_msgs/msg/CompressedImage"
         )
+
+
+@pytest.mark.parametrize("compressed", [None, "png"])
+def test_the_camera_of_a_bag_is_told_by_the_nodes_python(tmp_path, monkeypatch, compressed):
+    path = tmp_path / "drive"
+    make_bag(Pictures(3), path, BagPlan(compressed=compressed))
+    topic = "/camera/image/compressed" if compressed else "/camera/image"
+    assert find_camera(str(path)) == (topic, bool(compressed), (48, 64))
+    assert find_camera(str(path), topic).topic == topic
+    with pytest.raises(BagError, match=r"/nothere.*/camera/image"):
+        find_camera(str(path), "/nothere")
+    with pytest.raises(BagError, match="no bag"):
+        find_camera(str(tmp_path / "no bag"))
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho 'not this one' >&2; exit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(python.parent), prepend=os.pathsep)
+    with pytest.raises(BagError, match="not this one"):
+        find_camera(str(path))
 
 
 def test_the_launch_file_plays_a_bag_into_the_node(model, probe, tmp_path):

@@ -1,0 +1,69 @@
+"""The camera of a bag, as bag.launch.py has to know it before the node starts.
+
+``ros2 launch`` runs launch files on the system's Python. What reads bags may be in a virtual environment,
+where the nodes run: on the first ``python3`` of PATH. So that one is asked, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rt_panoptic_core.errors import BagError
+
+
+class BagCamera(NamedTuple):
+    """A bag's image topic, whether its images are compressed, and their (height, width) if known."""
+
+    topic: str
+    is_compressed: bool
+    size: tuple[int, int] | None
+
+
+def find_camera(bag: str, image: str = "") -> BagCamera:
+    """The camera of the bag at ``bag``: the topic ``image``, or the only one where that is empty.
+
+    Raises:
+        BagError: no bag, no such topic, or several and none named; the topics that are there are listed.
+    """
+    python = shutil.which("python3") or sys.executable
+    asked = subprocess.run(
+        [python, "-m", "rt_panoptic_ros.bag_camera", bag, image],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode:
+        lines = asked.stderr.strip().splitlines() or [f"{python} ended with {asked.returncode}"]
+        raise BagError(lines[-1])
+    found = json.loads(asked.stdout)
+    size = found["size"]
+    return BagCamera(found["topic"], found["is_compressed"], (size[0], size[1]) if size else None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the camera of the bag that is named first as JSON; its topic may be named second."""
+    from rt_panoptic_core.bags.frames import find_image_topics
+    from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
+    from rt_panoptic_core.bags.reader import BagReader
+    from rt_panoptic_core.bags.survey import survey
+
+    bag, image = sys.argv[1:] if arguments is None else arguments
+    try:
+        with BagReader(bag) as reader:
+            topic = find_image_topics(reader, [image] if image else [])[0]
+            size = survey(reader, [topic.name])[0].size
+    except BagError as error:
+        print(error, file=sys.stderr)
+        return 1
+    camera = BagCamera(topic.name, topic.message_type == COMPRESSED_IMAGE, size)
+    print(json.dumps(camera._asdict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

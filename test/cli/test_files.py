@@ -1,0 +1,67 @@
+"""Writing files: nothing half-written, and nothing replaced that is no file."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from rt_panoptic_core.files import replaced_when_complete, write_json, write_text
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there/a.json", tmp_path / "link.json"
+    link.symlink_to(target)
+    for value in (1, 2):
+        write_json(link, value)
+        assert link.is_symlink()
+        assert target.read_text() == f"{value}\n"
+    assert list((tmp_path / "there").iterdir()) == [target]
+
+
+def test_a_pipe_is_written_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_text(pipe, "words")
+    reader.join(10)
+    assert read == ["words"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_device_stays_one():
+    device = Path("/dev/null")
+    before = device.stat()
+    write_text(device, "words")
+    assert os.path.samestat(before, device.stat())
+
+
+def test_a_folder_is_named(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_json(tmp_path / "a.json", 1)
+    assert caught.value.filename == str(tmp_path / "a.json")
+
+
+def test_errors_name_the_file_and_not_the_temporary_one():
+    with pytest.raises(OSError, match=r"'/proc/a\.json'"):
+        write_json("/proc/a.json", 1)
+
+
+def test_a_name_may_be_as_long_as_any(tmp_path):
+    longest = tmp_path / f"{'a' * 250}.json"
+    write_json(longest, 1)
+    assert longest.read_text() == "1\n"
+
+
+def test_nothing_is_left_of_what_fails(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RuntimeError), replaced_when_complete(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
