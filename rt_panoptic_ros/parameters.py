@@ -516,9 +516,10 @@ def documentation() -> str:
         "the old one stays. A whole number is taken for a double as well. Sizes are HEIGHTxWIDTH: a camera",
         "of 1280×720 has `image_size: 720x1280`.",
         "",
-        "The QoS of each topic but `~/label_info` and `/diagnostics` can be overridden at the start, with parameters",
-        "`qos_overrides.TOPIC.subscription.POLICY`, for the results `qos_overrides.TOPIC.publisher.POLICY`:",
-        "how, and with which values, is in [ros.md](ros.md#quality-of-service).",
+        "The QoS of each topic but `~/label_info` and `/diagnostics` can be overridden at the start, with",
+        "parameters `qos_overrides.TOPIC.subscription.POLICY`, for the results",
+        "`qos_overrides.TOPIC.publisher.POLICY`: how, and with which values, is in",
+        "[ros.md](ros.md#quality-of-service).",
         "",
     ]
     for group, specs in itertools.groupby(PARAMETERS, key=_group):
