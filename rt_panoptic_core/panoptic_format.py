@@ -56,6 +56,9 @@ __all__ = [
     "write_ids",
 ]
 
+_FORM = "segment_ids"
+"""Key in ``info`` of the JSONs that are written here: the form of the ids. Nobody else's have it."""
+
 VOID = 0
 """Id of a pixel that belongs to no segment."""
 
@@ -351,8 +354,8 @@ class PanopticWriter:
                 to begin anew.
 
         Raises:
-            DatasetError: with ``add_to``, the JSON that is there is damaged, or has other categories or ids
-                of another form.
+            DatasetError: the JSON that is there is damaged or no writer's, or, with ``add_to``, has other
+                categories or ids of another form.
         """
         self.folder = Path(folder)
         self.json_path = self.folder.with_name(self.folder.name + ".json")
@@ -361,8 +364,15 @@ class PanopticWriter:
         self._annotations: dict[int | str, dict[str, Any]] = {}
         self._images: dict[int | str, dict[str, Any]] = {}
         self._by_file: dict[str, int | str] = {}
-        if add_to and self.json_path.exists():
-            self._take_over(read_annotations(self.json_path))
+        if self.json_path.is_file():
+            there = read_annotations(self.json_path)
+            if _FORM not in there.info:
+                raise DatasetError(
+                    f"{self.json_path}: it is somebody else's, perhaps ground truth, and is not replaced; "
+                    "write into another folder"
+                )
+            if add_to:
+                self._take_over(there)
 
     def add(
         self, image_id: int | str, result: PanopticResult, *, image_file: str | None = None
@@ -412,7 +422,7 @@ class PanopticWriter:
         write_json(
             self.json_path,
             {
-                "info": {"segment_ids": self._form},
+                "info": {_FORM: self._form},
                 "images": list(self._images.values()),
                 "annotations": list(self._annotations.values()),
                 "categories": coco_categories(self._taxonomy),
@@ -426,9 +436,9 @@ class PanopticWriter:
                 f"{there.path}: it holds results with other classes than those of the taxonomy "
                 f"{self._taxonomy.name!r}; write into another folder"
             )
-        if there.info.get("segment_ids", self._form) != self._form:
+        if there.info[_FORM] != self._form:
             raise DatasetError(
-                f"{there.path}: it holds ids of the form {there.info['segment_ids']!r}, not "
+                f"{there.path}: it holds ids of the form {there.info[_FORM]!r}, not "
                 f"{self._form!r}; write into another folder"
             )
         for annotation in there.annotations:

@@ -33,7 +33,9 @@ Ids: TypeAlias = npt.NDArray[np.int32]
 _Decoder: TypeAlias = "Callable[[bytes, tuple[int, int], str], npt.NDArray[np.uint8]]"
 _fast_decoder: _Decoder | None = decode_image_png_u8
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""How a PNG begins."""
+
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _HEADER_END = 33
 _PNG_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
@@ -90,7 +92,7 @@ def read_ids(path: str | os.PathLike[str]) -> Ids:
         raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
     header = _read_header(data, name)
     if _fast_decoder is None or header.color_type != _PNG_RGB or not data.endswith(_PNG_END):
-        _check_chunks(data, name)
+        check_chunks(data, name)
     return _decode(data, header, name)
 
 
@@ -163,7 +165,7 @@ def _ids(pixels: npt.NDArray[np.uint8], conversion: int) -> Ids:
 
 def _read_header(data: bytes, name: str) -> _Header:
     """What the header says, if it promises ids: 8-bit colours, and no more than so few bytes hold."""
-    if not data.startswith(_PNG_SIGNATURE):
+    if not data.startswith(PNG_SIGNATURE):
         raise ImageError(f"{name}: not a PNG; panoptic ids need one, lossless")
     if len(data) < _HEADER_END:
         raise ImageError(f"{name}: the PNG is cut short")
@@ -185,9 +187,17 @@ def _read_header(data: bytes, name: str) -> _Header:
     return _Header(width, height, color_type)
 
 
-def _check_chunks(data: bytes, name: str) -> None:
-    """Refuse a PNG that is damaged or lacks its end: OpenCV fills in what is missing, and stays silent."""
-    position = len(_PNG_SIGNATURE)
+def check_chunks(data: bytes, name: str) -> None:
+    """Accept a PNG that is whole: OpenCV fills in what is missing, or complains on standard error.
+
+    Args:
+        data: all of the file, which begins with :data:`PNG_SIGNATURE`.
+        name: of the file, for errors.
+
+    Raises:
+        ImageError: it is damaged or lacks its end.
+    """
+    position = len(PNG_SIGNATURE)
     view = memoryview(data)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

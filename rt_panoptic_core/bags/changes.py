@@ -14,6 +14,7 @@ from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.records import ANSWERED, SHARE, read_csv
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.evaluation.comparison import (
+    FEWEST_UNITS,
     Change,
     Comparison,
     Float,
@@ -150,7 +151,8 @@ def compare_bag_evaluations(
     Args:
         before, after: the evaluations.
         samples: resamples to draw.
-        block: consecutive frames to draw together; None for 10, or a quarter of the frames if that is less.
+        block: consecutive frames to draw together; None for 10, or a sixth of the frames if that is less:
+            with fewer blocks nothing can be real.
         seed: of the drawing.
         common_frames: compare quality on the frames that both have instead of refusing if they differ.
 
@@ -205,7 +207,7 @@ def _topic_changes(
         raise BagError(f"{topic}: no frame has a result in both evaluations")
     samples, block, seed = drawing
     if block is None:
-        block = min(_BLOCK, max(1, len(numbers) // 4))
+        block = min(_BLOCK, max(1, len(numbers) // FEWEST_UNITS))
     pairs = [[side[number] for number in numbers] for side in (before, after)]
     # All in one drawing, which is most of the work.
     scales = {measure.column: measure.scale for measure in MEASURES}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.quality_tables import print_table
 from rt_panoptic_core.cli.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rt_panoptic_core.bags.changes import TopicChanges
     from rt_panoptic_core.evaluation.comparison import Change, Comparison
 
 
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the tables, write the JSON."""
+    """Compare, write the JSON, print the tables."""
     from rich.console import Console
 
     from rt_panoptic_core.bags.changes import is_bag_evaluation
@@ -67,14 +69,20 @@ def run(args: argparse.Namespace) -> int:
             f"({bag / 'quality.json'} is there if the bag has ground truth)"
         )
     with output_file(args.output):
-        content = _compare_bags(args, console) if all(of_bags) else _compare_records(args, console)
+        content, show = _compare_bags(args) if all(of_bags) else _compare_records(args)
         if args.output is not None:
             write_json(args.output, json_values(content))
-            console.print(f"written: {args.output}", markup=False)
+    # After the file is written: who looks at the beginning alone (`| head`) ends the command.
+    show(console)
+    if args.output is not None:
+        console.print(f"written: {args.output}", markup=False, soft_wrap=True)
     return 0
 
 
-def _compare_records(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _compare_records(
+    args: argparse.Namespace,
+) -> tuple[dict[str, Any], Callable[[Console], None]]:
+    """Content of the JSON, and what prints it."""
     from rt_panoptic_core.evaluation.comparison import compare
     from rt_panoptic_core.evaluation.record import EvaluationRecord
 
@@ -90,15 +98,18 @@ def _compare_records(args: argparse.Namespace, console: Console) -> dict[str, An
         seed=args.seed,
         common_frames=args.common_frames,
     )
-    console.print(f"A  {_subject(before.subject, args.before)}", markup=False, soft_wrap=True)
-    console.print(f"B  {_subject(after.subject, args.after)}", markup=False, soft_wrap=True)
-    _print_quality(comparison, console)
-    console.print(_note(comparison.frames, comparison.samples, comparison.block), style="dim")
-    return {"before": before.subject, "after": after.subject, **_to_json(comparison)}
+
+    def show(console: Console) -> None:
+        _print_subjects(args, before.subject, after.subject, console)
+        _print_quality(comparison, console)
+        _print_notes(comparison.frames, comparison.samples, comparison.block, console)
+
+    return {"before": before.subject, "after": after.subject, **_to_json(comparison)}, show
 
 
-def _compare_bags(args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from rt_panoptic_core.bags.changes import MEASURES, BagEvaluation, compare_bag_evaluations
+def _compare_bags(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[Console], None]]:
+    """Content of the JSON, and what prints it."""
+    from rt_panoptic_core.bags.changes import BagEvaluation, compare_bag_evaluations
 
     before, after = (BagEvaluation.read(folder) for folder in (args.before, args.after))
     changes = compare_bag_evaluations(
@@ -118,46 +129,65 @@ def _compare_bags(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         }
         for report in (before.report, after.report)
     ]
-    for side, subject, path in zip("AB", subjects, (args.before, args.after), strict=True):
+    listed = [
+        {
+            "topic": change.topic,
+            "answered": list(change.answered),
+            "frames": change.frames,
+            "block": change.block,
+            "measures": _changes_to_json(change.measures),
+            "shares": _changes_to_json(change.shares),
+            "quality": None if change.quality is None else _to_json(change.quality),
+        }
+        for change in changes
+    ]
+
+    def show(console: Console) -> None:
+        _print_subjects(args, subjects[0], subjects[1], console)
+        for change in changes:
+            _print_topic(change, args.samples, console)
+
+    return {"before": subjects[0], "after": subjects[1], "topics": listed}, show
+
+
+def _print_subjects(
+    args: argparse.Namespace, before: dict[str, Any], after: dict[str, Any], console: Console
+) -> None:
+    for side, subject, path in (("A", before, args.before), ("B", after, args.after)):
         console.print(f"{side}  {_subject(subject, path)}", markup=False, soft_wrap=True)
+
+
+def _print_topic(change: TopicChanges, samples: int, console: Console) -> None:
+    from rt_panoptic_core.bags.changes import MEASURES
+
+    console.print(
+        f"\n{change.topic}: A answers {counted(change.answered[0], 'frame')}, B {change.answered[1]}",
+        markup=False,
+        style="bold",
+    )
     better = {measure.name: measure.better for measure in MEASURES}
-    listed = []
-    for change in changes:
-        console.print(
-            f"\n{change.topic}: A answers {counted(change.answered[0], 'frame')}, "
-            f"B {change.answered[1]}",
-            markup=False,
-            style="bold",
-        )
-        console.print(_table("", change.measures, scale=1, better=better))
-        moved = [share for share in _by_size(change.shares) if share.is_real]
-        if moved:
-            neither = {share.name: 0 for share in moved}
-            console.print(
-                _table("Share of the pixels, classes that changed", moved, better=neither)
-            )
-        if change.quality is not None:
-            _print_quality(change.quality, console)
-        console.print(_note(change.frames, args.samples, change.block), style="dim")
-        listed.append(
-            {
-                "topic": change.topic,
-                "answered": list(change.answered),
-                "frames": change.frames,
-                "block": change.block,
-                "measures": _changes_to_json(change.measures),
-                "shares": _changes_to_json(change.shares),
-                "quality": None if change.quality is None else _to_json(change.quality),
-            }
-        )
-    return {"before": subjects[0], "after": subjects[1], "topics": listed}
+    print_table(_table("", change.measures, scale=1, better=better), console)
+    moved = [share for share in _by_size(change.shares) if share.is_real]
+    if moved:
+        neither = {share.name: 0 for share in moved}
+        title = "Share of the pixels, classes that changed"
+        print_table(_table(title, moved, better=neither), console)
+    if change.quality is not None:
+        _print_quality(change.quality, console)
+    _print_notes(change.frames, samples, change.block, console)
 
 
 def _print_quality(comparison: Comparison, console: Console) -> None:
-    console.print(_table("", comparison.overall))
-    console.print(_table("PQ by class", _by_size(comparison.pq)))
+    print_table(_table("", comparison.overall), console)
+    print_table(_table("PQ by class", _by_size(comparison.pq)), console)
     if comparison.iou:
-        console.print(_table("Semantic IoU by class", _by_size(comparison.iou)))
+        print_table(_table("Semantic IoU by class", _by_size(comparison.iou)), console)
+    if comparison.mixed:
+        console.print(
+            "mIoU and IoU are not compared: one side is of a model, the other of files, which count pixels "
+            "in different ways. For all measures compare two of evaluate, or two of score.",
+            style="yellow",
+        )
 
 
 def _table(
@@ -178,7 +208,7 @@ def _table(
         table.add_column(heading, justify="right")
     table.add_column("")
     for change in changes:
-        style, verdict = "dim", "unclear"
+        style, verdict = "dim", "unclear" if change.p == change.p else ""
         if change.is_real:
             gain = change.difference * (better or {}).get(change.name, 1)
             style, verdict = ("green", "better") if gain > 0 else ("red", "worse")
@@ -191,8 +221,8 @@ def _table(
             _number(scale * change.before),
             _number(scale * change.after),
             Text(_number(scale * change.difference, "+"), style=style),
-            f"{_number(scale * change.low, '+')} … {_number(scale * change.high, '+')}",
-            "< 0.001" if change.p < 0.001 else f"{change.p:.3f}",
+            _interval(scale * change.low, scale * change.high),
+            _probability(change.p),
             Text(verdict, style=style),
         )
     return table
@@ -200,6 +230,16 @@ def _table(
 
 def _number(value: float, sign: str = "") -> str:
     return "–" if value != value else format(value, f"{sign}.2f")
+
+
+def _interval(low: float, high: float) -> str:
+    return "–" if low != low else f"{_number(low, '+')} … {_number(high, '+')}"
+
+
+def _probability(p: float) -> str:
+    if p != p:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _by_size(changes: Sequence[Change]) -> list[Change]:
@@ -216,11 +256,32 @@ def _subject(subject: dict[str, Any], path: Path) -> str:
     return " · ".join([*parts, str(path)])
 
 
-def _note(frames: int, samples: int, block: int) -> str:
+def _print_notes(frames: int, samples: int, block: int, console: Console) -> None:
+    """How intervals and probabilities came about, and whether there are enough frames for them."""
+    from rt_panoptic_core.evaluation.comparison import (
+        FEWEST_UNITS,
+        independent_units,
+        smallest_probability,
+    )
+
     drawn = f"blocks of {block} frames" if block > 1 else "frames"
-    return (
+    console.print(
         f"{counted(frames, 'frame')}, paired bootstrap of {counted(samples, 'resample')} over {drawn}. "
-        "better / worse: p < 0.05, for classes corrected for their number (Holm)."
+        "better / worse: p < 0.05, for classes corrected for their number (Holm).",
+        style="dim",
+    )
+    units = independent_units(frames, block)
+    if units >= FEWEST_UNITS:
+        return
+    there = counted(units, f"block of {block} frames", f"blocks of {block} frames")
+    if block == 1:
+        there = counted(units, "frame")
+    reached = f"no p is below {smallest_probability(units):.2g}" if units > 1 else "there is no p"
+    console.print(
+        f"Too few frames to tell a difference from chance: with {there} {reached}. "
+        f"{FEWEST_UNITS} are the least: evaluate more frames"
+        + (", or take smaller blocks (--block)." if block > 1 else "."),
+        style="yellow",
     )
 
 

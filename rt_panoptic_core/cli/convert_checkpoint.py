@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import warnings
 from pathlib import Path
 
 from rich.console import Console
 
+from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.wording import megabytes
 from rt_panoptic_core.errors import CheckpointError
 
@@ -34,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert ``args.source`` to ``args.target``; exit status."""
+    if args.target.suffix != ".safetensors":
+        raise CheckpointError(f"{args.target}: the name must end with .safetensors")
+    with output_file(args.target):
+        return _convert(args)
+
+
+def _convert(args: argparse.Namespace) -> int:
     import torch
 
     from rt_panoptic_core.checkpoint import load_checkpoint, save_checkpoint
@@ -42,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from rt_panoptic_core.taxonomy import Taxonomy
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    if args.target.suffix != ".safetensors":
-        raise CheckpointError(f"{args.target}: the name must end with .safetensors")
     taxonomy = Taxonomy.load(args.taxonomy)
-    with console.status(f"Reading {args.source}"):
+    with console.status(f"Reading {args.source}"), warnings.catch_warnings():
+        # PyTorch warns of what it then refuses, by paths and names that say nothing to the user.
+        warnings.simplefilter("ignore", UserWarning)
         network = load_official(args.source, taxonomy)
     licence = args.licence
     if licence is None:
@@ -69,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(
         f"{args.target}: {written.config.backbone}, {len(taxonomy)} classes, "
         f"{numbers / 1e6:.1f} M numbers, {megabytes(args.target)}\n"
-        f"licence: {licence}",
+        f"licence: {licence}\n"
+        f"use it: rt-panoptic segment --model {shlex.quote(str(args.target))} PICTURE",
         markup=False,
     )
     return 0

@@ -18,7 +18,11 @@ from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind, open
 from rt_panoptic_core.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rt_panoptic_core.datasets.sample import PanopticDataset
+    from rt_panoptic_core.evaluation.record import EvaluationRecord
+    from rt_panoptic_core.evaluation.report.pictures import FrameGallery
     from rt_panoptic_core.segmenter import Segmenter
 
 _GENERATED_LENGTH = 100
@@ -89,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="worst and best frames in the report (%(default)s)",
     )
-    output.add_argument("--no-report", action="store_true", help="no report.html")
+    output.add_argument(
+        "--no-report", action="store_true", help="no report.html; one of an earlier run is removed"
+    )
     output.add_argument(
         "--save-predictions",
         type=Path,
@@ -100,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the tables, write JSON and report."""
+    """Evaluate, write JSON and report, print the tables."""
     if args.save_predictions is not None and not args.save_predictions.name:
         raise UsageError(
             f"--save-predictions {args.save_predictions}: the folder must have a name, which the JSON "
@@ -118,8 +124,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         BOUNDARY_RATIO,
         CITYSCAPES_BOUNDARY_RATIO,
     )
+    from rt_panoptic_core.evaluation.earlier_predictions import pngs_of, remove_left_over
     from rt_panoptic_core.evaluation.evaluation import Evaluation
-    from rt_panoptic_core.evaluation.report.evaluation_page import evaluation_page
     from rt_panoptic_core.evaluation.report.pictures import FrameGallery
     from rt_panoptic_core.evaluation.runner import EvaluatedFrame, evaluate
     from rt_panoptic_core.panoptic_format import PanopticWriter
@@ -140,10 +146,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     gallery = FrameGallery(0 if args.no_report else args.pictures)
     with ExitStack() as stack:
         writer = None
+        earlier: frozenset[Path] = frozenset()
         if args.save_predictions is not None:
             writer = PanopticWriter(args.save_predictions, segmenter.taxonomy)
             stack.enter_context(output_folder(writer.folder))
             stack.enter_context(output_file(writer.json_path))
+            earlier = pngs_of(writer)
             stack.enter_context(writer)
         advance = stack.enter_context(
             progress_bar("evaluating", len(indices), "frames", quiet=args.quiet)
@@ -168,19 +176,33 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
         _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
     record = evaluation.record(_subject(args, segmenter, kind, options, len(problems)))
-    _print(record, Console(highlight=False))
     if writer is not None:
+        remove_left_over(earlier, writer)
         errors.print(f"written: {writer.json_path}, its PNGs in {writer.folder}", markup=False)
-    record.write(args.output / "results.json")
-    errors.print(f"written: {args.output / 'results.json'}", markup=False)
-    if not args.no_report:
-        page = evaluation_page(record, gallery.worst(), gallery.best())
-        page.write(args.output / "report.html")
-        errors.print(f"written: {args.output / 'report.html'}", markup=False)
+    _write(record, None if args.no_report else gallery, args.output, errors)
+    # After the files are written: who looks at the beginning alone (`| head`) ends the command.
+    _print(record, Console(highlight=False))
     return 0
 
 
-def _print(record: Any, console: Any) -> None:
+def _write(
+    record: EvaluationRecord, gallery: FrameGallery | None, folder: Path, errors: Console
+) -> None:
+    """Write JSON and report; without a gallery no report, nor is one of other results left."""
+    from rt_panoptic_core.evaluation.report.evaluation_page import evaluation_page
+
+    report = folder / "report.html"
+    record.write(folder / "results.json")
+    errors.print(f"written: {folder / 'results.json'}", markup=False)
+    if gallery is None:
+        if report.is_file():
+            report.unlink()
+        return
+    evaluation_page(record, gallery.worst(), gallery.best()).write(report)
+    errors.print(f"written: {report}", markup=False)
+
+
+def _print(record: EvaluationRecord, console: Console) -> None:
     from rt_panoptic_core.cli.quality_tables import print_classes, print_summary
 
     print_classes(record, console)

@@ -8,8 +8,30 @@ from rt_panoptic_core.cli.wording import counted, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from rt_panoptic_core.evaluation.record import EvaluationRecord
+
+_WIDEST = 10**4
+_PADDINGS = ((0, 1, 0, 1), (0, 1, 0, 0), (0, 0, 0, 0))
+"""Of tables, the one that is tried first at the front: top, right, bottom, left."""
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table, no line of it broken or cut: where it is too wide its columns stand closer together."""
+    from rich.measure import Measurement
+    from rich.segment import Segments
+
+    for column in table.columns:
+        column.no_wrap = True
+    unbounded = console.options.update(max_width=_WIDEST)
+    for padding in _PADDINGS:
+        table.padding = padding
+        width = Measurement.get(console, unbounded, table).maximum
+        if width <= console.width:
+            break
+    options = console.options.update(width=width, max_width=width)
+    console.print(Segments(console.render(table, options)), crop=False, soft_wrap=True, end="")
 
 
 def print_classes(record: EvaluationRecord, console: Console | None = None) -> None:
@@ -47,9 +69,11 @@ def print_classes(record: EvaluationRecord, console: Console | None = None) -> N
                 ]
             table.add_row(name, *cells)
         table.add_section()
-    (console or Console(highlight=False)).print(table)
+    console = console or Console(highlight=False)
+    if table.row_count:
+        print_table(table, console)
     if hidden:
-        (console or Console(highlight=False)).print(
+        console.print(
             f"neither in the truth nor in the predictions: {counted(hidden, 'class', 'classes')}",
             style="dim",
         )
@@ -75,7 +99,8 @@ def print_summary(record: EvaluationRecord, console: Console) -> None:
             mean = results[source][key]
             cells = [percent(mean[name]) for name in ("pq", "sq", "rq")]
             table.add_row(title, *cells, str(mean["n"]))
-    console.print(table)
+    if table.row_count:
+        print_table(table, console)
     semantic = results["semantic"]
     parts = [f"mIoU {percent(semantic['mean_iou'])}"]
     parts.append(f"pixel accuracy {percent(semantic['pixel_accuracy'])}")

@@ -7,9 +7,11 @@ import gc
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rt_panoptic_core.cli.arguments import number
+from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import progress_bar
 from rt_panoptic_core.cli.wording import percent
 
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of their PNGs (default: the JSON's path without .json)",
     )
-    parser.add_argument("--output", metavar="JSON", help="write results and frames to this file")
+    parser.add_argument(
+        "--output", type=Path, metavar="JSON", help="write results and frames to this file"
+    )
     parser.add_argument(
         "--per-class", action="store_true", help="print a table of all classes as well"
     )
@@ -57,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print panopticapi's table on standard output, write the JSON."""
+    """Score, write the JSON, print panopticapi's table on standard output."""
     if "numpy" not in sys.modules:
         # Nothing here multiplies matrices; without its threads NumPy starts sooner.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -65,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _score(args)
+        with output_file(args.output):
+            return _score(args)
     finally:
         if collecting:
             gc.enable()
@@ -83,6 +88,9 @@ def _score(args: argparse.Namespace) -> int:
             files, processes=args.processes, boundary_ratio=args.boundary, progress=advance
         )
     seconds = time.perf_counter() - start
+    # Before anything is printed: who looks at the beginning alone (`| head`) ends the command.
+    if args.output is not None:
+        record.write(args.output)
     print(quality_table(record.results["panoptic"]))
     if "boundary" in record.results:
         print(f"\nBoundary PQ, boundaries {args.boundary:g} of the diagonal wide")
@@ -99,8 +107,7 @@ def _score(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     print(f"{len(record.frames)} images in {seconds:0.2f} seconds")
-    if args.output:
-        record.write(args.output)
+    if args.output is not None:
         print(f"written: {args.output}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from rt_panoptic_core.cli.progress import progress_bar
@@ -47,14 +48,13 @@ def run(args: argparse.Namespace) -> int:
 
     changes = [*args.set, *([f"output={args.output}"] if args.output else [])]
     config = load_config(args.config, changes)
-    console = Console(stderr=True)
     if args.check:
         from rt_panoptic_core.training.check import check_run
 
         with progress_bar("checking", None, "samples", quiet=args.quiet) as advance:
             lines = check_run(config, advance)
-        for line in lines:
-            console.print(line, markup=False, highlight=False)
+        print(*lines, sep="\n")
+        print(f"all is well; to train: {_command(args)}")
         return 0
 
     from lightning.pytorch.utilities import rank_zero_only
@@ -87,6 +87,20 @@ def run(args: argparse.Namespace) -> int:
         Console().print(table)
     print(result.model)
     return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that trains as ``args`` say, for a shell."""
+    words = ["rt-panoptic", "train", "--config", args.config]
+    for change in args.set:
+        words += ["--set", change]
+    if args.output:
+        words += ["--output", args.output]
+    for name, usual in (("devices", "auto"), ("accelerator", "auto"), ("nodes", 1)):
+        if getattr(args, name) != usual:
+            words += [f"--{name}", str(getattr(args, name))]
+    words += [f"--{name}" for name in ("restart", "quiet") if getattr(args, name)]
+    return shlex.join(words)
 
 
 def _devices(text: str) -> int | str:

@@ -117,6 +117,18 @@ def resize_sample(sample: PanopticSample, size: tuple[int, int]) -> PanopticSamp
     return _resample(sample, (0, 0, height, width), size, None)[0]
 
 
+def check_pixels(data_set: str, pixels: int) -> None:
+    """Accept what :func:`resize_to_pixels` can resize to.
+
+    Raises:
+        ConfigError: it is negative.
+    """
+    if pixels < 0:
+        raise ConfigError(
+            f"{data_set}: pixels {pixels}; it must be positive, or 0 for pictures as they are"
+        )
+
+
 def resize_to_pixels(sample: PanopticSample, pixels: int) -> PanopticSample:
     """``sample`` resized to about ``pixels``, as a model with that number in its header has images resized.
 

@@ -47,6 +47,7 @@ class Cityscapes:
 
         Raises:
             DatasetError: folders or files are missing or no images; all are named.
+            ConfigError: ``height`` is negative.
         """
         self.taxonomy = taxonomy or Taxonomy.load("cityscapes")
         if height < 0:
@@ -96,7 +97,8 @@ class Cityscapes:
         full_height, full_width = sample.semantic.shape
         if self._height in (0, full_height):
             return sample
-        return resize_sample(sample, (self._height, full_width * self._height // full_height))
+        width = max(1, full_width * self._height // full_height)
+        return resize_sample(sample, (self._height, width))
 
 
 def open_cityscapes(

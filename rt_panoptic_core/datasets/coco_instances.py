@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.datasets.augmentation import resize_to_pixels
+from rt_panoptic_core.datasets.augmentation import check_pixels, resize_to_pixels
 from rt_panoptic_core.datasets.categories import check_categories
 from rt_panoptic_core.datasets.files import (
     check_files,
@@ -74,9 +74,11 @@ class CocoInstances:
 
         Raises:
             DatasetError: files are missing or no images (all are named), or the JSON is malformed.
+            ConfigError: ``pixels`` is negative.
         """
         path = Path(annotations)
         self._title = str(path)
+        check_pixels(self._title, pixels)
         self._pixels = pixels
         content = _read(path)
         categories = {item["id"]: item for item in content["categories"]}

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rt_panoptic_core.datasets.augmentation import resize_to_pixels
+from rt_panoptic_core.datasets.augmentation import check_pixels, resize_to_pixels
 from rt_panoptic_core.datasets.categories import check_categories
-from rt_panoptic_core.datasets.files import check_files, check_folder, first_folder, read_rgb
+from rt_panoptic_core.datasets.files import (
+    check_files,
+    check_folder,
+    first_folder,
+    listed,
+    read_rgb,
+)
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import (
     VOID,
+    image_name,
     measure_segments,
     read_annotations,
     read_ids,
@@ -26,6 +34,7 @@ from rt_panoptic_core.panoptic_format import (
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 _IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
+_NAMED_IDS = 10
 
 
 class CocoPanoptic:
@@ -53,9 +62,11 @@ class CocoPanoptic:
 
         Raises:
             DatasetError: files are missing or no images (all are named), or the JSON is malformed.
+            ConfigError: ``pixels`` is negative.
         """
         content = read_annotations(annotations)
         self._title = str(content.path)
+        check_pixels(self._title, pixels)
         self._pixels = pixels
         self.taxonomy = taxonomy or taxonomy_of_categories(
             list(content.categories.values()), content.path.stem
@@ -70,13 +81,14 @@ class CocoPanoptic:
                 f"{self._title}: image {twice[0]!r} has more than one annotation "
                 f"({len(twice)} images have)"
             )
+        _check_segments(self._title, content.annotations)
         used = {int(s["category_id"]) for a in content.annotations for s in a["segments_info"]}
         check_categories(self._title, content.categories, used, self.taxonomy)
         self._records = content.annotations
         self._masks = [Path(masks) / record["file_name"] for record in self._records]
         present = {file.name for file in Path(images).iterdir()}
         self._images = [
-            Path(images) / _image_name(record, content.images, present) for record in self._records
+            Path(images) / _image_file(record, content.images, present) for record in self._records
         ]
         check_files([*self._images, *self._masks], self._title)
 
@@ -89,11 +101,7 @@ class CocoPanoptic:
         ids = read_ids(mask_file)
         segments = {int(s["id"]): s for s in record["segments_info"]}
         found = measure_segments(ids, VOID).ids
-        strange = [int(i) for i in found if int(i) not in segments]
-        if strange:
-            raise DatasetError(
-                f"{mask_file}: id {strange[0]} is in the picture but not in {self._title}"
-            )
+        self._check_ids(record, mask_file, set(found.tolist()))
         classes = self.taxonomy.class_id_by_source
         class_ids = np.array(
             [classes[segments[int(i)]["category_id"]] for i in found], np.uint8
@@ -106,7 +114,7 @@ class CocoPanoptic:
         )
         kept = np.where(is_thing, found, 0).astype(np.int32)
         sample = PanopticSample(
-            Path(record["file_name"]).stem,
+            image_name(record),
             read_rgb(self._images[index]),
             map_ids(ids, found, class_ids, UNLABELLED),
             map_ids(ids, found, kept),
@@ -114,6 +122,20 @@ class CocoPanoptic:
             image_id=record["image_id"],
         )
         return resize_to_pixels(sample, self._pixels)
+
+    def _check_ids(self, record: Mapping[str, Any], mask_file: Path, found: set[int]) -> None:
+        """Accept a PNG with the ids ``found`` if they are those of the segments that are listed for it."""
+        ids = {int(segment["id"]) for segment in record["segments_info"]}
+        image = f"image {record['image_id']!r}"
+        if found - ids:
+            raise DatasetError(
+                f"{mask_file}: {_ids(found - ids)} in the picture but not in the segments of {image} "
+                f"in {self._title}"
+            )
+        if ids - found:
+            raise DatasetError(
+                f"{self._title}: {image}: {_ids(ids - found)} listed but not in {mask_file}"
+            )
 
 
 def open_coco(
@@ -123,11 +145,11 @@ def open_coco(
 
     Args:
         root: folder with ``train2017`` and ``val2017`` (or ``images/train2017``) and ``annotations``.
-        split: ``train`` or ``val``.
+        split: ``train`` or ``val``; with a year at its end (``val2014``) it is taken as it is.
         taxonomy: COCO's 133 classes for None.
     """
     base = Path(root)
-    name = split if split.endswith("2017") else f"{split}2017"
+    name = split if re.search(r"[0-9]{4}$", split) else f"{split}2017"
     annotations = base / "annotations"
     images = first_folder([base / name, base / "images" / name])
     masks = first_folder([annotations / f"panoptic_{name}", base / f"panoptic_{name}"])
@@ -174,7 +196,7 @@ def open_coco_panoptic(
     )
 
 
-def _image_name(
+def _image_file(
     record: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], present: set[str]
 ) -> str:
     """File name of a record's image: as the JSON says, or the PNG's with an image's suffix."""
@@ -185,3 +207,31 @@ def _image_name(
     return next(
         (stem + suffix for suffix in _IMAGE_SUFFIXES if stem + suffix in present), f"{stem}.jpg"
     )
+
+
+def _check_segments(title: str, annotations: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse annotations that list an id twice, so that its class is in doubt, or that of void."""
+    problems = []
+    for annotation in annotations:
+        ids = [segment["id"] for segment in annotation["segments_info"]]
+        if len(set(ids)) < len(ids):
+            twice = [number for number, count in Counter(ids).items() if count > 1]
+            problems.append(
+                f"image {annotation['image_id']!r}: {_ids(twice)} listed more than once"
+            )
+        if VOID in ids:
+            problems.append(
+                f"image {annotation['image_id']!r}: id {VOID} is listed, but it is void"
+            )
+    if problems:
+        raise DatasetError(
+            f"{title}: every segment of an image needs an id of its own:{listed(problems)}"
+        )
+
+
+def _ids(numbers: Iterable[int]) -> str:
+    """``id 3 is``, ``ids 3, 4 are``: the first few of them."""
+    ordered = sorted(numbers)
+    named = ", ".join(str(number) for number in ordered[:_NAMED_IDS])
+    more = f" and {len(ordered) - _NAMED_IDS} more" if len(ordered) > _NAMED_IDS else ""
+    return f"id {named} is" if len(ordered) == 1 else f"ids {named}{more} are"

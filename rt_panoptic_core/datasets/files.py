@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.image_files import read_image
+from rt_panoptic_core.panoptic_png import PNG_SIGNATURE, check_chunks
 
 LISTED_PROBLEMS = 20
 """So many of the bad files are named; the rest are counted."""
@@ -30,7 +31,11 @@ def check_files(paths: Sequence[Path], data_set: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         problems = [problem for problem in pool.map(_problem, paths, chunksize=64) if problem]
     if problems:
-        raise DatasetError(f"{data_set}: {len(problems)} files cannot be used:{listed(problems)}")
+        files = f"{len(problems)} file{'' if len(problems) == 1 else 's'}"
+        raise DatasetError(
+            f"{data_set}: {files} cannot be used; nothing runs before they are mended or taken out of the "
+            f"data set, none is skipped:{listed(problems)}"
+        )
 
 
 def listed(problems: Sequence[str]) -> str:
@@ -78,10 +83,15 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
         DatasetError: it cannot be decoded, or has colours.
     """
     try:
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        data = path.read_bytes()
+        # OpenCV and libpng would say on standard error what is wrong with a damaged one, and not where.
+        if data.startswith(PNG_SIGNATURE):
+            check_chunks(data, str(path))
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+    except ImageError as error:
+        raise DatasetError(f"{error}; copy the file again") from error
     except cv2.error as error:
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if image is None:

@@ -299,7 +299,7 @@ class PastedFrames:
         """Hold frames and bank.
 
         Raises:
-            DatasetError: the bank is empty, or ``most`` or ``variants`` is below 1.
+            DatasetError: the bank is empty, ``most`` or ``variants`` is below 1, or ``seed`` below 0.
         """
         self._frames = frames
         self._bank = tuple(bank)
@@ -309,6 +309,8 @@ class PastedFrames:
             )
         if most < 1 or variants < 1:
             raise DatasetError(f"most {most}, variants {variants}: both must be at least 1")
+        if seed < 0:
+            raise DatasetError(f"seed {seed}: it must be at least 0")
         self._by_class = [
             [c for c in self._bank if c.class_id == class_id]
             for class_id in sorted({c.class_id for c in self._bank})

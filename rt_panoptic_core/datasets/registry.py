@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rt_panoptic_core.datasets.options import fitted_options
 from rt_panoptic_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,26 +56,26 @@ def open_dataset(
 
     Args:
         kind: one of :data:`DATASET_KINDS`.
-        root: its folder; None for ``generated_streets``, which has no files.
+        root: its folder; None for ``generated_streets``, which has no files, and for nothing else.
         split: ``train``, ``val``, … as the data set names its parts.
         taxonomy: label set that the samples are to use; None for the data set's own.
         options: more arguments of the kind, for example ``length`` and ``size`` of generated streets.
 
     Raises:
-        ConfigError: an unknown kind or option, or no root where one is needed.
+        ConfigError: an unknown kind or option, an option's value of another type, no root where one is
+            needed, or one where there are no files.
         DatasetError: files are missing or unreadable: all of them are named.
     """
     kind = dataset_kind(kind)
-    if root is None and kind != "generated_streets":
+    has_files = kind != "generated_streets"
+    if root is None and has_files:
         raise ConfigError(f"data set {kind!r}: it needs 'root', the folder that its files are in")
+    if root is not None and not has_files:
+        raise ConfigError(
+            f"data set {kind!r}, root {os.fspath(root)}: it has no files; leave 'root' out"
+        )
     module, name = _KINDS[kind]
     opener: Callable[..., PanopticDataset] = getattr(
         import_module(f"rt_panoptic_core.datasets.{module}"), name
     )
-    known = set(inspect.signature(opener).parameters) - {"root", "split", "taxonomy"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigError(
-            f"data set {kind!r}: unknown option {unknown[0]!r}; one of {', '.join(sorted(known)) or 'none'}"
-        )
-    return opener(root, split, taxonomy, **options)
+    return opener(root, split, taxonomy, **fitted_options(kind, opener, options))

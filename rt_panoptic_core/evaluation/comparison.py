@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,13 @@ from rt_panoptic_core.errors import ConfigError, DatasetError
 from rt_panoptic_core.evaluation.record import EvaluationRecord, FrameRecord
 
 Float: TypeAlias = npt.NDArray[np.float64]
+Bool: TypeAlias = npt.NDArray[np.bool_]
+
+ERROR_RATE = 0.05
+"""A difference counts as real where chance alone would make it less often than this."""
+
+FEWEST_UNITS = 6
+"""The least number of independent units with which anything can be real: 2 / 2**n < :data:`ERROR_RATE`."""
 
 _SHOWN = 5
 _BATCH = 250
@@ -26,10 +33,13 @@ class Change:
         name: of the measure, or of the class.
         before: value in the first evaluation.
         after: value in the second.
-        low: lower end of the 95 % interval of ``after - before``.
+        low: lower end of the 95 % interval of ``after - before``; nan where the measure exists in less
+            than :data:`FEWEST_UNITS` units (frames, or blocks of them): not even their whole range
+            would hold the truth so often.
         high: its upper end.
-        p: probability of a difference at least so far from zero if there were none; for classes
-            corrected for their number (Holm).
+        p: probability of a difference at least so far from zero if there were none, never below what
+            the number of units allows (:func:`smallest_probability`); for classes corrected for their
+            number (Holm); nan where there is no difference or only one unit.
     """
 
     name: str
@@ -47,7 +57,7 @@ class Change:
     @property
     def is_real(self) -> bool:
         """Whether chance alone would make so large a difference less than once in twenty times."""
-        return self.p < 0.05
+        return self.p < ERROR_RATE
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Comparison:
         frames: frames that both have.
         samples: resamples that intervals and probabilities come from.
         block: consecutive frames that were drawn together.
+        mixed: whether one evaluation is of a model and the other of files. Their pixels are counted in
+            different ways, so neither mIoU nor IoU is compared.
         overall: PQ, SQ, RQ over all classes, PQ of things and stuff, mIoU where both measured it.
         pq: PQ by class, classes that occur only.
         iou: semantic IoU by class, likewise; empty where it was not measured.
@@ -66,6 +78,7 @@ class Comparison:
     frames: int
     samples: int
     block: int
+    mixed: bool
     overall: tuple[Change, ...]
     pq: tuple[Change, ...]
     iou: tuple[Change, ...]
@@ -85,7 +98,8 @@ def compare(
     Frames are drawn with replacement, the same ones for both evaluations, and the measures are taken
     anew from their summed counts; the spread of the differences gives interval and probability. Frames
     of a film resemble their neighbours: draw them in blocks of some seconds, or chance looks smaller
-    than it is.
+    than it is. Few frames, or blocks, cannot tell a difference from chance: see
+    :func:`smallest_probability`.
 
     Args:
         before: the first evaluation.
@@ -110,7 +124,8 @@ def compare(
     is_thing = np.array([c.is_thing for c in before.classes])
     counts = [_segment_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
     pixels = [_pixel_counts([pair[side] for pair in pairs], len(is_thing)) for side in (0, 1)]
-    has_pixels = all(side.any() for side in pixels)
+    mixed = before.is_of_files != after.is_of_files
+    has_pixels = not mixed and all(side.any() for side in pixels)
     observed = [
         _measures(s.sum(axis=0), p.sum(axis=0), is_thing)
         for s, p in zip(counts, pixels, strict=True)
@@ -125,17 +140,19 @@ def compare(
     overall, pq, iou = (np.concatenate([part[i] for part in drawn]) for i in range(3))
     titles = ["PQ", "SQ", "RQ", "PQ things", "PQ stuff", "mIoU"]
     class_names = [c.name for c in before.classes]
+    of_all, of_pq, of_iou = _class_evidence(counts, pixels, is_thing, block)
     return Comparison(
         frames=len(pairs),
         samples=samples,
         block=block,
+        mixed=mixed,
         overall=tuple(
             change
-            for change in _changes(titles, observed[0][0], observed[1][0], overall)
+            for change in _changes(titles, observed[0][0], observed[1][0], overall, of_all)
             if has_pixels or change.name != "mIoU"
         ),
-        pq=corrected(_changes(class_names, observed[0][1], observed[1][1], pq)),
-        iou=corrected(_changes(class_names, observed[0][2], observed[1][2], iou))
+        pq=corrected(_changes(class_names, observed[0][1], observed[1][1], pq, of_pq)),
+        iou=corrected(_changes(class_names, observed[0][2], observed[1][2], iou, of_iou))
         if has_pixels
         else (),
     )
@@ -175,7 +192,23 @@ def compare_means(
 
     observed = [mean[0] for mean in means(np.ones((1, len(before))))]
     drawn = [second - first for first, second in map(means, draws)]
-    return _changes(names, observed[0], observed[1], np.concatenate(drawn))
+    evidence = _Evidence.of(known, known & (before != after), block)
+    return _changes(names, observed[0], observed[1], np.concatenate(drawn), evidence)
+
+
+def independent_units(frames: int, block: int) -> int:
+    """How many units that say something of their own there are: whole blocks of ``frames``, at least 1."""
+    return max(1, frames // block)
+
+
+def smallest_probability(units: int) -> float:
+    """The least two-sided probability that ``units`` differing units can honestly give: 2 / 2**units.
+
+    If the two evaluations were alike, each unit could as well have come out the other way round. Of the
+    2**units ways in which all could have, the one that was observed and its mirror image are two. A
+    bootstrap does not know that: it cannot draw what it never saw, and with one frame is certain.
+    """
+    return min(1.0, 2.0 * 0.5**units)
 
 
 def _draws(samples: int, frames: int, block: int, seed: int) -> Iterator[Float]:
@@ -262,9 +295,7 @@ def _weighted(weights: Float, counts: Float) -> Float:
     return (weights @ flat).reshape(len(weights), *counts.shape[1:])
 
 
-def _measures(
-    segments: Float, pixels: Float, is_thing: npt.NDArray[np.bool_]
-) -> tuple[Float, Float, Float]:
+def _measures(segments: Float, pixels: Float, is_thing: Bool) -> tuple[Float, Float, Float]:
     """Overall measures [..., 6], PQ [..., C] and IoU [..., C] from counts [..., C, 4] and [..., C, 3]."""
     tp, fp, fn, iou = (segments[..., i] for i in range(4))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -298,7 +329,55 @@ def _mean(values: Float) -> Float:
     return mean
 
 
-def _changes(names: Sequence[str], before: Float, after: Float, drawn: Float) -> tuple[Change, ...]:
+class _Evidence(NamedTuple):
+    """In how many units each of K measures exists, and in how many its two sides differ; int64 [K]."""
+
+    existing: npt.NDArray[np.int64]
+    differing: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, exists: Bool, differs: Bool, block: int) -> _Evidence:
+        """From bool [F, K] by frame; a rest shorter than a block belongs to the last whole one."""
+        starts = np.arange(independent_units(len(exists), block)) * block
+        existing, differing = (
+            np.logical_or.reduceat(frames, starts, axis=0).sum(axis=0, dtype=np.int64)
+            for frames in (exists, differs)
+        )
+        return cls(existing, differing)
+
+
+def _class_evidence(
+    segments: Sequence[Float], pixels: Sequence[Float], is_thing: Bool, block: int
+) -> tuple[_Evidence, _Evidence, _Evidence]:
+    """Of what :func:`_measures` gives, from the counts of both sides, [F, C, 4] and [F, C, 3]."""
+
+    def overall(by_class: Bool, matches: Bool, by_pixel: Bool) -> Bool:
+        quality = by_class.any(axis=1)
+        things, stuff = by_class[:, is_thing].any(axis=1), by_class[:, ~is_thing].any(axis=1)
+        parts = [quality, quality, matches.any(axis=1), things, stuff, by_pixel.any(axis=1)]
+        return np.stack(parts, axis=1)
+
+    exists: Bool = np.any(segments[0] + segments[1], axis=2)
+    has_pixels: Bool = np.any(pixels[0] + pixels[1], axis=2)
+    unequal = segments[0] != segments[1]
+    differs: Bool = np.any(unequal, axis=2)
+    # RQ knows how many matches there are, not how well they fit.
+    matches_differ: Bool = np.any(unequal[..., :3], axis=2)
+    pixels_differ: Bool = np.any(pixels[0] != pixels[1], axis=2)
+    return (
+        _Evidence.of(
+            overall(exists, exists, has_pixels),
+            overall(differs, matches_differ, pixels_differ),
+            block,
+        ),
+        _Evidence.of(exists, differs, block),
+        _Evidence.of(has_pixels, pixels_differ, block),
+    )
+
+
+def _changes(
+    names: Sequence[str], before: Float, after: Float, drawn: Float, evidence: _Evidence
+) -> tuple[Change, ...]:
     """Changes of the measures that exist on either side; ``drawn`` [samples, len(names)]."""
     changes = []
     for column, name in enumerate(names):
@@ -307,25 +386,27 @@ def _changes(names: Sequence[str], before: Float, after: Float, drawn: Float) ->
             continue
         differences = drawn[:, column]
         differences = differences[~np.isnan(differences)]
-        low = high = float("nan")
-        p = 1.0
-        if differences.size:
+        low = high = p = float("nan")
+        if differences.size and evidence.existing[column] >= FEWEST_UNITS:
             low, high = (float(v) for v in np.percentile(differences, [2.5, 97.5]))
+        if differences.size and evidence.existing[column] > 1:
             # One is added to both counts: a resample that was not drawn is no proof of never.
             below = (1 + np.count_nonzero(differences <= 0)) / (1 + differences.size)
             above = (1 + np.count_nonzero(differences >= 0)) / (1 + differences.size)
-            p = float(min(1.0, 2 * min(below, above)))
+            least = smallest_probability(int(evidence.differing[column]))
+            p = float(min(1.0, max(least, 2 * min(below, above))))
         changes.append(Change(name, first, second, low, high, p))
     return tuple(changes)
 
 
 def corrected(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The changes with their probabilities corrected for how many there are (Holm)."""
-    order = sorted(range(len(changes)), key=lambda i: changes[i].p)
-    raised = [0.0] * len(changes)
+    """The changes with their probabilities, where they have one, corrected for how many there are (Holm)."""
+    known = [index for index, change in enumerate(changes) if change.p == change.p]
+    order = sorted(known, key=lambda i: changes[i].p)
+    raised = [float("nan")] * len(changes)
     largest = 0.0
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, changes[index].p * (len(changes) - rank)))
+        largest = max(largest, min(1.0, changes[index].p * (len(order) - rank)))
         raised[index] = largest
     return tuple(
         Change(c.name, c.before, c.after, c.low, c.high, p)

@@ -24,6 +24,7 @@ from rt_panoptic_core.panoptic_format import (
     VOID,
     Ids,
     PanopticAnnotations,
+    image_name,
     read_annotations,
     read_ids,
 )
@@ -274,7 +275,7 @@ def _score_pair(job: _Job, index: int, part: _Partial) -> list[str]:
         by_boundary = match_segments(shared, truth, predicted, outline)
         part.boundary.add(by_boundary, truth, predicted)
     pixels = part.semantic.add_pairs(_class_pairs(shared, truth, predicted, len(job.class_ids)))
-    part.frames[index] = FrameRecord(str(pair.truth["image_id"]), counts, pixels)
+    part.frames[index] = FrameRecord(image_name(pair.truth), counts, pixels)
     return []
 
 

@@ -79,6 +79,14 @@ class EvaluationRecord:
     results: dict[str, Any]
     frames: tuple[FrameRecord, ...]
 
+    @property
+    def is_of_files(self) -> bool:
+        """Whether prediction files were scored, not a model's results: pixels are then the segments' own.
+
+        A thing pixel without an instance is void in files; in a model's results it has its class.
+        """
+        return "ground_truth" in self.subject and "predictions" in self.subject
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON atomically, a line for every part of the results and for every frame.
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
+from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample, check_sizes
 from rt_panoptic_core.errors import DatasetError, ImageError, TaxonomyError
 from rt_panoptic_core.evaluation.evaluation import Evaluation
 from rt_panoptic_core.evaluation.frame import Frame, compared_as
@@ -141,7 +141,9 @@ def _read(
 
     def read(index: int) -> PanopticSample | None:
         try:
-            return dataset[index]
+            sample = dataset[index]
+            check_sizes(sample)
+            return sample
         except (DatasetError, ImageError) as error:
             problems.append(str(error))
             return None

@@ -14,13 +14,17 @@ from rt_panoptic_core.datasets.files import listed
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.resources import cpu_threads
-from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 from rt_panoptic_core.training.configuration import SourceConfig, TrainingConfig
 from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.initial_weights import build_network
+from rt_panoptic_core.training.unlabelled import nothing_labelled
 
 _AHEAD = 4
 """Samples read ahead by each thread."""
+
+_NAMED_CLASSES = 8
+"""So many of the classes that do not occur are named; more are counted."""
 
 
 def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _: None) -> list[str]:
@@ -34,7 +38,8 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
         advance: told the number of samples that were read since the last call.
 
     Raises:
-        DatasetError: files are missing, damaged, or contradict each other; they are named.
+        DatasetError: files are missing, damaged, or contradict each other, or nothing is labelled; they are
+            named.
         CheckpointError: the weights to begin with are not there or do not fit.
     """
     taxonomy = Taxonomy.load(config.taxonomy)
@@ -42,6 +47,7 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
     build_network(config, taxonomy)
     lines: list[str] = []
     problems: list[str] = []
+    unlabelled: list[str] = []
     for title, sources, datasets, lengths in (
         ("train", config.data.train, data.training_sets, data.train_lengths),
         ("validation", config.data.validation, data.validation_sets, data.validation_lengths),
@@ -52,11 +58,20 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
                 advance(1)
                 if sample is not None:
                     found.add(sample)
-            count = f"{length} sample{'s' if length != 1 else ''}"
-            lines.append(f"{title:11} {source.label}: {count}{found.told()}")
+            lines.append(f"{title:11} {source.label}: {_samples_in_words(length)}{found.told()}")
+            if found.is_unlabelled:
+                unlabelled.append(nothing_labelled(f"data set {source.label!r} ({title})"))
+    # One that is in both mixtures was read twice.
+    problems = list(dict.fromkeys(problems))
     if problems:
-        raise DatasetError(f"{len(problems)} samples cannot be used:{listed(problems)}")
+        raise DatasetError(f"{_samples_in_words(len(problems))} cannot be used:{listed(problems)}")
+    if unlabelled:
+        raise DatasetError("\n".join(unlabelled))
     return lines
+
+
+def _samples_in_words(number: int) -> str:
+    return f"{number} sample{'s' if number != 1 else ''}"
 
 
 class _Contents:
@@ -74,6 +89,11 @@ class _Contents:
         present = np.bincount(sample.semantic.reshape(-1), minlength=256)
         self._samples.update(np.flatnonzero(present).tolist())
 
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether samples were read and none of their pixels has a class."""
+        return self._read and set(self._samples) <= {UNLABELLED}
+
     def told(self) -> str:
         """The classes with their instances, stuff with the samples that it is in."""
         if not self._read:
@@ -83,10 +103,19 @@ class _Contents:
             ("instances", self._taxonomy.thing_ids, self._instances),
             ("samples with", self._taxonomy.stuff_ids, self._samples),
         ):
-            told = ", ".join(f"{self._taxonomy.names[i]} {counts[i]}" for i in ids)
-            if told:
+            there = ", ".join(f"{self._taxonomy.names[i]} {counts[i]}" for i in ids if counts[i])
+            absent = _absent([self._taxonomy.names[i] for i in ids if not counts[i]])
+            if there or absent:
+                told = "; ".join(part for part in (there, absent) if part)
                 lines.append(f"\n            {title}: {told}")
         return "".join(lines)
+
+
+def _absent(names: list[str]) -> str:
+    """``none of: …`` for classes that do not occur, the first few of many."""
+    if len(names) <= _NAMED_CLASSES:
+        return f"none of: {', '.join(names)}" if names else ""
+    return f"none of {len(names)} classes: {', '.join(names[:_NAMED_CLASSES])}, …"
 
 
 def _samples(

@@ -180,7 +180,7 @@ class EvaluationConfig:
     Attributes:
         every: updates between two evaluations; 0 for one at the end only.
         checkpoint_every: updates between two writes of the checkpoint to resume from.
-        pictures: results of so many samples of each validation source go to TensorBoard.
+        pictures: results of so many samples of each validation source go to ``pictures/`` and TensorBoard.
         log_every: updates between two logged losses.
     """
 
@@ -357,6 +357,10 @@ def _source(item: Any, where: str) -> SourceConfig:
         raise ConfigError(f"{where}: it has no 'kind'")
     if not source.weight > 0:
         raise ConfigError(f"{where}: weight {source.weight}; it must be above 0")
+    if source.limit < 0:
+        raise ConfigError(
+            f"{where}: limit {source.limit}; it must be positive, or 0 for all samples"
+        )
     return dataclasses.replace(source, options=_section(options, f"{where}.options"))
 
 

@@ -48,7 +48,8 @@ class Interruption(L.Callback):
 
     A signal in the middle of an update would leave weights that no update made, so it waits for its end. A
     second one acts as if this was not here. In front of an evaluation the checkpoint is written in any case:
-    it may be interrupted at once then, and a killed one costs nothing but itself.
+    it may be interrupted at once then, and a killed one costs nothing but itself. So it is after the last
+    update: the same command finds a complete run complete, whatever its length.
     """
 
     def __init__(self, checkpoint: Path, *, accumulate: int, evaluation_every: int) -> None:
@@ -79,13 +80,14 @@ class Interruption(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write the checkpoint where an evaluation is next; write it and end where a signal has come."""
+        """Write the checkpoint where an evaluation is next or nothing is; write it and end after a signal."""
         del pl_module, outputs, batch
         if (batch_idx + 1) % self._accumulate:
             return
         update = (batch_idx + 1) // self._accumulate
         stop = self._is_asked(trainer)
-        if stop or (self._evaluation_every and update % self._evaluation_every == 0):
+        evaluated = self._evaluation_every and update % self._evaluation_every == 0
+        if stop or evaluated or trainer.global_step >= trainer.max_steps:
             trainer.save_checkpoint(self._checkpoint, weights_only=False)
         if stop:
             self._raise(trainer)

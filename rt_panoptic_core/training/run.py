@@ -36,17 +36,28 @@ from rt_panoptic_core.training.callbacks import (
     last_checkpoint,
     written_evaluations,
 )
-from rt_panoptic_core.training.configuration import DataConfig, TrainingConfig, config_from
+from rt_panoptic_core.training.configuration import (
+    DataConfig,
+    SourceConfig,
+    TrainingConfig,
+    config_from,
+)
 from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.initial_weights import build_network
 from rt_panoptic_core.training.interruption import Interruption
 from rt_panoptic_core.training.module import PanopticModule
 from rt_panoptic_core.training.precision import training_precision
+from rt_panoptic_core.training.unlabelled import Unlabelled
 
 # What a run leaves in its folder.
 _OUTPUTS = (
     *("last.ckpt", "best.ckpt", BEST, FINAL),
     *("history.json", "configuration.yaml", "pictures", "tensorboard"),
+)
+# Settings that a complete run could not heed any more.
+_OF_THE_START_OR_END = (
+    *("backbone_weights", "initial_checkpoint"),
+    *("inference", "stored", "metadata"),
 )
 _CHATTER = (
     "Tip:",
@@ -126,16 +137,18 @@ def train(
     L.seed_everything(config.seed, workers=False, verbose=False)
     taxonomy = Taxonomy.load(config.taxonomy)
     data = PanopticDataModule(config, taxonomy)
-    done = 0
+    done, complete = 0, False
     if resumed:
-        done = _check_same_run(last, config, taxonomy)
+        before, done = _check_same_run(last, config, taxonomy)
+        complete = done >= config.optimization.steps and (folder / FINAL).is_file()
+        _tell_changes(before, config, complete=complete)
     elif not resume:
         _remove_outputs(folder)
     network = build_network(config, taxonomy, weights=not resumed)
     if config.optimization.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = PanopticModule(network, config)
-    if done >= config.optimization.steps and (folder / FINAL).is_file():
+    if complete:
         return _complete_already(folder, config, done)
     write_text(folder / "configuration.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
 
@@ -161,7 +174,7 @@ def train(
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
-                f"a process that prepares batches died ({error}); mostly memory was short: lower "
+                f"a process that prepares batches died ({error}); usually memory ran out: lower "
                 "data.workers or data.prefetch. The same command goes on from the last checkpoint"
             ) from error
         if config.data.validation and trainer.global_step not in curves.steps:
@@ -182,7 +195,7 @@ def _trainer(
     folder, settings = Path(config.output), config.optimization
     evaluated = bool(config.data.validation)
     every = config.evaluation.every or settings.steps
-    extra: list[L.Callback] = [*callbacks]
+    extra: list[L.Callback] = [*callbacks, Unlabelled()]
     if settings.ema:
         extra.append(ExponentialAverage(settings.ema))
     if config.evaluation.pictures and evaluated:
@@ -296,8 +309,10 @@ def _announce(
     )
 
 
-def _check_same_run(last: Path, config: TrainingConfig, taxonomy: Taxonomy) -> int:
-    """The updates that ``last`` has; settings that would make it another run are refused."""
+def _check_same_run(
+    last: Path, config: TrainingConfig, taxonomy: Taxonomy
+) -> tuple[TrainingConfig, int]:
+    """The configuration and the updates of ``last``; settings that would make it another run are refused."""
     try:
         stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
         before = config_from(stored["configuration"])
@@ -321,20 +336,38 @@ def _check_same_run(last: Path, config: TrainingConfig, taxonomy: Taxonomy) -> i
             f"{last}: it was trained with another {differing[0]!r}; choose another 'output', or train "
             "from the start with --restart"
         )
+    return before, done
+
+
+def _tell_changes(before: TrainingConfig, config: TrainingConfig, *, complete: bool) -> None:
+    """Say which settings are others than ``before``, where that concerns what the run does, or has done."""
     same = replace(config.optimization, steps=before.optimization.steps, precision="32-true")
     changed = [] if same == replace(before.optimization, precision="32-true") else ["optimization"]
-    if _sources(before.data) != _sources(config.data):
-        changed.append("data")
+    if _sources(before.data, before.data.train) != _sources(config.data, config.data.train):
+        changed.append("data.train")
+    if not complete:
+        if changed:
+            rank_zero_info(
+                f"note: the run goes on with changed settings in {' and '.join(changed)}; for a run of its "
+                "own choose another 'output'"
+            )
+        return
+    # What a run that goes on would take over, or needs no more.
+    measured, measures = (_sources(c.data, c.data.validation) for c in (before, config))
+    if measured != measures:
+        changed.append("data.validation")
+    changed += [
+        name for name in _OF_THE_START_OR_END if getattr(before, name) != getattr(config, name)
+    ]
     if changed:
         rank_zero_info(
-            f"note: the run goes on with changed settings in {' and '.join(changed)}; for a run of its own "
-            "choose another 'output'"
+            f"note: the run was made with other settings in {' and '.join(changed)}, which are ignored now; "
+            "--restart makes it anew"
         )
-    return done
 
 
-def _sources(data: DataConfig) -> list[Any]:
-    """What is trained on, with the folders' names."""
+def _sources(data: DataConfig, sources: Sequence[SourceConfig]) -> list[Any]:
+    """What ``sources`` read, with the folders' names."""
     return [
         (
             source.kind,
@@ -344,6 +377,6 @@ def _sources(data: DataConfig) -> list[Any]:
             source.options,
             data.roots.get(key, key),
         )
-        for source in data.train
+        for source in sources
         for key in [source.root.removeprefix("$")]
     ]

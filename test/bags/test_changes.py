@@ -90,14 +90,14 @@ def test_frames_without_a_result_are_no_pairs(runs):
     (change,) = compared(runs["good"], runs["late"], samples=100, common_frames=True)
     assert change.answered == (FRAMES, FRAMES - FRAMES // 4)
     assert change.frames == change.quality.frames == FRAMES - FRAMES // 4
-    # A quarter of the frames, where that is less than the usual block.
-    assert change.block == 4
+    # A sixth of the frames, where that is less than the usual block.
+    assert change.block == 3
     assert by_name(change.quality.overall)["PQ"].difference == 0
 
 
 def test_the_command_prints_and_writes_it(runs, tmp_path, capsys):
     output = tmp_path / "changes.json"
-    words = ["compare", str(runs["good"]), str(runs["bad"]), "--samples", "200"]
+    words = ["compare", str(runs["good"]), str(runs["bad"]), "--samples", "800", "--block", "2"]
     assert main([*words, "--output", str(output)]) == 0
     shown = capsys.readouterr().out
     assert "/camera/image: A answers 24 frames, B 24" in shown

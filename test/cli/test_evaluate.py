@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -72,6 +73,63 @@ def test_saved_predictions_can_be_scored_against_the_files_they_are_for(model, t
     assert scored["panoptic"]["all"] == evaluated["panoptic"]["all"]
 
 
+def gone(*_):
+    """Printing for a reader that has gone away (`| head -1`)."""
+    raise BrokenPipeError
+
+
+def test_the_files_are_written_before_anything_is_printed(model, tmp_path, monkeypatch):
+    # The command lets go of standard output then.
+    monkeypatch.setattr("sys.stdout", sys.stdout)
+    monkeypatch.setattr("rt_panoptic_core.cli.evaluate._print", gone)
+    predictions = tmp_path / "predictions"
+    arguments = [*STREETS, "--limit", "1", "--output", str(tmp_path / "out"), "--quiet"]
+    assert evaluate(model, *arguments, "--save-predictions", str(predictions)) == 1
+    assert json.loads((tmp_path / "out/results.json").read_text())["frames"]
+    assert (tmp_path / "out/report.html").is_file()
+    assert predictions.with_suffix(".json").is_file()
+
+
+def test_a_report_of_other_results_does_not_stay(model, tmp_path):
+    arguments = [*STREETS, "--limit", "1", "--output", str(tmp_path), "--quiet"]
+    (tmp_path / "report.html").write_text("of last week")
+    (tmp_path / "notes.html").write_text("mine")
+    assert evaluate(model, *arguments, "--no-report") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.html", "results.json"]
+
+
+def test_predictions_of_an_earlier_run_do_not_stay(model, tmp_path):
+    folder = tmp_path / "predictions"
+
+    def run(limit: int) -> set[str]:
+        arguments = [*STREETS, "--limit", str(limit), "--output", str(tmp_path), "--quiet"]
+        assert evaluate(model, *arguments, "--save-predictions", str(folder)) == 0
+        return {path.name for path in folder.iterdir()}
+
+    three = run(3)
+    (folder / "mine.png").write_bytes(b"a picture of my own")
+    outside = tmp_path / "outside.png"
+    outside.touch()
+    named = json.loads(folder.with_suffix(".json").read_text())
+    for name in ("../outside.png", str(outside)):
+        named["annotations"].append({**named["annotations"][0], "file_name": name})
+    folder.with_suffix(".json").write_text(json.dumps(named))
+    left = run(1)
+    assert len(three) == 3
+    assert "mine.png" in left
+    assert len(left) == 2
+    assert outside.exists()
+
+
+def test_ground_truth_is_not_replaced_by_predictions(model, tmp_path, capsys):
+    _coco_folder(tmp_path)
+    arguments = [*STREETS, "--limit", "1", "--output", str(tmp_path / "out"), "--quiet"]
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert evaluate(model, *arguments, "--save-predictions", str(tmp_path / "panoptic_val")) == 1
+    assert "panoptic_val.json: it is somebody else's" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == there
+
+
 def test_a_run_compared_with_itself_is_the_same(model, tmp_path, capsys):
     arguments = [*STREETS, "--limit", "2", "--output", str(tmp_path), "--no-report", "--quiet"]
     assert evaluate(model, *arguments, "--detections") == 0
@@ -82,6 +140,7 @@ def test_a_run_compared_with_itself_is_the_same(model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "the same" in printed
     assert "better" not in printed.split("paired bootstrap")[0]
+    assert "with 2 frames no p is below 0.5." in " ".join(printed.split())
 
 
 def test_unreadable_samples_are_all_named_and_nothing_is_written(model, tmp_path, capsys):

@@ -94,6 +94,113 @@ def test_compare_of_two_scores(files, tmp_path, capsys):
     assert {change["name"] for change in content["pq"]} == {"car", "person", "road", "sky"}
 
 
+def scored(files, tmp_path) -> Path:
+    output = tmp_path / "score.json"
+    arguments = ["--ground-truth", files[0], "--predictions", files[1], "--output", str(output)]
+    assert main(["score", *arguments, "--processes", "1"]) == 0
+    return output
+
+
+def changed(record: Path, change) -> str:
+    """Path of a copy of a record after ``change``."""
+    content = json.loads(record.read_text())
+    change(content)
+    copy = record.with_name("changed.json")
+    copy.write_text(json.dumps(content))
+    return str(copy)
+
+
+def test_one_frame_is_no_verdict(files, tmp_path, capsys):
+    record = scored(files, tmp_path)
+
+    def only_first_and_worse(content):
+        content["frames"] = content["frames"][:1]
+        content["frames"][0]["segments"] = {
+            key: [0, 1, 1, 0.0] for key in content["frames"][0]["segments"]
+        }
+
+    other = changed(record, only_first_and_worse)
+    capsys.readouterr()
+    output = tmp_path / "comparison.json"
+    words = ["compare", str(record), other, "--common-frames", "--samples", "200"]
+    assert main([*words, "--output", str(output)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    tables, _, notes = printed.partition("paired bootstrap")
+    for word in ("worse", "unclear", "…", "0.001"):
+        assert word not in tables
+    assert "Too few frames to tell a difference from chance: with 1 frame there is no p." in notes
+    change = json.loads(output.read_text())["overall"][0]
+    assert (change["low"], change["high"], change["p"], change["is_real"]) == (
+        None,
+        None,
+        None,
+        False,
+    )
+    assert change["difference"] < 0
+
+
+def test_few_blocks_are_too_few(files, tmp_path, capsys):
+    record = str(scored(files, tmp_path))
+    capsys.readouterr()
+    assert main(["compare", record, record, "--samples", "100", "--block", "3"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "with 1 block of 3 frames there is no p. 6 are the least" in printed
+    assert "smaller blocks (--block)" in printed
+
+
+def test_pixels_of_evaluate_and_of_score_are_not_compared(files, tmp_path, capsys):
+    record = scored(files, tmp_path)
+    model = changed(record, lambda content: content.update(subject={"model": "m", "dataset": "d"}))
+    capsys.readouterr()
+    assert main(["compare", str(record), model, "--samples", "100"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "PQ by class" in printed
+    assert "Semantic IoU by class" not in printed
+    assert "mIoU and IoU are not compared: one side is of a model, the other of files" in printed
+    assert main(["compare", model, model, "--samples", "100"]) == 0
+    assert "Semantic IoU by class" in capsys.readouterr().out
+
+
+def gone(*_):
+    """Printing for a reader that has gone away (`| head -1`)."""
+    raise BrokenPipeError
+
+
+def test_the_files_are_written_before_anything_is_printed(files, tmp_path, monkeypatch):
+    score, comparison = tmp_path / "score.json", tmp_path / "comparison.json"
+    words = ["score", "--ground-truth", files[0], "--predictions", files[1], "--processes", "1"]
+    # The command lets go of standard output then.
+    monkeypatch.setattr("sys.stdout", sys.stdout)
+    monkeypatch.setattr("rt_panoptic_core.cli.score.quality_table", gone)
+    monkeypatch.setattr("rt_panoptic_core.cli.compare._print_quality", gone)
+    assert main([*words, "--output", str(score), "--quiet"]) == 1
+    words = ["compare", str(score), str(score), "--samples", "100", "--output", str(comparison)]
+    assert main(words) == 1
+    assert json.loads(score.read_text())["frames"]
+    assert json.loads(comparison.read_text())["frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("truth", "truth: it is a folder; name a file in it"),
+        ("truth.json/a.json", "truth.json: results"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_scored(
+    files, tmp_path, capsys, monkeypatch, place, message
+):
+    def score(*_, **__):
+        pytest.fail("the work has begun")
+
+    monkeypatch.setattr("rt_panoptic_core.evaluation.panoptic_files.score_files", score)
+    arguments = ["--ground-truth", files[0], "--predictions", files[1]]
+    assert main(["score", *arguments, "--output", str(tmp_path / place)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert ".part" not in error
+
+
 def test_compare_of_what_is_no_evaluation(files, capsys):
     assert main(["compare", files[0], files[1]]) == 1
     assert "truth.json: its format is None" in capsys.readouterr().err

@@ -129,7 +129,8 @@ def test_results_with_other_classes_are_not_added_to(segment, tmp_path, capsys):
     there = segment.output / "panoptic.json"
     there.parent.mkdir()
     category = {"id": 1, "name": "cat", "isthing": 1}
-    words = json.dumps({"images": [], "annotations": [], "categories": [category]})
+    content = {"info": {"segment_ids": "coco"}, "images": [], "annotations": []}
+    words = json.dumps({**content, "categories": [category]})
     there.write_text(words)
     assert segment(write(tmp_path / "a.png", picture(0))) == 1
     error = capsys.readouterr().err

@@ -1,13 +1,15 @@
 """Cityscapes and COCO folders as they are unpacked, written here in miniature."""
 
 import json
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import pytest
 
 from rt_panoptic_core.datasets.cache import CachedDataset
-from rt_panoptic_core.datasets.registry import open_dataset
+from rt_panoptic_core.datasets.options import fitted_options
+from rt_panoptic_core.datasets.registry import dataset_kind, open_dataset
 from rt_panoptic_core.errors import ConfigError, DatasetError
 from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import ids_to_rgb
@@ -169,6 +171,31 @@ def test_any_folder_brings_its_own_classes_things_first(coco):
     assert data[0].semantic[7, 0] == 1
 
 
+def test_pictures_of_one_name_in_two_folders_are_told_apart(coco):
+    file = coco / "annotations" / "panoptic_val2017.json"
+    content = json.loads(file.read_text())
+    (annotation,) = content["annotations"]
+    content["annotations"], content["images"] = [], []
+    for image_id, folder in enumerate(("a", "b")):
+        for root, suffix in (("annotations/panoptic_val2017", "png"), ("val2017", "jpg")):
+            (coco / root / folder).mkdir()
+            whole = (coco / root / f"000000000139.{suffix}").read_bytes()
+            (coco / root / folder / f"0001.{suffix}").write_bytes(whole)
+        named = {"image_id": image_id, "file_name": f"{folder}/0001.png"}
+        content["annotations"].append({**annotation, **named})
+        content["images"].append({"id": image_id, "file_name": f"{folder}/0001.jpg"})
+    content["annotations"][1]["image_id"] = content["images"][1]["id"] = "by its text"
+    file.write_text(json.dumps(content))
+    data = open_dataset("coco", coco, "val")
+    assert [data[index].name for index in (0, 1)] == ["a/0001", "by its text"]
+
+
+@pytest.mark.parametrize("split", ["val2018", "train2014"])
+def test_a_split_with_its_year_is_taken_as_it_is(coco, split):
+    with pytest.raises(DatasetError, match=f"panoptic_{split}.json: there is no such file"):
+        open_dataset("coco", coco, split)
+
+
 def test_samples_can_be_resized_to_what_a_model_is_trained_for(coco):
     folder = {"annotations": "annotations/panoptic_val2017.json", "images": "val2017"}
     sample = open_dataset("coco_panoptic", coco, "val2017", pixels=256, **folder)[0]
@@ -221,13 +248,51 @@ def test_an_id_without_a_segment_is_named(coco):
     content = json.loads(file.read_text())
     del content["annotations"][0]["segments_info"][0]
     file.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match="id 77 is in the picture"):
+    with pytest.raises(
+        DatasetError,
+        match=r"139\.png: id 77 is in the picture but .* image 139 in .*panoptic_val2017\.json",
+    ):
         open_dataset("coco", coco, "val")[0]
+
+
+def segments_of(coco, change):
+    """Apply ``change`` to the segments of the JSON's one annotation."""
+    file = coco / "annotations" / "panoptic_val2017.json"
+    content = json.loads(file.read_text())
+    change(content["annotations"][0]["segments_info"])
+    file.write_text(json.dumps(content))
+
+
+def test_segments_that_the_picture_lacks_are_named(coco):
+    segments_of(coco, lambda s: s.extend({"id": i, "category_id": 1} for i in (9, 5)))
+    data = open_dataset("coco", coco, "val")
+    with pytest.raises(
+        DatasetError,
+        match=r"panoptic_val2017\.json: image 139: ids 5, 9 are listed but not in .*139\.png",
+    ):
+        data[0]
+
+
+def test_a_segment_that_is_listed_twice_is_named(coco):
+    segments_of(coco, lambda s: s.extend([{"id": 77, "category_id": 193}, {**s[1]}]))
+    with pytest.raises(
+        DatasetError,
+        match=r"panoptic_val2017\.json: .*\n  image 139: ids 77, 400 are listed more than once",
+    ):
+        open_dataset("coco", coco, "val")
+
+
+def test_void_is_no_segment(coco):
+    segments_of(coco, lambda s: s.append({"id": 0, "category_id": 1}))
+    with pytest.raises(DatasetError, match=r"image 139: id 0 is listed, but it is void"):
+        open_dataset("coco", coco, "val")
 
 
 def test_missing_coco_images_are_named(coco):
     (coco / "val2017" / "000000000139.jpg").unlink()
-    with pytest.raises(DatasetError, match=r"000000000139\.jpg: missing"):
+    with pytest.raises(
+        DatasetError, match=r"1 file cannot be used; .* none is skipped:\n.*0139\.jpg: missing"
+    ):
         open_dataset("coco", coco, "val")
 
 
@@ -238,6 +303,82 @@ def test_unknown_kinds_options_and_missing_roots(tmp_path):
         open_dataset("cityscapes")
     with pytest.raises(ConfigError, match="unknown option 'size'; one of height"):
         open_dataset("cityscapes", tmp_path, size=3)
+    with pytest.raises(ConfigError, match="root /data: it has no files; leave 'root' out"):
+        open_dataset("generated", "/data")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value", "expected"),
+    [
+        ("cityscapes", "height", "x", "a whole number"),
+        ("cityscapes", "height", 1.5, "a whole number"),
+        ("cityscapes", "height", True, "a whole number"),
+        ("coco_panoptic", "pixels", "abc", "a whole number"),
+        ("coco_panoptic", "images", 3, "a text"),
+        ("coco_instances", "held_out", "some", "a number or null"),
+        ("coco_instances", "background", [], "a text or null"),
+        ("camvid_pasted", "seed", None, "a whole number"),
+        ("generated", "size", 64, "a list, each of its items a whole number"),
+        ("generated", "size", [64, "x"], "a list, each of its items a whole number"),
+        ("generated", "depth", "maybe", "true or false"),
+    ],
+)
+def test_an_option_of_another_type_is_named(tmp_path, kind, option, value, expected):
+    root = None if kind == "generated" else tmp_path
+    told = f"data set '{dataset_kind(kind)}': option '{option}' is {value!r}; it must be {expected}"
+    with pytest.raises(ConfigError) as caught:
+        open_dataset(kind, root, **{option: value})
+    assert str(caught.value) == told
+
+
+def test_options_are_taken_as_yaml_writes_them():
+    def opener(*, share: float | None = None, size: Sequence[int] = ()) -> None:
+        del share, size
+
+    options = {"share": "1e-1", "size": [3, 4]}
+    assert fitted_options("x", opener, options) == {"share": 0.1, "size": (3, 4)}
+    assert fitted_options("x", opener, {"share": 1}) == {"share": 1}
+    assert fitted_options("x", opener, {"share": None}) == {"share": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("cityscapes", {"height": -1}, "height -1"),
+        ("coco_panoptic", {"pixels": -4}, "pixels -4; it must be positive, or 0"),
+        ("generated", {"seed": -1}, "seed: -1; it must be a whole number from 0"),
+        ("generated", {"size": [0, 64]}, "size"),
+        ("generated", {"length": 0}, "length: 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(coco, kind, options, message):
+    split = "train" if kind == "generated" else "val2017"
+    root = None if kind == "generated" else coco / "annotations"
+    with pytest.raises((ConfigError, DatasetError), match=message):
+        open_dataset(kind, root, split, **options)
+
+
+def test_a_height_leaves_narrow_pictures_a_column(cityscapes):
+    for file in cityscapes.rglob("*.png"):
+        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), np.ascontiguousarray(picture[:, :4]))
+    sample = open_dataset("cityscapes", cityscapes, "train", height=1)[0]
+    assert sample.image.shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_label_map_is_told_by_us_alone(cityscapes, damage, capfd):
+    label = cityscapes / "gtFine" / "train" / "ulm" / f"{NAME}_gtFine_instanceIds.png"
+    content = bytearray(label.read_bytes())
+    if damage == "cut":
+        del content[-20:]
+    else:
+        content[len(content) // 2] ^= 0x40
+    label.write_bytes(content)
+    data = open_dataset("cityscapes", cityscapes, "train")
+    with pytest.raises(DatasetError, match=r"instanceIds\.png: the PNG is .*; copy the file again"):
+        data[0]
+    assert capfd.readouterr().err == ""
 
 
 def test_cache_keeps_what_was_made(cityscapes, tmp_path):

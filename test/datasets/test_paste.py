@@ -164,6 +164,8 @@ def test_refusals() -> None:
         PastedFrames(Frames(), [])
     with pytest.raises(DatasetError, match="most 0"):
         PastedFrames(Frames(), [car_cutout()], most=0)
+    with pytest.raises(DatasetError, match="seed -1: it must be at least 0"):
+        PastedFrames(Frames(), [car_cutout()], seed=-1)
 
 
 def test_opening_camvid(tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from rt_panoptic_core.errors import ConfigError, DatasetError
-from rt_panoptic_core.evaluation.comparison import compare, compare_means
+from rt_panoptic_core.evaluation.comparison import compare, compare_means, smallest_probability
 from rt_panoptic_core.evaluation.record import ClassRecord, EvaluationRecord, FrameRecord
 
 CLASSES = (ClassRecord("car", True, (0, 0, 1)), ClassRecord("road", False, (0, 0, 2)))
 
 
-def record(frames) -> EvaluationRecord:
-    return EvaluationRecord({}, CLASSES, {}, tuple(frames))
+FILES = {"ground_truth": "truth.json", "predictions": "predictions.json"}
+
+
+def record(frames, subject=None) -> EvaluationRecord:
+    return EvaluationRecord(subject or {}, CLASSES, {}, tuple(frames))
 
 
 def frames(cars: list[tuple[int, int, int, float]], road: float = 0.9):
@@ -95,7 +98,7 @@ def test_blocks_widen_the_interval_of_a_film():
     base = [(1, 0, 0, 0.8)] * 60
     moved = [(1, 0, 0, 0.9)] * 30 + [(1, 0, 0, 0.72)] * 30
     single = change(compare(record(frames(base)), record(frames(moved))).pq, "car")
-    blocks = change(compare(record(frames(base)), record(frames(moved)), block=15).pq, "car")
+    blocks = change(compare(record(frames(base)), record(frames(moved)), block=10).pq, "car")
     assert blocks.high - blocks.low > 2 * (single.high - single.low)
 
 
@@ -109,7 +112,78 @@ def test_a_class_on_one_side_only_and_one_on_neither():
     after = record([FrameRecord("a", {1: (0, 1, 0, 0.0)}), FrameRecord("b", {})])
     road = change(compare(before, after, samples=100).pq, "road")
     assert np.isnan(road.before)
-    assert road.p == 1.0
+    # What is not there on one side has no difference, and so no probability of one.
+    assert np.isnan(road.difference)
+    assert np.isnan(road.p)
+
+
+def worse(count: int, of: int = 0) -> tuple[EvaluationRecord, EvaluationRecord]:
+    """Evaluations of ``of`` frames (or ``count``), the second worse in the first ``count`` of them."""
+    good, bad = (2, 0, 0, 1.8), (1, 1, 1, 0.6)
+    same = [good] * (max(count, of) - count)
+    return record(frames([good] * count + same)), record(frames([bad] * count + same))
+
+
+def test_one_frame_tells_nothing():
+    for first, second in (worse(1), worse(0, of=1)):
+        result = compare(first, second, samples=200)
+        for item in (*result.overall, *result.pq, *result.iou):
+            assert np.isnan([item.low, item.high, item.p]).all()
+            assert not item.is_real
+        assert not np.isnan(change(result.overall, "PQ").difference)
+
+
+@pytest.mark.parametrize(("count", "real"), [(2, False), (5, False), (6, True)])
+def test_what_is_real_needs_six_frames_that_differ(count, real):
+    least = smallest_probability(count)
+    assert least == 2 / 2**count
+    few = change(compare(*worse(count)).overall, "PQ things")
+    assert few.p == pytest.approx(least)
+    assert few.is_real == real
+    assert np.isnan(few.low) != real
+    # Frames in which the two are the same add nothing; but the interval exists.
+    many = change(compare(*worse(count, of=60)).overall, "PQ things")
+    assert many.p >= least
+    assert many.is_real == real
+    assert not np.isnan(many.low)
+
+
+def test_a_class_of_few_frames_is_judged_by_those():
+    first, second = worse(5)
+    others = [FrameRecord(f"g{i}", {1: (1, 0, 0, 0.9)}) for i in range(60)]
+    result = compare(record([*first.frames, *others]), record([*second.frames, *others]))
+    assert change(result.pq, "car").p == pytest.approx(2 * smallest_probability(5))
+    assert np.isnan(change(result.pq, "car").low)
+    assert change(result.pq, "road").low == 0
+
+
+def test_a_block_counts_once():
+    twelve, thirteen = (change(compare(*worse(n), block=3).overall, "RQ") for n in (12, 13))
+    # The rest of a block belongs to the one before it.
+    assert twelve.p == thirteen.p == pytest.approx(smallest_probability(4))
+    whole = change(compare(*worse(12), block=12).overall, "RQ")
+    assert np.isnan([whole.low, whole.p]).all()
+
+
+def test_matches_that_only_fit_better_are_no_change_of_recognition():
+    result = compare(noisy(0, 0.0), noisy(5, 0.05))
+    assert change(result.overall, "SQ").is_real
+    assert change(result.overall, "RQ").p == 1.0
+
+
+def test_pixels_of_a_model_are_not_compared_with_those_of_files():
+    first, second = worse(8)
+    scored = record(second.frames, FILES)
+    for sides in ((first, scored), (scored, first)):
+        mixed = compare(*sides, samples=100)
+        assert mixed.mixed
+        assert mixed.iou == ()
+        assert "mIoU" not in [item.name for item in mixed.overall]
+        assert change(mixed.overall, "PQ").is_real
+    files = compare(record(first.frames, FILES), scored, samples=100)
+    assert not files.mixed
+    assert files.iou
+    assert not compare(first, second, samples=100).mixed
 
 
 def test_other_frames_are_refused_unless_the_common_ones_will_do():
@@ -151,6 +225,16 @@ def test_means_are_compared_frame_by_frame():
     # Only frames with a value on both sides count.
     assert half.before == pytest.approx(before[30:, 2].mean())
     assert half.difference == 0
+
+
+def test_means_of_few_frames_have_no_probability_either():
+    before = np.zeros((12, 2))
+    after = before + 1
+    after[1:, 1] = np.nan
+    full, one = compare_means(["full", "one"], before, after, samples=200, block=3)
+    assert full.p == pytest.approx(smallest_probability(4))
+    assert np.isnan([full.low, one.low, one.p]).all()
+    assert (full.difference, one.difference) == (1.0, 1.0)
 
 
 def test_a_measure_that_no_frame_has_is_left_out():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from evaluation_pictures import ALL, STUFF, THINGS, id_map, write_files
 
+from rt_panoptic_core.datasets.coco_panoptic import CocoPanoptic
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.evaluation.panoptic_files import (
     PanopticFilesError,
@@ -45,6 +46,23 @@ def test_the_numbers_are_panopticapis(files):
         assert mean["n"] == expected[3]
     assert [frame.name for frame in record.frames] == ["0", "1", "2"]
     assert record.results["area_differences"] == 0
+
+
+def test_frames_have_the_names_that_an_evaluation_gives_them(files):
+    def rename(content):
+        for annotation in content["annotations"]:
+            annotation["image_id"] += 1000
+        content["annotations"][2]["image_id"] = "ulm_000000_000019"
+
+    for path in files:
+        change(path, rename)
+    folder = files[0].parent / "images"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((3, 12, 3), np.uint8))
+    names = [frame.name for frame in score_files(open_files(*files), processes=1).frames]
+    truth = CocoPanoptic(files[0], files[0].with_suffix(""), folder)
+    assert names == [truth[index].name for index in range(3)] == ["0", "1", "ulm_000000_000019"]
 
 
 def test_processes_and_progress_change_nothing(files):

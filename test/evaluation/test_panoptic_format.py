@@ -261,6 +261,21 @@ def test_two_images_have_two_files(tmp_path):
         writer.add("000000000005", _result())
 
 
+@pytest.mark.parametrize("add_to", [False, True])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ('{"annotations": [], "categories": [{"id": 1, "name": "a", "isthing": 1}]}', "else's"),
+        ('{"annotations": [', "no JSON"),
+    ],
+)
+def test_somebody_else_s_json_is_not_replaced(tmp_path, add_to, words, said):
+    (tmp_path / "out.json").write_text(words)
+    with pytest.raises(DatasetError, match=said):
+        PanopticWriter(tmp_path / "out", CITYSCAPES, add_to=add_to)
+    assert (tmp_path / "out.json").read_text() == words
+
+
 def test_no_json_after_an_error(tmp_path):
     with pytest.raises(RuntimeError), PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
         writer.add(1, _result())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import cv2
@@ -121,6 +122,20 @@ def test_overlapping_changes_nothing_but_time(overlap):
     expected = straight.record({}).results
     for key in ("panoptic", "boundary", "semantic", "instances", "recall"):
         assert str(results[key]) == str(expected[key])
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_labels_of_another_size_than_their_picture_are_named(overlap):
+    class Torn(Streets):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return replace(sample, semantic=sample.semantic[::2, ::2]) if index == 1 else sample
+
+    evaluation, problems = run(Torn(3), overlap=overlap)
+    assert problems == [
+        "<1>: the image is 40x24, its semantic map 20x12, its instance map 40x24; they must be of one size"
+    ]
+    assert [frame.name for frame in evaluation.frames] == ["<0>", "<2>"]
 
 
 def test_chosen_samples_and_whole_masks():
@@ -257,6 +272,53 @@ def test_data_without_instances_is_reported_as_semantics():
     assert "This data has no instances" in html
     assert "Small and far" not in html
     assert "mIoU 100.0" in html
+
+
+class Unlabelled(Streets):
+    """Streets in which nothing is labelled, or nothing but what is not a thing."""
+
+    def __init__(self, length, stuff_only):
+        super().__init__(length)
+        self._stuff_only = stuff_only
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        semantic = np.where(sample.semantic == CAR, 255, sample.semantic)
+        if not self._stuff_only:
+            semantic[:] = 255
+        return replace(sample, semantic=semantic, instance=sample.instance * 0, instances=())
+
+
+def page_of(dataset) -> str:
+    evaluation = Evaluation(CITYSCAPES)
+    evaluate(Model(), dataset, evaluation)
+    html = evaluation_page(evaluation.record({})).html()
+    Tags(html)
+    return html
+
+
+def test_without_a_label_the_page_says_so():
+    html = page_of(Unlabelled(2, stuff_only=False))
+    assert "Nothing is labelled in these frames." in html
+    assert "<th>SQ</th>" not in html
+    assert "Small and far" not in html
+    assert "things, no segment counts" in html
+
+
+def test_without_a_thing_there_is_no_recall_of_things():
+    html = page_of(Unlabelled(2, stuff_only=True))
+    assert "Small and far" not in html
+    assert "stuff, 2 classes" in html
+    assert "A class without any occurs in pixels only" in html
+    assert "TP, FP, FN" not in page_of(Streets(1, has_instances=False))
+
+
+def test_names_of_marks_stand_above_the_bars():
+    html = histogram([600.0, 605.0], unit="ms", marks=[("median", 602.0), ("99 %", 605.0)])
+    tops = [float(y) for y in re.findall(r'<rect x="[\d.]+" y="([\d.]+)"', html)]
+    names = [float(y) for y in re.findall(r'class="value" x="[\d.]+" y="([\d.]+)"', html)]
+    assert len(tops) == len(names) == 2
+    assert max(names) < min(tops)
 
 
 def test_few_frames_are_shown_once():

@@ -191,6 +191,67 @@ def test_a_complete_run_is_left_as_it_is(toy_settings, caplog):
     assert "complete already, 6 updates are done and optimization.steps is 4" in caplog.text
 
 
+def test_a_run_of_any_length_is_complete(toy_settings, caplog):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    toy_settings["optimization"]["steps"] = 1
+    first = train(config_from(toy_settings), **CPU)
+    again = train(config_from(toy_settings), **CPU)
+    assert "complete already, 1 updates are done" in caplog.text
+    assert again.evaluations == first.evaluations
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("train", "data.train"),
+        ("validation", "data.validation"),
+        ("metadata", "metadata"),
+        (None, ""),
+    ],
+)
+def test_a_complete_run_says_what_it_ignores(toy_settings, caplog, change, named):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    toy_settings["optimization"]["steps"] = 2
+    train(config_from(toy_settings), **CPU)
+    if change == "metadata":
+        toy_settings["metadata"] = {"licence": "mine"}
+    elif change:
+        toy_settings["data"][change][0]["limit"] = 2
+    caplog.clear()
+    train(config_from(toy_settings), **CPU)
+    told = (
+        f"note: the run was made with other settings in {named}, which are ignored now; --restart"
+    )
+    assert (told in caplog.text) == bool(change)
+    assert "goes on" not in caplog.text
+
+
+def without_labels(root, toys):
+    """The toys at ``root`` with every pixel void."""
+    shutil.copytree(toys, root)
+    for split in ("train", "val"):
+        for mask in (root / f"panoptic_{split}").iterdir():
+            cv2.imwrite(str(mask), np.zeros((64, 96, 3), np.uint8))
+        file = root / f"panoptic_{split}.json"
+        content = json.loads(file.read_text())
+        for annotation in content["annotations"]:
+            annotation["segments_info"] = []
+        file.write_text(json.dumps(content))
+
+
+def test_data_in_which_nothing_is_labelled_is_noticed(toy_settings, toys, tmp_path, caplog):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    toy_settings["optimization"]["steps"] = 2
+    toy_settings["evaluation"]["every"] = 1
+    train(config_from(toy_settings), **CPU)
+    assert "labelled" not in caplog.text
+    without_labels(tmp_path / "void", toys)
+    toy_settings["data"]["toys_root"] = str(tmp_path / "void")
+    train(config_from(toy_settings), resume=False, **CPU)
+    assert "warning: nothing in the first 2 batches is labelled; are the run's" in caplog.text
+    assert caplog.text.count("nothing in the validation set 'toys' is labelled") == 1
+
+
 def test_a_resumed_run_keeps_its_best_model(toy_settings):
     best = Path(toy_settings["output"]) / "best.safetensors"
     with pytest.raises(TrainingInterruptedError):
@@ -395,6 +456,56 @@ class TestCheck:
         assert int(counted[1]) + int(counted[2]) > 10
         assert "samples with: ground 10, sky 10" in lines[0]
 
+    def test_classes_that_do_not_occur_are_named_or_counted(self, toy_settings, tmp_path):
+        unseen = [f"{{name: unseen{n}, thing: true, source_id: {20 + n}}}" for n in range(9)]
+        names = "{name: box, thing: true, source_id: 1}, {name: disc, thing: true, source_id: 2}, "
+        names += (
+            "{name: ground, thing: false, source_id: 5}, {name: sky, thing: false, source_id: 6}, "
+        )
+        told = []
+        for count in (1, 9):
+            file = tmp_path / f"{count}.yaml"
+            file.write_text(f"classes: [{names}{', '.join(unseen[:count])}]")
+            told += check_run(config_from({**toy_settings, "taxonomy": str(file)}))
+        assert re.search(r"instances: box \d+, disc \d+; none of: unseen0\n", told[0])
+        assert re.search(r"disc \d+; none of 9 classes: unseen0, .*, unseen7, …\n", told[2])
+
+    def test_a_sample_of_both_mixtures_is_counted_once(self, toy_settings, tmp_path):
+        root = tmp_path / "broken"
+        shutil.copytree(toy_settings["data"]["toys_root"], root)
+        cut = root / "images" / "val" / "0003.png"
+        cut.write_bytes(cut.read_bytes()[:-200])
+        toy_settings["data"]["toys_root"] = str(root)
+        toy_settings["data"]["train"][0]["split"] = "val"
+        with pytest.raises(DatasetError) as caught:
+            check_run(config_from(toy_settings))
+        assert str(caught.value).startswith("1 sample cannot be used:")
+        assert str(caught.value).count("0003.png") == 1
+
+    def test_data_without_labels_is_an_error(self, toy_settings, toys, tmp_path):
+        without_labels(tmp_path / "void", toys)
+        toy_settings["data"]["toys_root"] = str(tmp_path / "void")
+        with pytest.raises(DatasetError) as caught:
+            check_run(config_from(toy_settings))
+        assert "nothing in data set 'coco_panoptic' (train) is labelled" in str(caught.value)
+        assert "nothing in data set 'toys' (validation) is labelled" in str(caught.value)
+
+    def test_the_answer_goes_to_standard_output_in_whole_lines(
+        self, toy_settings, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.setenv("COLUMNS", "20")
+        file = tmp_path / "my run.yaml"
+        file.write_text(yaml.safe_dump(toy_settings))
+        changes = ["--set", "optimization.steps=9", "--nodes", "2", "--quiet"]
+        assert main(["train", "--config", str(file), *changes, "--check"]) == 0
+        told = capsys.readouterr()
+        assert told.err == ""
+        assert "samples with: ground 10, sky 10\n" in told.out
+        assert told.out.splitlines()[-1] == (
+            f"all is well; to train: rt-panoptic train --config '{file}' --set optimization.steps=9 "
+            "--nodes 2 --quiet"
+        )
+
     def test_every_file_is_decoded(self, toy_settings, tmp_path):
         root = tmp_path / "broken"
         shutil.copytree(toy_settings["data"]["toys_root"], root)
@@ -480,6 +591,7 @@ class TestConfiguration:
             ("losses.supervision=boxes", "knows no masks"),
             ("network.levelness=false", "losses.mask needs network.levelness"),
             ("data.train=[]", "data.train: empty"),
+            ("data.train=[{kind: coco, limit: -2}]", r"train\[0\]: limit -2; it must be positive"),
             ("data.train=[{root: x}]", r"data.train\[0\]: it has no 'kind'"),
             ("augmentation.scale=[2, 1]", "lowest, highest"),
             ("steps", "section.key=value"),
@@ -490,6 +602,13 @@ class TestConfiguration:
         file.write_text(yaml.safe_dump(toy_settings))
         with pytest.raises(ConfigError, match=message):
             load_config(file, [change])
+
+    def test_options_of_data_sets_are_checked(self, toy_settings):
+        toy_settings["data"]["train"][0]["options"] = {"pixels": "many"}
+        with pytest.raises(
+            ConfigError, match="option 'pixels' is 'many'; it must be a whole number"
+        ):
+            train(config_from(toy_settings), **CPU)
 
     def test_plain_data_reads_back(self, toy_config):
         assert config_from(toy_config.to_dict()) == toy_config

@@ -55,8 +55,7 @@ class GeneratedStreets:
             raise DatasetError(
                 f"length: {length!r}; it must be a whole number from 1 to 1000000000"
             )
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise DatasetError(f"seed: {seed!r}; it must be a whole number from 0")
+        _check_seed(seed)
         if kind is not None and kind not in STREET_KINDS:
             raise DatasetError(f"kind: {kind!r}; one of {', '.join(STREET_KINDS)}")
         StreetSequence(0, size)  # checks the size
@@ -91,6 +90,11 @@ class GeneratedStreets:
             has_instances=True,
             depth=frame.depth if self._depth else None,
         )
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise DatasetError(f"seed: {seed!r}; it must be a whole number from 0")
 
 
 _SPLITS = ("train", "val", "test")
@@ -158,6 +162,8 @@ def open_generated_streets(
     del root
     if split not in _SPLITS:
         raise DatasetError(f"generated streets, split {split!r}: one of {', '.join(_SPLITS)}")
+    # Here too, for it is told as it was given.
+    _check_seed(seed)
     height_width = tuple(size)
     if len(height_width) != 2:
         raise DatasetError(f"size: {size!r}; it must be (height, width)")

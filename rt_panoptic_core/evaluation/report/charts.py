@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 _WIDTH, _HEIGHT = 640, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 36
+_MARK_HEIGHT = 13
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def histogram(
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     count, edges = np.histogram(np.minimum(data, high), bins=bins, range=(low, high))
-    frame = _Frame((low, high), (0.0, float(count.max())))
+    # Above the highest bar is a line of room for every name.
+    room = _MARK_HEIGHT * len(marks)
+    frame = _Frame((low, high), (0.0, float(count.max())), top=_TOP + 10 + room)
     parts = [frame.axes(unit, "", whole_y=True)]
     for number, left, right in zip(count.tolist(), edges[:-1], edges[1:], strict=True):
         if number:
@@ -141,7 +144,7 @@ def histogram(
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{frame.bottom}" '
             'stroke="var(--bad)" stroke-dasharray="4 3"/>'
-            f'<text class="value" x="{x + shift:.1f}" y="{_TOP + 10 + 13 * index}" '
+            f'<text class="value" x="{x + shift:.1f}" y="{_TOP + 10 + _MARK_HEIGHT * index}" '
             f'text-anchor="{anchor}">{escape(name)} {value:.3g} {escape(unit)}</text>'
         )
     return _svg(parts, "histogram")
@@ -292,10 +295,17 @@ class _Frame:
     """Where values lie in a chart."""
 
     def __init__(
-        self, x_range: tuple[float, float], y_range: tuple[float, float], bottom: int = _BOTTOM
+        self,
+        x_range: tuple[float, float],
+        y_range: tuple[float, float],
+        *,
+        bottom: int = _BOTTOM,
+        top: int = _TOP + 10,
     ) -> None:
+        """``top`` is where the highest value lies: the default has room for a number above its column."""
         self._x_range, self._y_range = x_range, y_range
         self.bottom = _HEIGHT - bottom
+        self.top = top
 
     def x(self, value: float) -> float:
         low, high = self._x_range
@@ -303,9 +313,7 @@ class _Frame:
 
     def y(self, value: float) -> float:
         low, high = self._y_range
-        # Room for a number above the highest column.
-        top = _TOP + 10
-        return self.bottom - (value - low) / max(high - low, 1e-12) * (self.bottom - top)
+        return self.bottom - (value - low) / max(high - low, 1e-12) * (self.bottom - self.top)
 
     def axes(
         self, x_title: str, y_title: str, *, x_ticks: bool = True, whole_y: bool = False

@@ -148,14 +148,21 @@ def classes_section(record: EvaluationRecord) -> Section:
         (title, [row for _, row in sorted(groups[things], key=lambda item: item[0])])
         for title, things in (("Things", True), ("Stuff", False))
     ]
-    note = "In percent; TP, FP, FN are segments. Classes that occur nowhere are left out."
+    if not any(rows for _, rows in shown):
+        return Section("Classes", '<p class="note">Nothing is labelled in these frames.</p>')
+    note = "In percent. Classes that occur nowhere are left out."
+    if has_instances:
+        note += (
+            " TP, FP, FN are segments. A class without any occurs in pixels only: things without an "
+            "instance, crowds, predictions that are ignored."
+        )
     return Section("Classes", bar_table(headings, shown, "class"), note)
 
 
 def recall_section(record: EvaluationRecord) -> Section:
     """Recall of instances by size, and by distance where the data has depth."""
     recall = record.results.get("recall")
-    if not recall:
+    if not recall or not np.any(recall["size"]["truth"]):
         return Section("Small and far", "")
     charts = [
         (title, _recall_chart(recall[key], title))
@@ -206,7 +213,10 @@ def distribution_section(record: EvaluationRecord) -> Section:
 
 
 def _quality_tile(name: str, mean: Mapping[str, Any], what: str) -> Tile:
-    return Tile(name, percent(_number(mean["pq"])), f"{what}, {mean['n']} classes")
+    count = (
+        f"{mean['n']} class{'es' if mean['n'] > 1 else ''}" if mean["n"] else "no segment counts"
+    )
+    return Tile(name, percent(_number(mean["pq"])), f"{what}, {count}")
 
 
 def _recall_chart(bins: Mapping[str, Any], title: str) -> str:
