@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rt_panoptic_core.cli.wording import counted, percent
+from rt_panoptic_core.wording import counted, percent
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.quality_tables import print_table
-from rt_panoptic_core.cli.wording import counted
+from rt_panoptic_core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from rt_panoptic_core.cli.outputs import output_file
-from rt_panoptic_core.cli.wording import megabytes
 from rt_panoptic_core.errors import CheckpointError
+from rt_panoptic_core.wording import megabytes
 
 _CITYSCAPES_LICENCE = (
     "Converted from the authors' checkpoint (TRI-ML/realtime_panoptic, code under MIT). Trained on "

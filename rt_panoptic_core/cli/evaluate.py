@@ -13,9 +13,9 @@ from rt_panoptic_core.cli.arguments import UsageError, checked, number
 from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
 from rt_panoptic_core.cli.outputs import output_file, output_folder
 from rt_panoptic_core.cli.progress import progress_bar
-from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind, open_dataset
 from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

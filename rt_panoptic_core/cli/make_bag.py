@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rt_panoptic_core.cli.arguments import UsageError, checked, number, size
 from rt_panoptic_core.cli.progress import counting, progress_bar
-from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.wording import counted
 
 _FPS = 10.0
 

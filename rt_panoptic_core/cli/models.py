@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rt_panoptic_core.cli.wording import counted, megabytes
 from rt_panoptic_core.errors import CheckpointError, EngineError
+from rt_panoptic_core.wording import counted, megabytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

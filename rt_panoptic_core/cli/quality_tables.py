@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.cli.wording import counted, percent
+from rt_panoptic_core.wording import counted, percent
 
 if TYPE_CHECKING:
     from rich.console import Console

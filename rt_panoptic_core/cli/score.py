@@ -13,7 +13,7 @@ from typing import Any
 from rt_panoptic_core.cli.arguments import number
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import progress_bar
-from rt_panoptic_core.cli.wording import percent
+from rt_panoptic_core.wording import percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

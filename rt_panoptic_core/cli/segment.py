@@ -19,7 +19,6 @@ import numpy.typing as npt
 from rt_panoptic_core.cli.arguments import UsageError, number
 from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
 from rt_panoptic_core.cli.outputs import output_folder
-from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.image_files import (
@@ -36,6 +35,7 @@ from rt_panoptic_core.inference.tracking import InstanceTracker
 from rt_panoptic_core.panoptic_format import PanopticWriter, file_stem
 from rt_panoptic_core.visualization.overlay import draw_overlay
 from rt_panoptic_core.visualization.video import VideoWriter
+from rt_panoptic_core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

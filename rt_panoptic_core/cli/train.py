@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from rt_panoptic_core.cli.progress import progress_bar
-from rt_panoptic_core.cli.wording import percent
+from rt_panoptic_core.wording import percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from rt_panoptic_core.datasets.files import read_grey, read_rgb
 from rt_panoptic_core.datasets.sample import PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+from rt_panoptic_core.wording import counted
 
 # CamVid class -> Cityscapes class that its pixels teach. CamVid's cars include trucks and buses, its
 # bicyclists their bicycles: they teach the class that nearly all of them are.
@@ -136,5 +137,7 @@ def open_camvid(
     pairs = [(path, folder / "labels" / f"{stem}.png") for stem, path in images.items()]
     missing = [str(label) for _, label in pairs if not label.is_file()]
     if missing:
-        raise DatasetError(f"{folder}: {len(missing)} labels are missing: {', '.join(missing)}")
+        raise DatasetError(
+            f"{folder}: {counted(len(missing), 'picture')} without a label map: {', '.join(missing)}"
+        )
     return CamVid(pairs, taxonomy or Taxonomy.load("camvid"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.wording import counted
 
 
 def check_categories(
@@ -32,8 +33,8 @@ def check_categories(
             f"{i} ({categories[i]['name']})" if i in categories else str(i) for i in missing[:5]
         )
         raise DatasetError(
-            f"{title}: {len(missing)} categories are not in taxonomy "
-            f"{taxonomy.name!r}: {named}; train with a taxonomy of this data set"
+            f"{title}: taxonomy {taxonomy.name!r} lacks {counted(len(missing), 'category', 'categories')}: "
+            f"{named}; train with a taxonomy of this data set"
         )
     for number in sorted(ids & set(categories)):
         _check_meaning(title, categories[number], known[number], taxonomy)

@@ -26,6 +26,7 @@ from rt_panoptic_core.datasets.outlines import Region, outlined_region
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+from rt_panoptic_core.wording import counted
 
 BACKGROUND = "background"
 """Name of the class of what no outline covers, where nothing else is said."""
@@ -298,7 +299,9 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             if item["image_id"] not in known
         ]
     if problems:
-        raise DatasetError(f"{path}: {len(problems)} entries cannot be used:{listed(problems)}")
+        raise DatasetError(
+            f"{path}: {counted(len(problems), 'entry', 'entries')} cannot be used:{listed(problems)}"
+        )
     return found
 
 

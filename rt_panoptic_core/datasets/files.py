@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.image_files import read_image
 from rt_panoptic_core.panoptic_png import PNG_SIGNATURE, check_chunks
+from rt_panoptic_core.wording import counted
 
 LISTED_PROBLEMS = 20
 """So many of the bad files are named; the rest are counted."""
@@ -31,10 +32,9 @@ def check_files(paths: Sequence[Path], data_set: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         problems = [problem for problem in pool.map(_problem, paths, chunksize=64) if problem]
     if problems:
-        files = f"{len(problems)} file{'' if len(problems) == 1 else 's'}"
         raise DatasetError(
-            f"{data_set}: {files} cannot be used; nothing runs before they are mended or taken out of the "
-            f"data set, none is skipped:{listed(problems)}"
+            f"{data_set}: {counted(len(problems), 'file')} cannot be used; nothing runs before they are "
+            f"mended or taken out of the data set, none is skipped:{listed(problems)}"
         )
 
 

@@ -29,6 +29,7 @@ from rt_panoptic_core.panoptic_format import (
     read_ids,
 )
 from rt_panoptic_core.resources import cpu_threads
+from rt_panoptic_core.wording import counted
 
 _LONGEST_SPAN = 32
 _SHOWN_PROBLEMS = 100
@@ -44,7 +45,7 @@ class PanopticFilesError(DatasetError):
         lines = self.problems[:_SHOWN_PROBLEMS]
         if len(self.problems) > len(lines):
             lines.append(f"… and {len(self.problems) - len(lines)} more")
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        count = counted(len(self.problems), "problem")
         super().__init__(f"{count}, nothing scored:\n  " + "\n  ".join(lines))
 
 

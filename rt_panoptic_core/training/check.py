@@ -19,6 +19,7 @@ from rt_panoptic_core.training.configuration import SourceConfig, TrainingConfig
 from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.initial_weights import build_network
 from rt_panoptic_core.training.unlabelled import nothing_labelled
+from rt_panoptic_core.wording import counted
 
 _AHEAD = 4
 """Samples read ahead by each thread."""
@@ -58,20 +59,16 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
                 advance(1)
                 if sample is not None:
                     found.add(sample)
-            lines.append(f"{title:11} {source.label}: {_samples_in_words(length)}{found.told()}")
+            lines.append(f"{title:11} {source.label}: {counted(length, 'sample')}{found.told()}")
             if found.is_unlabelled:
                 unlabelled.append(nothing_labelled(f"data set {source.label!r} ({title})"))
     # One that is in both mixtures was read twice.
     problems = list(dict.fromkeys(problems))
     if problems:
-        raise DatasetError(f"{_samples_in_words(len(problems))} cannot be used:{listed(problems)}")
+        raise DatasetError(f"{counted(len(problems), 'sample')} cannot be used:{listed(problems)}")
     if unlabelled:
         raise DatasetError("\n".join(unlabelled))
     return lines
-
-
-def _samples_in_words(number: int) -> str:
-    return f"{number} sample{'s' if number != 1 else ''}"
 
 
 class _Contents:

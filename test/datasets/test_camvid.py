@@ -94,7 +94,7 @@ def test_a_missing_label_is_named(tmp_path: Path) -> None:
     write_frame(tmp_path, "c")
     for name in ("b", "c"):
         (tmp_path / "train" / "labels" / f"{name}.png").unlink()
-    with pytest.raises(DatasetError, match=r"2 labels are missing: .*b\.png, .*c\.png"):
+    with pytest.raises(DatasetError, match=r"2 pictures without a label map: .*b\.png, .*c\.png"):
         open_camvid(tmp_path, "train")
 
 

@@ -242,7 +242,7 @@ def test_an_outline_that_makes_no_sense_is_named(exported):
         ({"images": [{"id": 5, "file_name": "a.png"}]}, r"images\[0\]: 'width' is None"),
         ({"annotations": [outline(1, "car", [])]}, r"annotations\[0\]: 'category_id' is 'car'"),
         ({"annotations": [outline(1, 1, [], 6)]}, r"annotations\[0\]: there is no image 6"),
-        ({"annotations": [outline(1, 2, [])]}, "1 categories are not in taxonomy 'yard': 2"),
+        ({"annotations": [outline(1, 2, [])]}, "taxonomy .yard. lacks 1 category: 2"),
         ({"categories": [{"id": 1, "name": "lane"}]}, "correct the source_id of both"),
     ],
 )
