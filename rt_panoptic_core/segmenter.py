@@ -6,8 +6,11 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from itertools import compress
+from types import TracebackType
+from typing import NamedTuple, NoReturn
 
 import cv2
 import numpy as np
@@ -16,14 +19,23 @@ import torch
 
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.engines.base import Engine, EngineOutput, Progress, no_progress
-from rt_panoptic_core.engines.select import open_engine
-from rt_panoptic_core.engines.spec import MAX_SIDE, check_size
+from rt_panoptic_core.engines.pytorch_engine import cpu_threads_of_torch
+from rt_panoptic_core.engines.select import check_names, open_engine
+from rt_panoptic_core.engines.spec import (
+    MAX_SIDE,
+    check_calibration,
+    checked_size,
+    checked_threads,
+    whole_pair,
+)
 from rt_panoptic_core.errors import EngineError, ImageError
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.detection import detect
 from rt_panoptic_core.inference.end_to_end import MAX_PIXELS
 from rt_panoptic_core.inference.preprocessing import padded_size
+from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.inference.result import Detections, PanopticResult, Segment, label_areas
+from rt_panoptic_core.inference.rgb_image import check_rgb
 from rt_panoptic_core.taxonomy import Taxonomy
 
 _MAX_OPEN_ENGINES = 4
@@ -36,7 +48,12 @@ class Segmenter:
     rest is filled with the mean colour). Without, the size follows the image: its own, or, where the
     checkpoint names the number of pixels it was trained for (``pixels`` in its header), scaled to that.
     Engines for the last few sizes stay open. Threads may share a segmenter: their images are answered one
-    after the other.
+    after the other. Processes may not: each opens its own.
+
+    As a context manager it frees its engines when the block ends::
+
+        with Segmenter.from_checkpoint() as segmenter:
+            result = segmenter.segment(image)
     """
 
     def __init__(
@@ -60,22 +77,23 @@ class Segmenter:
             precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or None for the fastest native one.
             threads: CPU threads, or None for all that the process may use.
             calibration: folder of images that int8 is calibrated on; needed where the cache has no such
-                engine yet.
+                engine yet, and refused for every other precision.
             progress: told what a build is doing.
 
         Raises:
-            ConfigError: a side of ``size`` is not from 1 to 8192 pixels.
+            ConfigError: an engine, precision or device that does not exist, a side of ``size`` that is not
+                from 1 to 8192 pixels, no thread, or a folder for calibration without int8.
             CheckpointError: the checkpoint's header says nonsense about its size.
         """
-        if size is not None:
-            check_size("size", size)
+        check_names(engine, precision, device)
+        check_calibration(calibration, precision)
         self.checkpoint = checkpoint
         self.thresholds: Thresholds = checkpoint.inference.thresholds
-        self._size = size
+        self._size = None if size is None else checked_size("size", size)
         self._engine_name = engine
         self._device = device
         self._precision = precision
-        self._threads = threads
+        self._threads = checked_threads(threads)
         self._calibration = calibration
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
@@ -101,6 +119,7 @@ class Segmenter:
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
+            ConfigError: as the constructor.
         """
         return cls(
             load_checkpoint(path),
@@ -124,7 +143,12 @@ class Segmenter:
         return next(reversed(self._engines.values()), None)
 
     def engine_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the engine that images of ``image_size`` go through."""
+        """(height, width) of the engine that images of ``image_size``, (height, width), go through.
+
+        Raises:
+            ImageError: no image that can be segmented has that size.
+        """
+        image_size = _checked_image_size(image_size)
         if self._size is not None:
             return self._size
         height, width = image_size
@@ -142,6 +166,7 @@ class Segmenter:
         """The engine for images of ``image_size``, built or taken from the cache now if need be.
 
         Raises:
+            ImageError: no image that can be segmented has that size.
             EngineError: it cannot be built or run here.
         """
         size = self.engine_size(image_size)
@@ -191,38 +216,47 @@ class Segmenter:
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Instances of ``image`` with their whole, possibly overlapping masks, by falling score.
 
-        This is the reference path: PyTorch in float32, one mask at a time. For speed use :meth:`segment`.
-        Of the thresholds only σ counts here: every detection is returned, with its score.
+        This is the reference path: PyTorch in float32 on the CPU, in ``threads`` threads, one mask at a
+        time. For speed use :meth:`segment`. Of the thresholds only σ counts here: every detection is
+        returned, with its score.
 
         Raises:
             ImageError: wrong rank, dtype or size.
         """
         height, width = check_image(image)
         fitted, placement = _fit(image, self.engine_size((height, width)), self._fill)
-        queries, masks = detect(
-            self.checkpoint.network,
-            replace(self.checkpoint.inference, mask_threshold=self.thresholds.mask),
-            torch.from_numpy(np.ascontiguousarray(fitted)).unsqueeze(0),
-        )
-        scale = np.asarray(placement.scale((height, width)), dtype=np.float32)
-        # Beside a picture that does not fill the engine's input there is more room than it has.
-        limit = np.asarray((width, height, width, height), dtype=np.float32)
-        stacked = np.zeros((len(queries.scores), height, width), dtype=bool)
-        for row, mask in enumerate(masks):
-            stacked[row] = _unfit(mask.numpy().view(np.uint8), placement, (height, width))
-        thing_ids = np.asarray(self.taxonomy.thing_ids)
-        return Detections(
-            np.clip(queries.boxes.numpy() * scale, 0, limit),
-            thing_ids[queries.things.numpy()],
-            queries.scores.numpy(),
-            stacked,
-        )
+        with self._lock, cpu_threads_of_torch(self._threads):
+            queries, masks = detect(
+                self.checkpoint.network,
+                replace(self.checkpoint.inference, mask_threshold=self.thresholds.mask),
+                torch.from_numpy(np.ascontiguousarray(fitted)).unsqueeze(0),
+            )
+            # A mask is made when it is asked for, so this is part of the work.
+            return _detections(queries, masks, placement, (height, width), self.taxonomy)
 
     def close(self) -> None:
         """Free the engines; the next image builds them again."""
         with self._lock:
             while self._engines:
                 self._engines.popitem()[1].close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # What pickle and copy.deepcopy ask; without it they would name a lock that nobody knows of.
+        raise TypeError(
+            "a Segmenter holds open engines and cannot be copied or sent to another process; open one in "
+            "each process, for example in the initializer of a pool"
+        )
 
 
 def check_image(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
@@ -231,18 +265,24 @@ def check_image(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
     Raises:
         ImageError: it is not; what it is and what it must be are named.
     """
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"image: {type(image).__name__}; it must be a uint8 array [H, W, 3], RGB")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ImageError(
-            f"image: {image.dtype} {list(image.shape)}; it must be uint8 [H, W, 3], RGB"
-        )
-    height, width = image.shape[:2]
+    return _checked_image_size(check_rgb(image))
+
+
+def _checked_image_size(size: object) -> tuple[int, int]:
+    """``size`` as a tuple of int if an image of that (height, width) can be segmented.
+
+    Raises:
+        ImageError: none can; what is allowed is named.
+    """
+    pair = whole_pair(size)
+    if pair is None:
+        raise ImageError(f"image size {size!r}: it must be (height, width), two whole numbers")
+    height, width = pair
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ImageError(
             f"image: {height}x{width}; it must have 1 pixel to {MAX_PIXELS // 2**20} megapixels"
         )
-    return height, width
+    return pair
 
 
 class _Placement(NamedTuple):
@@ -327,3 +367,25 @@ def _result(
         if areas[class_id]:
             segments.append(Segment(0, class_id, False, 1.0, int(areas[class_id]), None))
     return PanopticResult(semantic, ids[rows], segments, confidence)
+
+
+def _detections(
+    queries: Detected,
+    masks: Iterable[torch.Tensor],
+    placement: _Placement,
+    image_size: tuple[int, int],
+    taxonomy: Taxonomy,
+) -> Detections:
+    """``queries`` and their masks bool [H', W'] in the image's pixels, but for those beside the picture."""
+    height, width = image_size
+    scale = np.asarray(placement.scale(image_size), dtype=np.float32)
+    # Beside a picture that does not fill the engine's input there is more room than it has: what was found
+    # there is no part of the picture.
+    limit = np.asarray((width, height, width, height), dtype=np.float32)
+    boxes = np.clip(queries.boxes.numpy() * scale, 0, limit)
+    inside = np.asarray((boxes[:, :2] < boxes[:, 2:]).all(axis=1))
+    kept = np.zeros((int(inside.sum()), height, width), dtype=bool)
+    for row, mask in enumerate(compress(masks, inside)):
+        kept[row] = _unfit(mask.numpy().view(np.uint8), placement, image_size)
+    class_ids = np.asarray(taxonomy.thing_ids)[queries.things.numpy()]
+    return Detections(boxes[inside], class_ids[inside], queries.scores.numpy()[inside], kept)

@@ -19,12 +19,12 @@ from rt_panoptic_core.cli.model_options import (
 )
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import build_progress
-from rt_panoptic_core.cli.wording import counted
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.files import write_json
 from rt_panoptic_core.resources import cpu_threads
+from rt_panoptic_core.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ def _benchmark(args: argparse.Namespace) -> int:
                     used,
                     device,
                     threads=args.threads,
-                    calibration=args.calibration,
+                    calibration=args.calibration if used == "int8" else None,
                     progress=progress,
                 )
             )
@@ -180,7 +180,7 @@ def quality_against(
             device=device,
             size=size,
             threads=threads,
-            calibration=calibration,
+            calibration=calibration if precision == "int8" else None,
         )
         results.append([segmenter.segment(image) for image in images])
         segmenter.close()
@@ -230,7 +230,7 @@ def _print(
     console = Console()
     console.print(
         f"[bold]{model_name(checkpoint)}[/] ({checkpoint.config.backbone}) at {height}x{width} on "
-        f"{here['cpu']}, {counted(here['threads'], 'thread')}, load {here['load']}",
+        f"{here['cpu']}, {counted(measured[0].threads, 'thread')}, load {here['load']}",
         highlight=False,
     )
     console.print(f"engine: {reason}", highlight=False, markup=False)

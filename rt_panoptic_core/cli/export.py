@@ -10,9 +10,10 @@ from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.cli.model_options import add_model_options, refuse_idle_calibration
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import build_progress
-from rt_panoptic_core.cli.wording import megabytes
+from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
+from rt_panoptic_core.wording import megabytes
 
 if TYPE_CHECKING:
     from rt_panoptic_core.checkpoint import Checkpoint
@@ -56,20 +57,21 @@ def run(args: argparse.Namespace) -> int:
     print(f"{written} ({megabytes(written)})")
     if kept is not None and kept != written:
         print(f"in the engine cache of the machine that is to run it: {kept.name}")
+    if args.engine == "openvino" and (missing := hardware.missing_cpu_precision(args.precision)):
+        print(f"this machine cannot run it: {missing}")
     return 0
 
 
 def _onnx(
     checkpoint: Checkpoint, size: tuple[int, int], args: argparse.Namespace, progress: Progress
 ) -> Path:
-    from rt_panoptic_core.engines import hardware
-
     if missing := hardware.missing_export():
         raise EngineError(f"onnx: {missing}")
     from rt_panoptic_core.engines.onnx_export import export_onnx, save_onnx
 
     path: Path = args.output
     precision = args.precision or "fp32"
+    _check_int8(precision, args)
     with output_file(path):
         if precision == "int8":
             from rt_panoptic_core.engines.quantization import export_int8
@@ -84,7 +86,6 @@ def _onnx(
 def _engine(
     checkpoint: Checkpoint, size: tuple[int, int], args: argparse.Namespace, progress: Progress
 ) -> tuple[Path, Path]:
-    from rt_panoptic_core.engines import hardware
     from rt_panoptic_core.engines.cache import engine_identity, engine_path
     from rt_panoptic_core.engines.engine_file import write_engine_file
 
@@ -106,6 +107,7 @@ def _engine(
         if spec.precision == "fp16":
             raise EngineError("openvino: the CPU computes no fp16; use bf16, fp32 or int8")
         identity = engine_identity(checkpoint, spec, LIBRARY)
+    _check_int8(spec.precision, args)
     kept = engine_path(checkpoint, spec)
     path: Path = kept if args.output is None else args.output
     with output_file(path):
@@ -118,3 +120,14 @@ def _engine(
                 "another file"
             ) from error
     return path, kept
+
+
+def _check_int8(precision: str, args: argparse.Namespace) -> None:
+    """Find out first whether int8 can be built here."""
+    if precision != "int8":
+        return
+    from rt_panoptic_core.engines.quantization import ASK_FOR_IMAGES, require_nncf
+
+    require_nncf()
+    if args.calibration is None:
+        raise EngineError(ASK_FOR_IMAGES)

@@ -29,7 +29,8 @@ STAGES = ("prepare", "network", "post-processing")
 """Stages of the graph: bytes to normalised pixels, the network, everything after it."""
 
 
-@dataclass(frozen=True)
+# Arrays have no one answer to ==, so outputs are equal if they are the same object.
+@dataclass(frozen=True, eq=False)
 class EngineOutput:
     """What a graph says of one image, in the image's pixels.
 

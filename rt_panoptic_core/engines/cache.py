@@ -20,6 +20,7 @@ from rt_panoptic_core import __version__
 from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import Progress, no_progress
 from rt_panoptic_core.engines.engine_file import (
+    ANY,
     EngineFileError,
     read_engine_file,
     write_engine_file,
@@ -52,8 +53,12 @@ def cache_folder() -> Path:
 
 
 def engine_identity(checkpoint: Checkpoint, spec: EngineSpec, library: str) -> dict[str, str]:
-    """Everything that an engine depends on: if one of these differs, it has to be built again."""
+    """Everything that an engine depends on: if one of these differs, it has to be built again.
+
+    A file for CPUs holds a graph that is compiled where it is opened: it is for every CPU.
+    """
     height, width = spec.image_size
+    on_cpu = spec.device == "cpu"
     return {
         "checkpoint": checkpoint.digest,
         "size": f"{height}x{width}",
@@ -61,7 +66,7 @@ def engine_identity(checkpoint: Checkpoint, spec: EngineSpec, library: str) -> d
         "precision": spec.precision,
         "library": library,
         "package": f"{__version__}+{_source_digest()}",
-        **device_identity(spec.device),
+        **({"device": ANY, "driver": ANY} if on_cpu else device_identity(spec.device)),
     }
 
 

@@ -17,22 +17,17 @@ CALIBRATION_IMAGES = 64
 
 
 def calibration_images(
-    folder: str | os.PathLike[str] | None, size: tuple[int, int]
+    folder: str | os.PathLike[str], size: tuple[int, int]
 ) -> list[npt.NDArray[np.uint8]]:
     """Images uint8 [1, H, W, 3] RGB of ``folder`` resized to ``size`` (H, W), by name.
 
     Raises:
-        EngineError: no folder is given, it has no image, or one of them cannot be decoded.
+        EngineError: there is no such folder, it has no image, or one of them cannot be decoded.
     """
-    if folder is None:
-        raise EngineError(
-            "int8 is calibrated on images: name a folder of some 20 to 100 images like those the engine "
-            "will see (--calibration FOLDER). 'rt-panoptic export' with it puts the engine into the cache, "
-            "for whatever runs it here"
-        )
     path = Path(folder)
     if not path.is_dir():
-        raise EngineError(f"{path}: no such folder of calibration images")
+        what = "it is no folder" if path.exists() else "there is no such folder"
+        raise EngineError(f"{path}: {what}; name a folder of images")
     files = sorted(
         file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
     )
@@ -48,7 +43,7 @@ def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     try:
         image = read_image(file)
     except ImageError as error:
-        raise EngineError(f"{error}; remove it from the calibration images") from error
+        raise EngineError(f"{error}; remove it from the folder") from error
     height, width = size
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, dtype=np.uint8)[None]

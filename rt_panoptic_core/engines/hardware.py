@@ -39,6 +39,20 @@ def cpu_precision() -> tuple[str, str]:
     return "fp32", "the CPU has no bf16 instructions"
 
 
+def missing_cpu_precision(precision: str | None) -> str | None:
+    """What this CPU lacks to compute a network in ``precision`` by itself, or None.
+
+    OpenVINO would compute in fp32 all the same, and the times would be called those of bf16.
+    """
+    fastest, why = cpu_precision()
+    if precision == "bf16" and fastest != "bf16":
+        return f"{why}; use fp32 or int8"
+    if precision == "fp16":
+        others = ("bf16, " if fastest == "bf16" else "") + "fp32 or int8"
+        return f"the CPU computes no fp16; use {others}"
+    return None
+
+
 def package_version(name: str) -> str | None:
     """Installed version of a distribution, or None."""
     try:
@@ -136,20 +150,11 @@ def cuda_device_names() -> tuple[str, ...]:
 
 
 def device_identity(device: str) -> dict[str, str]:
-    """What an engine for ``device`` (``cpu`` or ``cuda:N``) depends on: its name and its driver."""
-    if device == "cpu":
-        return {"device": cpu_name(), "driver": ",".join(sorted(cpu_flags() & _RELEVANT_FLAGS))}
+    """What an engine for ``device`` (``cuda:N``) depends on: its name and its driver."""
     names = cuda_device_names()
     index = int(device.split(":")[1])
     name = names[index] if index < len(names) else "none"
     return {"device": name, "driver": cuda_driver_version() or "none"}
-
-
-# CPU features that decide which kernels a compiled model holds.
-_RELEVANT_FLAGS = frozenset(
-    {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
-    | {"asimd", "bf16", "i8mm", "sve"}
-)
 
 
 @cache

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.engines.base import Engine
-from rt_panoptic_core.resources import resident_memory
+from rt_panoptic_core.resources import cpu_threads, resident_memory
 
 BOUNDARY = "uint8 image in host memory to id maps in host memory"
 """What every time stands for."""
@@ -31,6 +31,7 @@ class Measurement:
         boundary: :data:`BOUNDARY`.
         engine, precision, device, library: what ran.
         size: (height, width).
+        threads: CPU threads that it was given; where none were named, all that the process may use.
         frames: timed runs.
         p50_ms, p95_ms, p99_ms: percentiles of one run, milliseconds of wall clock.
         cpu_ms: processor time of this process per run, all threads together: what other load on the
@@ -49,6 +50,7 @@ class Measurement:
     device: str
     library: str
     size: tuple[int, int]
+    threads: int
     frames: int
     p50_ms: float
     p95_ms: float
@@ -118,6 +120,7 @@ def measure_together(
                 device=engine.spec.device,
                 library=engine.library,
                 size=engine.spec.image_size,
+                threads=engine.spec.threads or cpu_threads(),
                 frames=frames,
                 p50_ms=_percentile(milliseconds, 50),
                 p95_ms=_percentile(milliseconds, 95),

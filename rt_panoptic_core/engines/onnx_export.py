@@ -71,7 +71,8 @@ def export_onnx(
     Inputs ``image`` uint8 [1, H, W, 3] and ``thresholds`` float32 [4], outputs
     :data:`~rt_panoptic_core.engines.base.OUTPUT_NAMES`. Under ``fp16`` and ``bf16`` the network's layers
     are of that type, everything else is float32. The tensors where the stages meet keep the names
-    :data:`PIXELS` and :func:`network_outputs`.
+    :data:`PIXELS` and :func:`network_outputs`. Its metadata has the keys ``checkpoint``, ``precision``,
+    ``image_size``, ``classes`` and ``thresholds``, as texts.
 
     Raises:
         EngineError: PyTorch cannot export the graph.
@@ -118,6 +119,8 @@ def export_onnx(
             "precision": precision,
             "image_size": f"{height}x{width}",
             "classes": ",".join(checkpoint.taxonomy.names),
+            # Of the input of that name, in its order, as the model has them by default.
+            "thresholds": ",".join(map(str, checkpoint.inference.thresholds.as_tuple())),
         },
     )
     onnx.checker.check_model(model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -64,30 +66,36 @@ class PyTorchCpuEngine(EngineBase):
     def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
         graph = self._graph
         assert graph is not None
-        # The number of threads is the process's: others in it get theirs back.
-        others = torch.get_num_threads()
-        if self.spec.threads is not None:
-            torch.set_num_threads(self.spec.threads)
-        try:
+        with cpu_threads_of_torch(self.spec.threads), torch.inference_mode():
             clock = [time.perf_counter()]
-            with torch.inference_mode():
-                pixels = graph.prepare(
-                    torch.from_numpy(np.require(image, requirements=("C", "W"))[None])
-                )
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-                clock.append(time.perf_counter())
-                network_output = graph.predict(pixels)
-                clock.append(time.perf_counter())
-                outputs = graph.assemble(network_output, torch.from_numpy(thresholds))
-                arrays = [output.numpy() for output in outputs]
-                clock.append(time.perf_counter())
-        finally:
-            if self.spec.threads is not None:
-                torch.set_num_threads(others)
+            pixels = graph.prepare(
+                torch.from_numpy(np.require(image, requirements=("C", "W"))[None])
+            )
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            clock.append(time.perf_counter())
+            network_output = graph.predict(pixels)
+            clock.append(time.perf_counter())
+            outputs = graph.assemble(network_output, torch.from_numpy(thresholds))
+            arrays = [output.numpy() for output in outputs]
+            clock.append(time.perf_counter())
         return arrays, dict(zip(STAGES, np.diff(clock).tolist(), strict=True))
 
     def _words(self, error: Exception) -> str:
         return f"PyTorch failed: {_first_line(error)}"
+
+
+@contextlib.contextmanager
+def cpu_threads_of_torch(threads: int | None) -> Iterator[None]:
+    """PyTorch on ``threads`` CPU threads within the block; None leaves them as they are."""
+    # The number of threads is the process's: others in it get theirs back.
+    others = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(others)
 
 
 class PyTorchCudaEngine(EngineBase):

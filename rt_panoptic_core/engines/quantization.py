@@ -29,18 +29,30 @@ from rt_panoptic_core.network.config import NetworkConfig
 if TYPE_CHECKING:
     import openvino as ov
 
+ASK_FOR_IMAGES = (
+    "int8 is calibrated on images: name a folder of some 20 to 100 images like those the engine will see "
+    "(--calibration FOLDER)"
+)
+"""What is to be done where int8 is to be built and no folder is named."""
+
 
 def images_for_int8(
     folder: str | os.PathLike[str] | None, size: tuple[int, int]
 ) -> list[npt.NDArray[np.uint8]]:
-    """:func:`calibration_images`, where they are to be used at once.
+    """:func:`calibration_images` of ``folder``, where they are to be used at once.
 
     Raises:
-        EngineError: also where NNCF is missing: said before minutes went into a graph that it would quantise.
+        EngineError: NNCF is missing, said before minutes go into a graph that it would quantise; or no folder
+            is given, or it does not serve.
     """
-    images = calibration_images(folder, size)
-    _require_nncf()
-    return images
+    require_nncf()
+    if folder is None:
+        # Not everything that runs an engine can be told a folder, as a ROS node cannot.
+        raise EngineError(
+            f"{ASK_FOR_IMAGES}. 'rt-panoptic export' with it puts the engine into the cache, for whatever "
+            "runs it here"
+        )
+    return calibration_images(folder, size)
 
 
 def export_int8(
@@ -220,13 +232,21 @@ def _kept_onnx(network: onnx.ModelProto, ends: tuple[str, ...]) -> list[str]:
     return sorted(kept)
 
 
-def _require_nncf() -> None:
+def require_nncf() -> None:
+    """Accept a machine with the module that quantises.
+
+    Raises:
+        EngineError: it is not installed.
+    """
     if find_spec("nncf") is None:
-        raise EngineError("int8 needs the module nncf (pip install nncf)")
+        raise EngineError(
+            "int8 needs the module nncf, which is not installed: pip install nncf, or "
+            "pip install -r requirements/int8.txt; it is in the extra [int8] of rt-panoptic"
+        )
 
 
 def _nncf() -> Any:
-    _require_nncf()
+    require_nncf()
     try:
         import nncf
     except ImportError as error:

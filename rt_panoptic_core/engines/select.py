@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.base import Engine, Progress, no_progress
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, EngineSpec, parse_device
-from rt_panoptic_core.errors import ConfigError, EngineError
+from rt_panoptic_core.engines.spec import (
+    ENGINES,
+    PRECISIONS,
+    EngineSpec,
+    check_calibration,
+    check_choice,
+    parse_device,
+)
+from rt_panoptic_core.errors import EngineError
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,7 @@ def select_engine(
         ConfigError: an unknown engine, precision or device.
         EngineError: nothing that fits can run here; what is missing is named.
     """
-    if engine != "auto" and engine not in ENGINES:
-        raise ConfigError(f"engine {engine!r}: it must be auto or one of {', '.join(ENGINES)}")
-    if precision is not None and precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r}: it must be one of {', '.join(PRECISIONS)}")
+    check_names(engine, precision, device)
     passed_over: list[str] = []
     for name, where in _candidates(engine, device):
         missing = missing_for(name, where, precision)
@@ -50,15 +54,26 @@ def select_engine(
     raise EngineError("; ".join(passed_over))
 
 
+def check_names(engine: str, precision: str | None, device: str | None) -> None:
+    """Accept what an engine, a precision and a device are called, whether or not they work here.
+
+    Raises:
+        ConfigError: one of them does not exist.
+    """
+    check_choice("engine", engine, ("auto", *ENGINES))
+    if precision is not None:
+        check_choice("precision", precision, PRECISIONS)
+    if device is not None:
+        parse_device(device)
+
+
 def missing_for(engine: str, device: str, precision: str | None = None) -> str | None:
     """What ``engine`` lacks to run on ``device`` here (in ``precision``, if given), or None."""
     on_cpu = device == "cpu"
     if engine == "openvino":
         if not on_cpu:
             return "OpenVINO runs on the CPU here; use device cpu"
-        if precision == "fp16":
-            return "the CPU computes no fp16; use bf16, fp32 or int8"
-        return hardware.missing_openvino()
+        return hardware.missing_cpu_precision(precision) or hardware.missing_openvino()
     if engine == "tensorrt":
         if on_cpu:
             return "TensorRT runs on CUDA devices only"
@@ -125,10 +140,12 @@ def open_engine(
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        ConfigError: an unknown engine or precision, or a size out of range.
+        ConfigError: an unknown engine or precision, a size out of range, or a folder for calibration that
+            nothing would look at.
         EngineError: the engine cannot be built or run here; what is missing is named.
     """
     chosen = select_engine(engine, precision, device)
+    check_calibration(calibration, chosen.precision)
     spec = EngineSpec(
         image_size=image_size,
         engine=chosen.engine,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
+from typing import Any
 
 from rt_panoptic_core.errors import ConfigError
 
@@ -44,14 +48,14 @@ class EngineSpec:
         Raises:
             ConfigError: a value is out of range; the field and the allowed values are named.
         """
-        _check_choice("engine", self.engine, ENGINES)
-        _check_choice("precision", self.precision, PRECISIONS)
-        _check_choice("mode", self.mode, MODES)
-        check_size("image_size", self.image_size)
+        check_choice("engine", self.engine, ENGINES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("mode", self.mode, MODES)
+        # Plain numbers in a tuple, whatever they came in: a specification can be looked up.
+        object.__setattr__(self, "image_size", checked_size("image_size", self.image_size))
+        object.__setattr__(self, "threads", checked_threads(self.threads))
         if self.device != parse_device(self.device):
             raise ConfigError(f"device {self.device!r}: it must be 'cpu' or 'cuda:N' here")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads {self.threads}: it must be at least 1")
 
     @property
     def label(self) -> str:
@@ -66,6 +70,8 @@ def parse_device(text: str) -> str:
     Raises:
         ConfigError: it is neither.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"device {text!r}: it must be 'cpu', 'cuda' or 'cuda:N'")
     if text in ("cpu", "cuda"):
         return "cpu" if text == "cpu" else "cuda:0"
     number = text.removeprefix("cuda:")
@@ -74,18 +80,63 @@ def parse_device(text: str) -> str:
     return text
 
 
-def check_size(field: str, size: tuple[int, int]) -> None:
-    """Accept ``size`` if it is (height, width), each from 1 to :data:`MAX_SIDE`.
+def whole_pair(value: object) -> tuple[int, int] | None:
+    """The two whole numbers of a sequence, numpy's among them, as a tuple of int; None for all else."""
+    # An array of numpy is no Sequence, and numpy need not be imported for this.
+    if isinstance(value, str) or not (isinstance(value, Sequence) or hasattr(value, "__array__")):
+        return None
+    numbers: Any = value
+    try:
+        first, second = (index(number) for number in numbers)
+    except (TypeError, ValueError):
+        return None
+    return first, second
+
+
+def checked_size(field: str, size: object) -> tuple[int, int]:
+    """``size`` as a tuple of int if it is (height, width), each from 1 to :data:`MAX_SIDE`.
 
     Raises:
         ConfigError: it is not; ``field`` is named.
     """
-    if isinstance(size, str):
-        raise ConfigError(f"{field} {size!r}: it must be (height, width)")
-    if len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in size):
+    pair = whole_pair(size)
+    if pair is None:
+        raise ConfigError(f"{field} {size!r}: it must be (height, width), two whole numbers")
+    if not all(1 <= side <= MAX_SIDE for side in pair):
         raise ConfigError(
-            f"{field} {'x'.join(map(str, size))}: it must be height and width, each from 1 to "
+            f"{field} {pair[0]}x{pair[1]}: it must be height and width, each from 1 to "
             f"{MAX_SIDE} pixels"
+        )
+    return pair
+
+
+def checked_threads(threads: object) -> int | None:
+    """``threads`` if it is a whole number from 1 on, or None.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if threads is None:
+        return None
+    try:
+        number = index(threads)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ConfigError(f"threads {threads!r}: it must be a whole number, at least 1, or None")
+    return number
+
+
+def check_calibration(calibration: str | os.PathLike[str] | None, precision: str | None) -> None:
+    """Accept a folder of images for calibration where ``precision`` is int8.
+
+    Raises:
+        ConfigError: there is such a folder, and nothing would look at it.
+    """
+    if calibration is not None and precision != "int8":
+        raise ConfigError(
+            f"calibration {calibration}: it is for precision int8 and nothing else; "
+            "ask for int8, or leave it out"
         )
 
 
@@ -98,11 +149,14 @@ def parse_size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() for side in sides):
         raise ConfigError(f"size {text!r}: it must be HEIGHTxWIDTH, for example 1024x2048")
-    size = (int(sides[0]), int(sides[1]))
-    check_size("size", size)
-    return size
+    return checked_size("size", (int(sides[0]), int(sides[1])))
 
 
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    """Accept ``value`` if it is one of ``choices``.
+
+    Raises:
+        ConfigError: it is not; ``field`` is named.
+    """
     if value not in choices:
         raise ConfigError(f"{field} {value!r}: it must be one of {', '.join(choices)}")

@@ -30,9 +30,12 @@ class Segment:
     box: tuple[float, float, float, float] | None
 
 
-@dataclass(frozen=True)
+# Arrays have no one answer to ==, so a result is equal to itself alone, as is every object without __eq__.
+@dataclass(frozen=True, eq=False)
 class PanopticResult:
     """Class and instance of every pixel, always in the size of the input image.
+
+    Equal to itself alone: to compare two, compare their maps (``numpy.array_equal``) and ``segments``.
 
     Attributes:
         semantic: uint8 [H, W], class id; 255 where unlabelled.
@@ -53,9 +56,9 @@ class PanopticResult:
         return [segment for segment in self.segments if segment.is_thing]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
-    """Instances with their whole, possibly overlapping masks.
+    """Instances with their whole, possibly overlapping masks. Equal to itself alone, as results are.
 
     Attributes:
         boxes: float32 [N, 4], (x1, y1, x2, y2) in pixels of the input.

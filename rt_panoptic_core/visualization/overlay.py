@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.inference.rgb_image import check_rgb
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.visualization.legend import draw_legend, legend_entries
 from rt_panoptic_core.visualization.palette import SHADES, instance_shade, shade_table
@@ -107,13 +108,10 @@ def _legend(
 
 
 def _check(image: npt.NDArray[np.uint8], result: PanopticResult) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    height, width = check_rgb(image)
+    if result.semantic.shape != (height, width) or result.instance.shape != (height, width):
         raise ImageError(
-            f"image of shape {list(image.shape)}, {image.dtype}: it must be uint8 [H, W, 3] RGB"
-        )
-    if image.shape[:2] != result.semantic.shape or image.shape[:2] != result.instance.shape:
-        raise ImageError(
-            f"image of {image.shape[0]}x{image.shape[1]} with a result of "
+            f"image of {height}x{width} with a result of "
             f"{result.semantic.shape[0]}x{result.semantic.shape[1]}: they must have the same size"
         )
 

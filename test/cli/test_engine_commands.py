@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 
 from rt_panoptic_core.checkpoint import load_checkpoint, save_checkpoint
 from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.engine_file import read_identity
 from rt_panoptic_core.engines.measurement import BOUNDARY
+from rt_panoptic_core.resources import cpu_threads
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +112,44 @@ def test_export_of_an_engine(model, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--size", "64x96", "--precision", "fp16"], "no fp16"),
-        (["--size", "64x96", "--precision", "int8"], "--calibration"),
+        (["--precision", "fp16"], "no fp16; use bf16, fp32 or int8"),
+        (["--precision", "int8"], "will see (--calibration FOLDER)"),
+        (["--precision", "int8", "--engine", "onnx"], "will see (--calibration FOLDER)"),
     ],
 )
-def test_exports_that_cannot_be(model, capsys, words, message):
+def test_exports_that_cannot_be(model, tmp_path, capsys, monkeypatch, words, message):
     pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setattr("rt_panoptic_core.engines.quantization.find_spec", lambda _: True)
+    words = ["--size", "64x96", "--output", str(tmp_path / "x"), *words]
     assert main(["export", "--model", str(model), *words]) == 1
-    assert message in capsys.readouterr().err
+    # The last words: nobody is sent to the command that speaks.
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+def test_an_export_to_int8_says_first_what_is_not_installed(model, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setattr("rt_panoptic_core.engines.quantization.find_spec", lambda _: None)
+    for engine in ("openvino", "onnx"):
+        words = ["--size", "64x96", "--precision", "int8", "--engine", engine]
+        assert main(["export", "--model", str(model), *words, "--output", str(tmp_path / "x")]) == 1
+        error = capsys.readouterr().err
+        assert "module nncf, which is not installed" in error
+        assert "--calibration" not in error
+
+
+def test_an_engine_that_this_cpu_cannot_run_is_for_another(model, tmp_path, capsys, monkeypatch):
+    """The file holds a graph that is compiled where it is opened, on whatever CPU that is."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    built = lambda *_: {"network.xml": b"graph"}  # noqa: E731
+    monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", built)
+    words = ["export", "--model", str(model), "--size", "64x96", "--precision", "bf16"]
+    for flags, told in (((), True), (("avx512_bf16",), False)):
+        monkeypatch.setattr(hardware, "cpu_flags", lambda flags=flags: frozenset(flags))
+        target = tmp_path / "a.engine"
+        assert main([*words, "--output", str(target)]) == 0
+        said = "this machine cannot run it: the CPU has no bf16 instructions; use fp32 or int8"
+        assert (said in capsys.readouterr().out) == told
+        assert read_identity(target)["device"] == read_identity(target)["driver"] == "any"
 
 
 def test_benchmark(model, tmp_path, capsys):
@@ -139,6 +171,31 @@ def test_benchmark(model, tmp_path, capsys):
     # Random weights find nothing that is large enough to be a segment.
     assert written["pq_against_second"] is None or 0 <= written["pq_against_second"] <= 100
     assert written["machine"]["cpu"]
+
+
+def test_a_benchmark_tells_how_many_threads_it_gave(model, tmp_path, capsys):
+    target = tmp_path / "b.json"
+    words = ["benchmark", "--model", str(model), "--size", "64x96", "--engine", "pytorch"]
+    words += ["--device", "cpu", "--precision", "fp32", "--frames", "1", "--json", str(target)]
+    assert main([*words, "--threads", "3"]) == 0
+    assert ", 3 threads, load" in capsys.readouterr().out.replace("\n", " ")
+    written = json.loads(target.read_text())
+    assert [result["threads"] for result in written["results"]] == [3]
+    assert written["machine"]["threads"] == cpu_threads()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothere", "there is no such folder; name a folder of images"),
+        ("v.mp4", "it is no folder; name a folder of images"),
+    ],
+)
+def test_a_benchmark_of_images_that_are_none(model, tmp_path, capsys, name, message):
+    (tmp_path / "v.mp4").touch()
+    words = ["benchmark", "--model", str(model), "--size", "64x96", "--engine", "pytorch"]
+    assert main([*words, "--images", str(tmp_path / name)]) == 1
+    assert f"{tmp_path / name}: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ def test_identity_names_all_that_an_engine_depends_on(checkpoint):
         "checkpoint", "size", "engine", "precision", "library", "package", "device", "driver"
     }  # fmt: skip
     assert identity["checkpoint"] == checkpoint.digest
+    # What is kept is a graph, compiled where it is opened: for every CPU.
+    assert identity["device"] == identity["driver"] == "any"
     other = engine_path(checkpoint, EngineSpec((64, 96), "openvino", "fp32"))
     assert engine_path(checkpoint, spec) != other
 

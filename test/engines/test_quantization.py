@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rt_panoptic_core.engines import quantization
 from rt_panoptic_core.engines.base import INPUT_NAMES, OUTPUT_NAMES
 from rt_panoptic_core.engines.calibration_images import calibration_images
 from rt_panoptic_core.engines.onnx_export import export_onnx
@@ -33,10 +34,11 @@ def test_images_are_read_as_rgb_in_the_engines_size(folder, picture):
 
 
 def test_folders_that_do_not_serve(tmp_path):
-    with pytest.raises(EngineError, match="--calibration FOLDER"):
-        calibration_images(None, SIZE)
-    with pytest.raises(EngineError, match="no such folder"):
+    with pytest.raises(EngineError, match=r"missing: there is no such folder; name a folder of"):
         calibration_images(tmp_path / "missing", SIZE)
+    (tmp_path / "v.mp4").touch()
+    with pytest.raises(EngineError, match=r"v\.mp4: it is no folder; name a folder of images"):
+        calibration_images(tmp_path / "v.mp4", SIZE)
     with pytest.raises(EngineError, match="holds no image"):
         calibration_images(tmp_path, SIZE)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
@@ -47,14 +49,22 @@ def test_folders_that_do_not_serve(tmp_path):
 def test_a_missing_nncf_is_told_before_anything_is_exported(checkpoint, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
     told = []
-    with pytest.raises(EngineError, match="pip install nncf"):
-        build_openvino(
-            checkpoint,
-            EngineSpec(SIZE, "openvino", "int8"),
-            folder,
-            lambda step, _: told.append(step),
-        )
+    # Before images are asked for, too: nobody need look for some to learn that they do not help.
+    for images in (folder, None):
+        with pytest.raises(EngineError, match=r"pip install nncf.*int8\.txt.*\[int8\]"):
+            build_openvino(
+                checkpoint,
+                EngineSpec(SIZE, "openvino", "int8"),
+                images,
+                lambda step, _: told.append(step),
+            )
     assert not told
+
+
+def test_images_are_asked_for_where_they_are_needed(monkeypatch):
+    monkeypatch.setattr(quantization, "find_spec", lambda _: True)
+    with pytest.raises(EngineError, match=r"--calibration FOLDER\)\. 'rt-panoptic export' with it"):
+        quantization.images_for_int8(None, SIZE)
 
 
 def test_quantised_graph(checkpoint, folder, picture):

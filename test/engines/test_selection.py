@@ -1,5 +1,6 @@
 """Which engine is chosen, and what is said where none is."""
 
+import numpy as np
 import pytest
 
 from rt_panoptic_core.engines import hardware
@@ -48,6 +49,21 @@ def test_then_openvino_in_what_the_cpu_has(machine):
     assert select_engine().precision == "fp32"
 
 
+def test_a_precision_that_the_cpu_lacks_is_not_called_by_its_name(machine):
+    """OpenVINO would run fp32 and say bf16; PyTorch computes it, if slowly."""
+    machine(flags=("avx2",))
+    words = "openvino on cpu: the CPU has no bf16 instructions; use fp32 or int8"
+    with pytest.raises(EngineError, match=words):
+        select_engine("openvino", "bf16")
+    chosen = select_engine("auto", "bf16", "cpu")
+    assert (chosen.engine, chosen.precision) == ("pytorch", "bf16")
+    assert words in chosen.reason
+    with pytest.raises(EngineError, match="the CPU computes no fp16; use fp32 or int8"):
+        select_engine("openvino", "fp16")
+    machine()
+    assert select_engine("openvino", "bf16").precision == "bf16"
+
+
 def test_then_pytorch_on_the_cpu(machine):
     machine(openvino=False)
     chosen = select_engine()
@@ -63,7 +79,7 @@ def test_what_is_named_is_taken_or_refused(machine):
         select_engine("tensorrt")
     with pytest.raises(EngineError, match=r"pytorch on cuda:1: no CUDA"):
         select_engine("pytorch", device="cuda:1")
-    with pytest.raises(EngineError, match="computes no fp16"):
+    with pytest.raises(EngineError, match="computes no fp16; use bf16, fp32 or int8"):
         select_engine("openvino", "fp16")
     with pytest.raises(EngineError, match="PyTorch runs no int8"):
         select_engine("pytorch", "int8", "cpu")
@@ -98,9 +114,10 @@ def test_a_device_that_is_not_there(machine):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("onnx",), "engine 'onnx': it must be auto or one of"),
+        (("onnx",), "engine 'onnx': it must be one of auto, tensorrt"),
         (("auto", "fp8"), "precision 'fp8'"),
         (("auto", None, "gpu"), "device 'gpu'"),
+        (("auto", None, 0), "device 0: it must be 'cpu', 'cuda' or 'cuda:N'"),
     ],
 )
 def test_names_that_do_not_exist(arguments, words):
@@ -129,7 +146,11 @@ def test_sizes():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"engine": "x"}, {"precision": "x"}, {"device": "cuda"}, {"mode": "x"}, {"threads": 0}],
+    [
+        *({"engine": "x"}, {"precision": "x"}, {"device": "cuda"}, {"mode": "x"}),
+        *({"threads": 0}, {"threads": "2"}, {"threads": 1.5}),
+        *({"image_size": 96}, {"image_size": (96.0, 192.0)}, {"image_size": (1, 2, 3)}),
+    ],
 )
 def test_specs_out_of_range(changes):
     with pytest.raises(ConfigError, match=next(iter(changes))):
@@ -139,3 +160,16 @@ def test_specs_out_of_range(changes):
 def test_a_size_out_of_range_is_refused_before_anything_is_built(checkpoint):
     with pytest.raises(ConfigError, match="image_size"):
         open_engine(checkpoint, (64, 100_000))
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    for size in ([64, 96], np.array([64, 96]), (np.int64(64), np.uint16(96))):
+        spec = EngineSpec(size, "openvino", "fp32", threads=np.int32(2))
+        assert spec == EngineSpec((64, 96), "openvino", "fp32", threads=2)
+        assert hash(spec) == hash(EngineSpec((64, 96), "openvino", "fp32", threads=2))
+        assert {type(number) for number in (*spec.image_size, spec.threads)} == {int}
+
+
+def test_a_calibration_that_nothing_would_look_at(checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match="it is for precision int8 and nothing else"):
+        open_engine(checkpoint, (64, 96), "pytorch", "fp32", "cpu", calibration=tmp_path)

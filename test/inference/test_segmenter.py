@@ -1,11 +1,16 @@
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from rt_panoptic_core import Segmenter
+from rt_panoptic_core import segmenter as segmenter_module
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
 from rt_panoptic_core.errors import CheckpointError, ConfigError, EngineError, ImageError
+from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -267,3 +272,104 @@ def test_threads_may_share_a_segmenter(checkpoint):
 def test_a_size_that_is_a_text_is_explained(checkpoint):
     with pytest.raises(ConfigError, match=r"size '64x128': it must be \(height, width\)"):
         Segmenter(checkpoint, size="64x128")
+
+
+@pytest.mark.parametrize("size", [[64, 96], np.array([64, 96]), (np.int64(64), np.int32(96))])
+def test_a_size_of_other_whole_numbers_is_taken(checkpoint, size):
+    segmenter = open_segmenter(checkpoint, size=size)
+    assert segmenter.engine_size((200, 300)) == (64, 96)
+    check(segmenter.segment(picture(64, 96)), (64, 96))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 96}, r"size 96: it must be \(height, width\), two whole numbers"),
+        ({"size": (96.0, 192.0)}, "two whole numbers"),
+        ({"size": (96, 192, 3)}, "two whole numbers"),
+        ({"size": {96, 192}}, "two whole numbers"),
+        ({"engine": "onnx"}, "engine 'onnx': it must be one of auto, tensorrt"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
+        ({"device": 0}, "device 0: it must be"),
+        ({"device": "gpu"}, "device 'gpu'"),
+        ({"threads": 0}, "threads 0: it must be a whole number, at least 1"),
+        ({"threads": "2"}, "threads '2'"),
+        ({"calibration": "pictures"}, "calibration pictures: it is for precision int8"),
+    ],
+)
+def test_wrong_options_are_told_at_once(checkpoint, options, words):
+    with pytest.raises(ConfigError, match=words):
+        Segmenter(checkpoint, **options)
+
+
+@pytest.mark.parametrize("fixed", [None, (64, 96)])
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((0, 5), "image: 0x5; it must have 1 pixel to 64 megapixels"),
+        ((20_000, 20_000), "image: 20000x20000"),
+        (5, "image size 5: it must be"),
+        ("64x96", "image size '64x96': it must be"),
+    ],
+)
+def test_sizes_that_no_image_has(checkpoint, fixed, size, words):
+    segmenter = open_segmenter(checkpoint, size=fixed)
+    for method in (segmenter.engine_size, segmenter.prepare):
+        with pytest.raises(ImageError, match=words):
+            method(size)
+
+
+def test_results_are_equal_to_themselves_alone(segmenter):
+    image = picture(64, 96)
+    for method in (segmenter.segment, segmenter.detect):
+        first, second = method(image), method(image)
+        assert first != second
+        assert len({first, second, first}) == 2
+
+
+def test_what_is_found_beside_the_picture_is_left_out(checkpoint, monkeypatch):
+    """The picture takes the left of the engine's input; a box to its right is no part of it."""
+    boxes = torch.tensor([[150.0, 10, 190, 60], [10, 10, 40, 60], [80, 0, 120, 60]])
+    found = Detected(boxes, torch.tensor([0, 1, 2]), torch.tensor([0.9, 0.8, 0.7]))
+
+    def detect(_, __, image):
+        masks = torch.zeros(3, *image.shape[1:3], dtype=torch.bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = True
+        return found, iter(masks)
+
+    monkeypatch.setattr("rt_panoptic_core.segmenter.detect", detect)
+    detections = open_segmenter(checkpoint, size=(64, 192)).detect(picture(64, 96))
+    assert detections.scores.tolist() == pytest.approx([0.8, 0.7])
+    assert detections.boxes.tolist() == [[10, 10, 40, 60], [80, 0, 96, 60]]
+    assert detections.class_ids.tolist() == list(CITYSCAPES.thing_ids[1:3])
+    assert detections.masks.sum(axis=(1, 2)).tolist() == [30 * 50, 16 * 60]
+
+
+def test_detections_take_the_threads_that_were_named(checkpoint, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    original = segmenter_module.detect
+
+    def watched(*arguments):
+        seen.append(torch.get_num_threads())
+        return original(*arguments)
+
+    monkeypatch.setattr(segmenter_module, "detect", watched)
+    open_segmenter(checkpoint, threads=before + 1).detect(picture(64, 96))
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+def test_a_block_frees_the_engines(checkpoint):
+    with open_segmenter(checkpoint) as segmenter:
+        segmenter.segment(picture(64, 96))
+        engine = segmenter.engine
+    assert segmenter.engine is None
+    with pytest.raises(EngineError, match="is closed"):
+        engine.run(picture(64, 96))
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_segmenter_cannot_be_copied_and_says_what_to_do(segmenter, copied):
+    with pytest.raises(TypeError, match="open one in each process"):
+        copied(segmenter)

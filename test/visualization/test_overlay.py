@@ -198,10 +198,12 @@ def test_views_work_and_the_input_is_left_alone():
         np.zeros((120, 160, 4), np.uint8),
         np.zeros((120, 160, 3), np.float32),
         np.zeros((160, 120, 3), np.uint8),
+        np.zeros((120, 160, 3), np.uint8).tolist(),
+        None,
     ],
 )
 def test_a_wrong_image_is_refused(image):
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError, match=r"^image.*must"):
         draw_overlay(image, one_car(), CITYSCAPES)
 
 
