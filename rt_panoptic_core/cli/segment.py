@@ -136,11 +136,30 @@ def _check_output(args: argparse.Namespace) -> None:
 
 @dataclass
 class _Tally:
-    """Where the time went, in seconds."""
+    """Where the time went, in seconds.
+
+    Attributes:
+        first: of the first image, which warms the engine up.
+        rest: of all others.
+    """
 
     frames: int = 0
-    segmenting: float = 0.0
+    first: float = 0.0
+    rest: float = 0.0
     begun: float | None = None
+
+    def add(self, seconds: float) -> None:
+        """Count an image."""
+        if self.frames:
+            self.rest += seconds
+        else:
+            self.first = seconds
+        self.frames += 1
+
+    @property
+    def each(self) -> float:
+        """Seconds that an image takes."""
+        return self.rest / (self.frames - 1) if self.frames > 1 else self.first
 
 
 class _Job:
@@ -305,8 +324,7 @@ class _Job:
             result = self._segmenter.segment(image)
         except (ConfigError, ImageError) as error:
             raise ImageError(f"{path}: {error}") from error
-        self._tally.segmenting += time.perf_counter() - begun
-        self._tally.frames += 1
+        self._tally.add(time.perf_counter() - begun)
         return result
 
     def _hint(self, size: tuple[int, int]) -> None:
@@ -340,7 +358,7 @@ class _Job:
             lines.append(
                 f"{counted(tally.frames, 'image')} in "
                 f"{time.perf_counter() - tally.begun:.1f} s, "
-                f"{tally.segmenting / tally.frames * 1e3:.1f} ms each in {engine.spec.label}"
+                f"{tally.each * 1e3:.1f} ms each in {engine.spec.label}"
             )
         if self.skipped:
             lines.append(f"{self.skipped} of {counted(self.done + self.skipped, 'input')} skipped")
