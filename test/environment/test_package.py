@@ -62,9 +62,12 @@ def test_a_wheel_says_that_it_is_typed(tmp_path):
 def test_the_types_reach_a_program_that_uses_it(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
-    words = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    # PyTorch's own types would take most of the time.
+    settings = tmp_path / "mypy.ini"
+    settings.write_text("[mypy]\nstrict = true\n[mypy-torch.*]\nfollow_imports = skip\n", "utf-8")
+    words = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache")]
     done = subprocess.run(
-        [*words, "--config-file", "", str(program)],
+        [*words, "--config-file", str(settings), str(program)],
         capture_output=True,
         text=True,
         check=False,
