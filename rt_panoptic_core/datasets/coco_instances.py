@@ -159,6 +159,13 @@ class CocoInstances:
         """Class id of what no outline covers."""
         name = BACKGROUND if background is None else background
         if name not in self.taxonomy.names:
+            if background is None and not self.taxonomy.stuff_ids:
+                free = max(self.taxonomy.class_id_by_source, default=0) + 1
+                raise DatasetError(
+                    f"{self._title}: taxonomy {self.taxonomy.name!r} has things alone, so nothing would teach "
+                    f"what is none; add the class {{name: {BACKGROUND}, thing: false, source_id: {free}}} for "
+                    "what no outline covers"
+                )
             if background:
                 raise DatasetError(
                     f"{self._title}: the background is to be {name!r}, which taxonomy "

@@ -121,6 +121,16 @@ def test_a_background_that_cannot_be_one_is_refused(exported, background, words)
         opened(exported, background=background)
 
 
+def test_a_taxonomy_of_things_alone_is_refused(exported):
+    things = Taxonomy.from_dict({"name": "x", "classes": YARD_CLASSES[:2]}, "x")
+    write(exported / "annotations" / "instances_default.json", ANNOTATIONS[:2])
+    with pytest.raises(
+        DatasetError, match="add the class {name: background, thing: false, source_id: 4}"
+    ):
+        opened(exported, things)
+    assert opened(exported, things, background="")[0].semantic[0, 0] == UNLABELLED
+
+
 def test_without_a_taxonomy_everything_is_a_thing_but_the_background(exported):
     data = opened(exported, None)
     assert data.taxonomy.names == ("forklift", "person", "lane", "background")
