@@ -162,9 +162,9 @@ class CocoInstances:
             if background is None and not self.taxonomy.stuff_ids:
                 free = max(self.taxonomy.class_id_by_source, default=0) + 1
                 raise DatasetError(
-                    f"{self._title}: taxonomy {self.taxonomy.name!r} has things alone, so nothing would teach "
-                    f"what is none; add the class {{name: {BACKGROUND}, thing: false, source_id: {free}}} for "
-                    "what no outline covers"
+                    f"{self._title}: taxonomy {self.taxonomy.name!r} has things alone, so nothing would "
+                    f"teach what is none; add the class {{name: {BACKGROUND}, thing: false, source_id: "
+                    f"{free}}} for what no outline covers"
                 )
             if background:
                 raise DatasetError(

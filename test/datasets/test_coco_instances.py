@@ -125,7 +125,7 @@ def test_a_taxonomy_of_things_alone_is_refused(exported):
     things = Taxonomy.from_dict({"name": "x", "classes": YARD_CLASSES[:2]}, "x")
     write(exported / "annotations" / "instances_default.json", ANNOTATIONS[:2])
     with pytest.raises(
-        DatasetError, match="add the class {name: background, thing: false, source_id: 4}"
+        DatasetError, match="name: background, thing: false, source_id: 4"
     ):
         opened(exported, things)
     assert opened(exported, things, background="")[0].semantic[0, 0] == UNLABELLED
