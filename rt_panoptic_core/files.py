@@ -27,18 +27,21 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OSError: ``path`` is a folder, or its folder cannot be made or written.
     """
-    target = Path(path).resolve()
-    if target.is_dir():
+    if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if target.exists() and not target.is_file():
-        yield target
+    if is_stream(path):
+        yield Path(path)
         return
+    # Not Path.resolve(): for links in a circle it raises an error of its own before Python 3.13.
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     # Cut short, so that no name is too long for a temporary one that is not too long itself.
-    prefix = f".{target.stem[:_LONGEST_STEM]}."
+    stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
+    if len(suffix) > _LONGEST_STEM:
+        suffix = ""
     try:
         handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=prefix, suffix=f".part{target.suffix}"
+            dir=target.parent, prefix=f".{stem}.", suffix=f".part{suffix}"
         )
     except OSError as error:
         # The user knows nothing of temporary names.
@@ -57,6 +60,13 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether there is something at ``path`` that is neither file nor folder: a device, a pipe, a socket."""
+    there = Path(path)
+    # /dev/stdout leads to a pipe by a link that names no file: what it is, only stat() knows.
+    return there.exists() and not there.is_file() and not there.is_dir()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -364,6 +364,7 @@ class PanopticWriter:
         self._annotations: dict[int | str, dict[str, Any]] = {}
         self._images: dict[int | str, dict[str, Any]] = {}
         self._by_file: dict[str, int | str] = {}
+        self._outdated = False
         if self.json_path.is_file():
             there = read_annotations(self.json_path)
             if _FORM not in there.info:
@@ -373,6 +374,8 @@ class PanopticWriter:
                 )
             if add_to:
                 self._take_over(there)
+            # An earlier one would name PNGs that are not its own any more: it goes with the first of them.
+            self._outdated = not add_to
 
     def add(
         self, image_id: int | str, result: PanopticResult, *, image_file: str | None = None
@@ -403,6 +406,9 @@ class PanopticWriter:
                 f"{self._by_file[file_name]!r}; give it another id"
             )
         ids, segments_info = panoptic_ids(result, self._taxonomy, ids=self._form)
+        if self._outdated:
+            self.json_path.unlink(missing_ok=True)
+            self._outdated = False
         write_ids(self.folder / file_name, ids)
         self._annotations[image_id] = {
             "image_id": image_id,
@@ -416,6 +422,15 @@ class PanopticWriter:
             "height": height,
             "width": width,
         }
+
+    def drop(self, image_id: int | str) -> bool:
+        """Leave out an image that an earlier JSON brought, its PNG too; whether there was one."""
+        annotation = self._annotations.pop(image_id, None)
+        if annotation is None:
+            return False
+        del self._images[image_id], self._by_file[annotation["file_name"]]
+        (self.folder / annotation["file_name"]).unlink(missing_ok=True)
+        return True
 
     def close(self) -> None:
         """Write the JSON."""

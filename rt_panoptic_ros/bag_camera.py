@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from rt_panoptic_core.errors import BagError
@@ -40,7 +41,8 @@ def find_camera(bag: str, image: str = "") -> BagCamera:
     if asked.returncode:
         lines = asked.stderr.strip().splitlines() or [f"{python} ended with {asked.returncode}"]
         raise BagError(lines[-1])
-    found = json.loads(asked.stdout)
+    # Alone on the last line, whatever a library may have said before.
+    found = json.loads(asked.stdout.strip().rpartition("\n")[2])
     size = found["size"]
     return BagCamera(found["topic"], found["is_compressed"], (size[0], size[1]) if size else None)
 
@@ -53,10 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rt_panoptic_core.bags.survey import survey
 
     bag, image = sys.argv[1:] if arguments is None else arguments
+    size: tuple[int, int] | None = None
     try:
         with BagReader(bag) as reader:
             topic = find_image_topics(reader, [image] if image else [])[0]
-            size = survey(reader, [topic.name])[0].size
+            # Only a hint: pictures that do not decode are the node's to tell of.
+            with suppress(BagError):
+                size = survey(reader, [topic.name])[0].size
     except BagError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.files import is_stream
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def output_file(path: Path | None) -> Iterator[None]:
     """
     if path is not None and path.is_dir():
         raise ConfigError(f"{path}: it is a folder; name a file in it")
-    with output_folder(None if path is None else path.parent):
+    with output_folder(None if path is None or is_stream(path) else path.parent):
         yield
 
 

@@ -232,14 +232,15 @@ class _Job:
     def _image(self, file: InputFile, ids: PanopticWriter | None) -> None:
         image = read_image(file.path)
         result = self._segment(image, file.path)
-        if not self._args.no_overlay:
-            path = self._args.output / "overlays" / f"{file.name}.jpg"
-            write_bytes(path, _jpeg(self._draw(image, result)))
+        # First what may fail for its name.
         if ids is not None:
             called = self._id_of(file)
             # The bare name, as data sets have it, where that tells which picture it was.
             alone = self._names[file.path.name] == 1
             ids.add(called, result, image_file=file.path.name if alone else str(file.path))
+        if not self._args.no_overlay:
+            path = self._args.output / "overlays" / f"{file.name}.jpg"
+            write_bytes(path, _jpeg(self._draw(image, result)))
 
     def _id_of(self, file: InputFile) -> int | str:
         """What the picture is called in the panoptic JSON, as no other one there."""
@@ -293,6 +294,11 @@ class _Job:
         finally:
             video.close()
             self._progress.remove_task(task)
+        if ids is not None and number:
+            # Frames of an earlier and longer video of that name.
+            later = number
+            while ids.drop(f"{folder}/{later:06d}"):
+                later += 1
         if number == 0:
             raise ImageError(f"{file.path}: no frame can be read; the video is damaged")
         # Containers count a frame or two too many; a tenth missing is another matter.

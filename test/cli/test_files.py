@@ -1,7 +1,10 @@
 """Writing files: nothing half-written, and nothing replaced that is no file."""
 
+import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -25,7 +28,7 @@ def test_a_pipe_is_written_and_stays_one(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     read = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     write_text(pipe, "words")
     reader.join(10)
@@ -34,10 +37,30 @@ def test_a_pipe_is_written_and_stays_one(tmp_path):
 
 
 def test_a_device_stays_one():
-    device = Path("/dev/null")
-    before = device.stat()
-    write_text(device, "words")
-    assert os.path.samestat(before, device.stat())
+    # A terminal of this test's own: were it replaced, nothing of the machine would miss it.
+    master, slave = os.openpty()
+    try:
+        device = Path(os.ttyname(slave))
+        before = device.stat()
+        write_text(device, "words")
+        assert os.read(master, 100) == b"words"
+        assert os.path.samestat(before, device.stat())
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+def test_standard_output_may_be_a_pipe():
+    words = "from rt_panoptic_core.files import write_json; write_json('/dev/stdout', [1])"
+    done = subprocess.run([sys.executable, "-c", words], stdout=subprocess.PIPE, check=True)
+    assert json.loads(done.stdout) == [1]
+
+
+def test_links_in_a_circle_lead_nowhere_and_are_replaced(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    write_json(tmp_path / "a", 1)
+    assert (tmp_path / "b").read_text() == "1\n"
 
 
 def test_a_folder_is_named(tmp_path):
@@ -53,9 +76,9 @@ def test_errors_name_the_file_and_not_the_temporary_one():
 
 
 def test_a_name_may_be_as_long_as_any(tmp_path):
-    longest = tmp_path / f"{'a' * 250}.json"
-    write_json(longest, 1)
-    assert longest.read_text() == "1\n"
+    for name in (f"{'a' * 250}.json", f"a.{'b' * 250}", "ä" * 127):
+        write_json(tmp_path / name, 1)
+        assert (tmp_path / name).read_text() == "1\n"
 
 
 def test_nothing_is_left_of_what_fails(tmp_path):

@@ -158,6 +158,14 @@ def test_a_video_and_the_folder_of_its_frames_keep_apart(segment, tmp_path):
     assert sorted(ids_of(segment.output)) == ["v/000000", "v/000001", *frames]
 
 
+def test_nothing_stays_of_a_longer_video_of_that_name(segment, tmp_path):
+    other = write(tmp_path / "a.png", picture(0))
+    for frames in (5, 2):
+        assert segment(write_video(tmp_path / "v.avi", frames), other, "--ids", "coco") == 0
+        assert ids_of(segment.output) == [*(f"v/{n:06d}" for n in range(frames)), "a"]
+        assert len(files(segment.output / "panoptic/v")) == frames
+
+
 def test_names_that_mean_the_same_keep_apart(segment, tmp_path):
     names = ["x_leftImg8bit.png", "x.png", "000000000005.png", "5/000000000005.png"]
     inputs = [write(tmp_path / name, picture(seed)) for seed, name in enumerate(names)]
@@ -181,6 +189,7 @@ def test_a_name_that_is_too_long_costs_one_picture(segment, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "its name is too long" in error
     assert "1 of 3 inputs skipped" in error
+    assert {path.stem[0] for path in (segment.output / "overlays").iterdir()} == {"b", "c"}
 
 
 def test_what_is_no_file_is_told_apart(capsys, segment):
@@ -207,16 +216,36 @@ def test_sigterm_leaves_what_ctrl_c_leaves(model, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    first = tmp_path / "out/panoptic/long/000002.png"
-    while not first.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    error = process.communicate(timeout=60)[1]
+    first, end = tmp_path / "out/panoptic/long/000002.png", time.monotonic() + 120
+    try:
+        while not first.exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 143
     assert "its overlay is not kept" in error
     assert error.endswith("rt-panoptic segment: terminated\n")
     assert len(ids_of(tmp_path / "out")) >= 3
+
+
+def test_decoders_have_no_say(model, tmp_path):
+    video = write_video(tmp_path / "drive.avi", 40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    (tmp_path / "odd.tif").write_bytes(b"II*\0" + bytes(60))
+    inputs = [str(video), str(tmp_path / "odd.tif"), "--output", str(tmp_path / "out")]
+    words = ["segment", *inputs, "--model", str(model), "--engine", "pytorch", "--no-overlay"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rt_panoptic_core", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    said = [line.split()[0] for line in done.stderr.splitlines()]
+    assert said[:2] == ["cut", "skipped"]
+    assert "WARN" not in done.stderr
+    assert "@ 0x" not in done.stderr
 
 
 def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):

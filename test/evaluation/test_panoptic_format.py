@@ -276,6 +276,24 @@ def test_somebody_else_s_json_is_not_replaced(tmp_path, add_to, words, said):
     assert (tmp_path / "out.json").read_text() == words
 
 
+def test_a_json_does_not_outlive_its_pngs(tmp_path):
+    for _ in range(2):
+        with PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
+            writer.add(1, _result())
+    writer = PanopticWriter(tmp_path / "out", CITYSCAPES)
+    assert writer.json_path.is_file()
+    writer.add(1, _result())
+    assert not writer.json_path.exists()
+    writer.close()
+    adding = PanopticWriter(tmp_path / "out", CITYSCAPES, add_to=True)
+    adding.add(2, _result())
+    assert adding.drop(1)
+    assert not adding.drop(1)
+    adding.close()
+    assert [a["image_id"] for a in read_annotations(tmp_path / "out.json").annotations] == [2]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000000000002.png"]
+
+
 def test_no_json_after_an_error(tmp_path):
     with pytest.raises(RuntimeError), PanopticWriter(tmp_path / "out", CITYSCAPES) as writer:
         writer.add(1, _result())

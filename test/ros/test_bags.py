@@ -15,7 +15,14 @@ from sensor_msgs.msg import Image
 from rt_panoptic_core.bags.annotate import RecordedResults, result_topics
 from rt_panoptic_core.bags.frames import read_frames
 from rt_panoptic_core.bags.make import BagPlan, make_bag
-from rt_panoptic_core.bags.messages import IMAGE, header, image_message, serialize
+from rt_panoptic_core.bags.messages import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    compressed_message,
+    header,
+    image_message,
+    serialize,
+)
 from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.realtime import replay
@@ -244,6 +251,16 @@ def test_the_camera_of_a_bag_is_told_by_the_nodes_python(tmp_path, monkeypatch, 
     monkeypatch.setenv("PATH", str(python.parent), prepend=os.pathsep)
     with pytest.raises(BagError, match="not this one"):
         find_camera(str(path))
+
+
+def test_a_camera_whose_pictures_do_not_decode_is_one_all_the_same(tmp_path):
+    path = tmp_path / "drive"
+    with BagWriter(path) as writer:
+        writer.add_topic("/camera/image/compressed", COMPRESSED_IMAGE)
+        message = compressed_message(np.zeros((8, 8, 3), np.uint8), header(1, "camera"))
+        message.data = np.zeros(9, np.uint8)
+        writer.write("/camera/image/compressed", 1, message)
+    assert find_camera(str(path)) == ("/camera/image/compressed", True, None)
 
 
 def test_the_launch_file_plays_a_bag_into_the_node(model, probe, tmp_path):
