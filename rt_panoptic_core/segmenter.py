@@ -31,11 +31,10 @@ from rt_panoptic_core.engines.spec import (
 from rt_panoptic_core.errors import EngineError, ImageError
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.detection import detect
-from rt_panoptic_core.inference.end_to_end import MAX_PIXELS
 from rt_panoptic_core.inference.preprocessing import padded_size
 from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.inference.result import Detections, PanopticResult, Segment, label_areas
-from rt_panoptic_core.inference.rgb_image import check_rgb
+from rt_panoptic_core.inference.rgb_image import MAX_PIXELS, check_rgb
 from rt_panoptic_core.taxonomy import Taxonomy
 
 _MAX_OPEN_ENGINES = 4

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -25,14 +26,26 @@ from rt_panoptic_core.datasets.files import (
 from rt_panoptic_core.datasets.outlines import Region, outlined_region
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 from rt_panoptic_core.wording import counted
 
 BACKGROUND = "background"
 """Name of the class of what no outline covers, where nothing else is said."""
 
-
 _HELD_OUT = 0.1
+
+_OTHER_NAMES = {"val": ("valid",)}
+"""What else tools call a split."""
+
+_LONGEST_NAME = 255
+"""Bytes of a file's or a folder's name, at most."""
+
+_LONGEST_PATH = 4095
+
+_SHORT = reprlib.Repr()
+"""Values as errors name them: whatever a file holds, a line stays one that can be read."""
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class _Picture(NamedTuple):
@@ -67,7 +80,7 @@ class CocoInstances:
             annotations: the JSON: ``images``, ``annotations`` with ``segmentation``, ``categories``.
             images: folders that the images may be in; they are in the first that has the first of them.
             taxonomy: label set whose source ids are the JSON's category ids; for None all of the JSON's
-                categories as things, and the background.
+                categories as things but for the background, which is added where it is none of them.
             background: stuff class of what no outline covers; None for :data:`BACKGROUND` where the taxonomy
                 has that, "" where such pixels are to be void.
             share: the pictures whose names' hashes, in [0, 1), lie between these two; all of them.
@@ -83,8 +96,10 @@ class CocoInstances:
         self._pixels = pixels
         content = _read(path)
         categories = {item["id"]: item for item in content["categories"]}
-        self.taxonomy = taxonomy or _taxonomy(content["categories"], background, path.stem)
         used = {item["category_id"] for item in content["annotations"]}
+        self.taxonomy = taxonomy or _taxonomy(
+            _without_doubles(content["categories"], used), background, path.stem
+        )
         check_categories(self._title, categories, used, self.taxonomy)
         self._background = self._class_of(background)
         self._pictures = [
@@ -132,7 +147,8 @@ class CocoInstances:
                 region = outlined_region(item.get("segmentation"), picture.size)
             except DatasetError as error:
                 raise DatasetError(
-                    f"{self._title}: annotation {item.get('id')!r} of {picture.file_name}: {error}"
+                    f"{self._title}: annotation {_SHORT.repr(item.get('id'))} of {picture.file_name}: "
+                    f"{error}"
                 ) from error
             class_id = self.taxonomy.class_id_by_source[item["category_id"]]
             is_thing = self.taxonomy[class_id].is_thing
@@ -195,7 +211,8 @@ def open_coco_instances(
     """A folder as COCO has it, or as CVAT, Label Studio or Roboflow export it.
 
     A JSON for each split is looked for first; where there is only one for all pictures, a tenth of them are
-    the split ``val``, the others ``train``, told apart by a hash of their names.
+    the split ``val``, the others ``train``, told apart by a hash of their names. For ``val`` every place is
+    looked at as ``valid`` too.
 
     Args:
         root: holds ``instances_SPLIT.json`` (with ``2017`` too) or ``instances_default.json``, directly or in
@@ -206,7 +223,7 @@ def open_coco_instances(
             split. All pictures of a JSON that is named are taken.
         background: see :class:`CocoInstances`.
         held_out: share of a JSON's pictures that is ``val``, from 0 (all of them are whatever split it is)
-            to 1, where something else is wanted.
+            to below 1, where something else is wanted.
         pixels: see :class:`CocoInstances`.
 
     Raises:
@@ -214,15 +231,9 @@ def open_coco_instances(
             and ``val``.
     """
     base = Path(root)
+    own, whole = _json_files(base, split)
     if annotations:
         own, whole = [base / annotations.replace("{split}", split)], []
-    else:
-        places = (base, base / "annotations")
-        names = (f"instances_{split}.json", f"instances_{split}2017.json")
-        own = [place / name for place in places for name in names]
-        own.append(base / split / "_annotations.coco.json")
-        whole = [place / "instances_default.json" for place in places]
-        whole += [base / "_annotations.coco.json", base / "result.json"]
     json_file = next((file for file in [*own, *whole] if file.is_file()), None)
     if json_file is None:
         looked = ", ".join(os.path.relpath(file, base) for file in [*own, *whole])
@@ -232,14 +243,35 @@ def open_coco_instances(
     if held_out is None:
         held_out = _HELD_OUT if json_file in whole else 0.0
     share = _share(json_file, split, held_out)
-    if images:
-        folders = [base / images.replace("{split}", split)]
-    else:
-        folders = [base / "images" / split, base / split, base / f"{split}2017"]
-        folders += [base / "images" / "default", base / "images", base]
+    named = [base / images.replace("{split}", split)] if images else []
     return CocoInstances(
-        json_file, folders, taxonomy, background=background, share=share, pixels=pixels
+        json_file,
+        named or _image_folders(base, split),
+        taxonomy,
+        background=background,
+        share=share,
+        pixels=pixels,
     )
+
+
+def _json_files(base: Path, split: str) -> tuple[list[Path], list[Path]]:
+    """Where the JSON of ``split`` may be, and where one of all pictures; first what is taken first."""
+    places = (base, base / "annotations")
+    own: list[Path] = []
+    for name in (split, *_OTHER_NAMES.get(split, ())):
+        files = (f"instances_{name}.json", f"instances_{name}2017.json")
+        own += [place / file for place in places for file in files]
+        own.append(base / name / "_annotations.coco.json")
+    whole = [place / "instances_default.json" for place in places]
+    return own, [*whole, base / "_annotations.coco.json", base / "result.json"]
+
+
+def _image_folders(base: Path, split: str) -> list[Path]:
+    """Where the images of ``split`` may be, first what is taken first."""
+    folders: list[Path] = []
+    for name in (split, *_OTHER_NAMES.get(split, ())):
+        folders += [base / "images" / name, base / name, base / f"{name}2017"]
+    return [*folders, base / "images" / "default", base / "images", base]
 
 
 def _share(json_file: Path, split: str, held_out: float) -> tuple[float, float]:
@@ -262,8 +294,16 @@ def _place(file_name: str) -> float:
 
 def _folder_of(picture: _Picture, candidates: Sequence[Path]) -> Path:
     """The folder that has ``picture``, whose name may hold a folder itself; else the first that exists."""
-    found = (folder for folder in candidates if (folder / picture.file_name).is_file())
+    found = (folder for folder in candidates if _is_there(folder / picture.file_name))
     return next(found, None) or first_folder(candidates)
+
+
+def _is_there(file: Path) -> bool:
+    """Whether ``file`` is one; False where the path is too long, or may not be looked at."""
+    try:
+        return file.is_file()
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -272,36 +312,22 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     Raises:
         DatasetError: missing, no JSON, or of another structure; the places are named.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise DatasetError(f"{path}: no JSON: {error}") from error
-    problems: list[str] = []
+    content = _parsed(path)
     found: dict[str, list[dict[str, Any]]] = {}
-    kinds: dict[str, dict[str, type | tuple[type, ...]]] = {
-        "images": {"id": (int, str), "file_name": str, "width": int, "height": int},
-        "categories": {"id": int, "name": str},
-        "annotations": {"image_id": (int, str), "category_id": int},
-    }
-    for name, keys in kinds.items():
+    problems: list[str] = []
+    for name in _KEYS:
         items = content.get(name) if isinstance(content, dict) else None
         if not isinstance(items, list):
             raise DatasetError(f"{path}: COCO's instances hold a list {name!r}; this one does not")
         found[name] = items
         for place, item in enumerate(items):
-            values = item if isinstance(item, dict) else {}
-            wrong = [key for key, kind in keys.items() if not isinstance(values.get(key), kind)]
-            problems += [f"{name}[{place}]: {key!r} is {values.get(key)!r}" for key in wrong]
+            problems += [f"{name}[{place}]: {problem}" for problem in _entry_problems(name, item)]
     if not found["images"]:
         raise DatasetError(f"{path}: it has no images")
     if not problems:
         known = {item["id"] for item in found["images"]}
         problems += [
-            f"annotations[{place}]: there is no image {item['image_id']!r}"
+            f"annotations[{place}]: there is no image {_SHORT.repr(item['image_id'])}"
             for place, item in enumerate(found["annotations"])
             if item["image_id"] not in known
         ]
@@ -310,6 +336,80 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             f"{path}: {counted(len(problems), 'entry', 'entries')} cannot be used:{listed(problems)}"
         )
     return found
+
+
+def _parsed(path: Path) -> Any:
+    """What the JSON holds.
+
+    Raises:
+        DatasetError: it is missing or none.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+        raise DatasetError(f"{path}: no JSON: {error}") from error
+
+
+def _entry_problems(kind: str, item: Any) -> list[str]:
+    """What is wrong with an entry of the list ``kind``."""
+    values = item if isinstance(item, dict) else {}
+    problems = [
+        f"{key!r} is {_SHORT.repr(values.get(key))}"
+        for key, is_right in _KEYS[kind].items()
+        if not is_right(values.get(key, _WHERE_ABSENT.get(key)))
+    ]
+    if kind == "images" and not problems and values["width"] * values["height"] > MAX_PIXELS:
+        size = f"{_SHORT.repr(values['width'])}x{_SHORT.repr(values['height'])}"
+        problems.append(f"{size} pixels; at most {MAX_PIXELS // 2**20} megapixels are taken")
+    return problems
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int  # true and false are ints to Python
+
+
+def _is_id(value: Any) -> bool:
+    return _is_whole(value) or isinstance(value, str)
+
+
+def _is_length(value: Any) -> bool:
+    return _is_whole(value) and value >= 1
+
+
+def _is_flag(value: Any) -> bool:
+    return value in (0, 1)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that can be written: JSON may hold halves of characters."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _is_file_name(value: Any) -> bool:
+    """Whether a file can have this name, which may hold folders."""
+    if not _is_text(value) or not value or "\0" in value:
+        return False
+    if len(value.encode()) > _LONGEST_PATH:
+        return False
+    return all(len(part.encode()) <= _LONGEST_NAME for part in value.split("/"))
+
+
+# The keys that are relied on, and what each must be.
+_KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "images": {
+        "id": _is_id,
+        "file_name": _is_file_name,
+        "width": _is_length,
+        "height": _is_length,
+    },
+    "categories": {"id": _is_whole, "name": _is_text},
+    "annotations": {"image_id": _is_id, "category_id": _is_whole, "iscrowd": _is_flag},
+}
+_WHERE_ABSENT = {"iscrowd": 0}
 
 
 def _pictures(content: dict[str, list[dict[str, Any]]], title: str) -> list[_Picture]:
@@ -328,10 +428,28 @@ def _pictures(content: dict[str, list[dict[str, Any]]], title: str) -> list[_Pic
     return pictures
 
 
+def _without_doubles(
+    categories: list[dict[str, Any]], used: Collection[int]
+) -> list[dict[str, Any]]:
+    """``categories`` without the unused ones whose name another has that is used, or comes later.
+
+    Roboflow lists a category 0 that nothing belongs to, and its name may be that of a class.
+    """
+    taken = {c["name"] for c in categories if c["id"] in used}
+    last = {c["name"]: place for place, c in enumerate(categories)}
+    return [
+        c
+        for place, c in enumerate(categories)
+        if c["id"] in used or (c["name"] not in taken and last[c["name"]] == place)
+    ]
+
+
 def _taxonomy(categories: list[dict[str, Any]], background: str | None, name: str) -> Taxonomy:
-    """All categories as things, and the background."""
-    classes = [{"name": c["name"], "thing": True, "source_id": c["id"]} for c in categories]
+    """All categories as things but for the background, which is added where it is none of them."""
     stuff = BACKGROUND if background is None else background
+    classes = [
+        {"name": c["name"], "thing": c["name"] != stuff, "source_id": c["id"]} for c in categories
+    ]
     if stuff and stuff not in {c["name"] for c in categories}:
         free = max((c["id"] for c in categories), default=0) + 1
         classes.append({"name": stuff, "thing": False, "source_id": free})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -13,6 +12,9 @@ from rt_panoptic_core.errors import DatasetError
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 _Value = TypeVar("_Value", bound=np.generic)
+
+_FARTHEST = 1e8
+"""No corner of an outline may lie farther out: no picture reaches there, and no sum of such overflows."""
 
 
 class Region(NamedTuple):
@@ -87,12 +89,13 @@ def polygon_mask(corners: npt.NDArray[np.float64], size: tuple[int, int]) -> Mas
 
 
 def _corners(polygon: Any) -> npt.NDArray[np.float64]:
+    # nan is below nothing.
     numbers = isinstance(polygon, list) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in polygon
+        type(value) in (int, float) and abs(value) < _FARTHEST for value in polygon
     )
     if not numbers or len(polygon) < 6 or len(polygon) % 2:
         raise DatasetError(
-            "a polygon of its outline is no list of three corners or more, x1, y1, x2, y2, …"
+            "a polygon of its outline is no list of three corners or more, x1, y1, x2, y2, …, in pixels"
         )
     return np.array(polygon, dtype=np.float64).reshape(-1, 2)
 

@@ -40,7 +40,7 @@ def cpu_precision() -> tuple[str, str]:
 
 
 def missing_cpu_precision(precision: str | None) -> str | None:
-    """What this CPU lacks to compute a network in ``precision`` by itself, or None.
+    """What this CPU lacks to compute a network in ``precision`` natively, or None.
 
     OpenVINO would compute in fp32 all the same, and the times would be called those of bf16.
     """

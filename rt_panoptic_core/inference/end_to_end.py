@@ -22,15 +22,13 @@ from rt_panoptic_core.inference.fusion import (
 from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
 from rt_panoptic_core.inference.preprocessing import padded_size, prepare
 from rt_panoptic_core.inference.query_selection import select_candidates, select_queries
+from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.inference.upsampling import upsample
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 
 SEGMENT_COLUMNS = ("valid", "class_id", "score", "area", "x1", "y1", "x2", "y2")
 """Columns of the segment table."""
-
-MAX_PIXELS = 64 * 1024 * 1024
-"""Largest image that a graph is built for."""
 
 
 class EndToEndOutput(NamedTuple):

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from rt_panoptic_core.errors import ImageError
 
+MAX_PIXELS = 64 * 1024 * 1024
+"""Largest image that a graph is built for."""
+
 
 def check_rgb(image: npt.NDArray[np.uint8]) -> tuple[int, int]:
     """(H, W) of ``image`` if it is uint8 [H, W, 3], whatever its size.

@@ -8,7 +8,7 @@ import pytest
 
 from rt_panoptic_core.datasets.coco_instances import CocoInstances
 from rt_panoptic_core.datasets.registry import open_dataset
-from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.errors import DatasetError, TaxonomyError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
 CATEGORIES = [{"id": 3, "name": "forklift"}, {"id": 1, "name": "person"}, {"id": 7, "name": "lane"}]
@@ -124,9 +124,7 @@ def test_a_background_that_cannot_be_one_is_refused(exported, background, words)
 def test_a_taxonomy_of_things_alone_is_refused(exported):
     things = Taxonomy.from_dict({"name": "x", "classes": YARD_CLASSES[:2]}, "x")
     write(exported / "annotations" / "instances_default.json", ANNOTATIONS[:2])
-    with pytest.raises(
-        DatasetError, match="name: background, thing: false, source_id: 4"
-    ):
+    with pytest.raises(DatasetError, match="name: background, thing: false, source_id: 4"):
         opened(exported, things)
     assert opened(exported, things, background="")[0].semantic[0, 0] == UNLABELLED
 
@@ -136,6 +134,46 @@ def test_without_a_taxonomy_everything_is_a_thing_but_the_background(exported):
     assert data.taxonomy.names == ("forklift", "person", "lane", "background")
     assert data.taxonomy.is_thing[:4].tolist() == [True, True, True, False]
     assert data[0].semantic[0, 0] == 3
+
+
+def test_a_category_that_is_the_background_is_stuff(exported):
+    categories = [*CATEGORIES, {"id": 9, "name": "background"}]
+    area = outline(15, 9, rectangle(0, 0, 12, 5))
+    write(
+        exported / "annotations" / "instances_default.json",
+        [*ANNOTATIONS[:1], area],
+        categories=categories,
+    )
+    data = opened(exported, None)
+    assert data.taxonomy.names == ("forklift", "person", "lane", "background")
+    assert data.taxonomy.stuff_ids == (3,)
+    assert [a.class_id for a in data[0].instances] == [1]
+    assert set(np.unique(data[0].semantic)) == {1, 3}
+    assert opened(exported, None, background="lane").taxonomy.stuff_ids == (2,)
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_unused_category_of_the_same_name_is_left_out(exported, place):
+    categories = list(CATEGORIES)
+    categories.insert(place, {"id": 0, "name": "forklift", "supercategory": "none"})
+    write(exported / "annotations" / "instances_default.json", categories=categories)
+    data = opened(exported, None)
+    assert data.taxonomy.names == ("forklift", "person", "lane", "background")
+    assert data.taxonomy[0].source_id == 3
+
+
+def test_of_unused_categories_of_one_name_the_last_is_taken(exported):
+    categories = [{"id": 0, "name": "forklift"}, *CATEGORIES]
+    write(exported / "annotations" / "instances_default.json", [], categories=categories)
+    assert sorted(opened(exported, None).taxonomy.class_id_by_source) == [1, 3, 7, 8]
+
+
+def test_used_categories_of_one_name_are_refused(exported):
+    categories = [*CATEGORIES, {"id": 8, "name": "forklift"}]
+    annotations = [*ANNOTATIONS, outline(15, 8, rectangle(0, 0, 2, 2))]
+    write(exported / "annotations" / "instances_default.json", annotations, categories=categories)
+    with pytest.raises(TaxonomyError, match="'forklift': the name is empty or used twice"):
+        opened(exported, None)
 
 
 def test_an_object_that_others_hide_is_left_out(exported):
@@ -152,6 +190,9 @@ def test_an_object_that_others_hide_is_left_out(exported):
         ("instances_train.json", "images/train", "train"),
         ("annotations/instances_val2017.json", "val2017", "val"),
         ("valid/_annotations.coco.json", "valid", "valid"),
+        ("valid/_annotations.coco.json", "valid", "val"),
+        ("instances_valid.json", "images/valid", "val"),
+        ("annotations/instances_valid.json", "images", "val"),
         ("annotations/instances_test.json", "images", "test"),
     ],
 )
@@ -160,6 +201,18 @@ def test_layouts_with_a_json_for_each_split(tmp_path, json_file, folder, split):
     picture(tmp_path / folder / "a.png")
     data = open_dataset("coco_instances", tmp_path, split, YARD)
     assert [sample.name for sample in data] == ["a"]
+
+
+def test_val_comes_before_valid_and_both_before_one_json_of_all(tmp_path):
+    write(tmp_path / "result.json", names=[f"{n}.png" for n in range(20)])
+    write(tmp_path / "valid" / "_annotations.coco.json", names=["b.png"])
+    picture(tmp_path / "valid" / "b.png")
+    assert open_dataset("coco_instances", tmp_path, "val", YARD)[0].name == "b"
+    write(tmp_path / "val" / "_annotations.coco.json")
+    picture(tmp_path / "val" / "a.png")
+    assert open_dataset("coco_instances", tmp_path, "val", YARD)[0].name == "a"
+    with pytest.raises(DatasetError, match=r"looked for labels/val\.json\."):
+        open_dataset("coco_instances", tmp_path, "val", YARD, annotations="labels/{split}.json")
 
 
 @pytest.mark.parametrize("json_file", ["annotations/instances_default.json", "result.json"])
@@ -262,6 +315,86 @@ def test_a_json_that_makes_no_sense_is_explained(exported, change, words):
     )
     with pytest.raises(DatasetError, match=words):
         opened(exported)
+
+
+def image(**more):
+    return {"id": 5, "file_name": "a.png", "width": 12, "height": 8} | more
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": [image(height=-20)]}, "images[0]: 'height' is -20"),
+        ({"images": [image(width=0)]}, "images[0]: 'width' is 0"),
+        ({"images": [image(width=True)]}, "images[0]: 'width' is True"),
+        ({"images": [image(id=False)]}, "images[0]: 'id' is False"),
+        (
+            {"images": [image(width=3_000_000, height=3_000_000)]},
+            "images[0]: 3000000x3000000 pixels; at most 64 megapixels",
+        ),
+        ({"images": [image(file_name="a" * 300)]}, "images[0]: 'file_name' is 'aaa"),
+        ({"images": [image(file_name="ä" * 128)]}, "images[0]: 'file_name' is 'äää"),
+        ({"images": [image(file_name="a/" * 2500 + "b")]}, "images[0]: 'file_name' is 'a/a"),
+        ({"images": [image(file_name="a\0.png")]}, r"images[0]: 'file_name' is 'a\x00.png'"),
+        ({"images": [image(file_name="\ud800.png")]}, r"images[0]: 'file_name' is '\ud800.png'"),
+        ({"images": [image(file_name="")]}, "images[0]: 'file_name' is ''"),
+        ({"categories": [{"id": 1, "name": "\ud800"}]}, r"categories[0]: 'name' is '\ud800'"),
+        ({"categories": [{"id": True, "name": "x"}]}, "categories[0]: 'id' is True"),
+        ({"annotations": [outline(1, True, [])]}, "annotations[0]: 'category_id' is True"),
+        ({"annotations": [outline(1, 1, [], True)]}, "annotations[0]: 'image_id' is True"),
+        ({"annotations": [outline(1, 1, [], iscrowd="0")]}, "annotations[0]: 'iscrowd' is '0'"),
+        ({"annotations": [outline(1, 1, [], iscrowd=2)]}, "annotations[0]: 'iscrowd' is 2"),
+        ({"annotations": [outline(1, 1, [], iscrowd=None)]}, "annotations[0]: 'iscrowd' is None"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_place(exported, change, words):
+    write(exported / "annotations" / "instances_default.json", **change)
+    with pytest.raises(DatasetError) as caught:
+        opened(exported, share=(0.0, 0.5))
+    assert "1 entry cannot be used:\n  " + words in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_all_that_is_wrong_is_named_at_once(exported):
+    write(
+        exported / "annotations" / "instances_default.json",
+        [outline(1, True, []), outline(2, 1, [], iscrowd="0")],
+        images=[image(height=-20), image(id=6, width=10**6, height=10**6)],
+    )
+    with pytest.raises(DatasetError) as caught:
+        opened(exported)
+    assert [line.split(":")[0] for line in str(caught.value).split("\n  ")[1:]] == [
+        "images[0]",
+        "images[1]",
+        "annotations[0]",
+        "annotations[1]",
+    ]
+
+
+def test_crowds_may_be_told_with_true_and_false(exported):
+    each = [
+        outline(1, 1, rectangle(0, 0, 3, 3), iscrowd=True),
+        outline(2, 1, rectangle(5, 0, 8, 3), iscrowd=False),
+    ]
+    write(exported / "annotations" / "instances_default.json", each)
+    assert sorted(a.is_crowd for a in opened(exported)[0].instances) == [False, True]
+
+
+def test_json_nested_without_end_is_none(exported):
+    file = exported / "annotations" / "instances_default.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"default\.json: no JSON: "):
+        opened(exported)
+
+
+def test_a_path_that_only_its_folder_makes_too_long_is_named(exported):
+    names = ["/".join([*["a" * 250] * 16, "a" * 60 + ".png"])]
+    write(exported / "annotations" / "instances_default.json", names=names)
+    deep = exported / ("b" * 100)
+    with pytest.raises(DatasetError, match="too long"):
+        CocoInstances(
+            exported / "annotations" / "instances_default.json", [deep, exported / "images"], YARD
+        )
 
 
 def test_all_missing_pictures_are_named(exported):

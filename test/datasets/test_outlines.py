@@ -76,6 +76,9 @@ def test_inside_is_where_a_ray_crosses_an_odd_number_of_edges(corners):
         ([[1, 2, 3, 4, 5, 6, 7]], "three corners"),
         ([[1, 2, 3, 4, 5, float("nan")]], "three corners"),
         ([[1, 2, 3, 4, 5, "6"]], "three corners"),
+        ([[1, 2, 3, 4, 5, True]], "three corners"),
+        ([[1, 2, 3, 4, 5, 10**400]], "three corners"),
+        ([[-1e308, -1e308, 1e308, -1e308, 1e308, 1e308]], "three corners"),
         ([1, 2, 3, 4, 5, 6], "three corners"),
         ({"size": [9, 7], "counts": RING_LENGTHS}, r"\[9, 7\], not \[7, 9\]"),
         ({"size": [7, 9]}, "do not add up"),
@@ -94,5 +97,6 @@ def test_what_makes_no_sense_is_refused(segmentation, words):
 
 
 def test_corners_far_away_cost_nothing():
-    region = outlined_region([[-1e300, -1e300, 1e300, -1e300, 1e300, 1e300, -1e300, 1e300]], SIZE)
+    low, high = -99_999_999, 99_999_999.5
+    region = outlined_region([[low, low, high, low, high, high, low, high]], SIZE)
     assert whole(region).all()

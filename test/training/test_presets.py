@@ -1,14 +1,18 @@
 """The YAML files that are shipped say what they are meant to say."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import load_config
+from rt_panoptic_core.training.data import open_sources
 from rt_panoptic_core.training.initial_weights import build_network
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
@@ -95,3 +99,67 @@ def test_own_data_can_begin_with_a_shipped_model(tmp_path):
     row = shipped.taxonomy.names.index("road")
     lent = shipped.state_dict()["head.semantics.weight"][row]
     assert torch.equal(network["head.semantics.weight"][2], lent)
+
+
+YARD = """
+name: yard
+classes:
+  - {name: crane, thing: true, source_id: 1}
+  - {name: background, thing: false, source_id: 99}
+"""
+
+
+def write_outlines(json_file, folder, names):
+    """Pictures in ``folder`` with a crane on each; Roboflow's category 0, which none is of, among them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        cv2.imwrite(str(folder / name), np.zeros((48, 64, 3), np.uint8))
+    square = [[8, 8, 40, 8, 40, 40, 8, 40]]
+    content = {
+        "images": [
+            {"id": number, "file_name": name, "width": 64, "height": 48}
+            for number, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "segmentation": square, "iscrowd": 0}
+            for n in range(len(names))
+        ],
+        "categories": [{"id": 0, "name": "crane"}, {"id": 1, "name": "crane"}],
+    }
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(json.dumps(content))
+
+
+def as_roboflow(root):
+    for split, names in (("train", ["a.jpg", "b.jpg"]), ("valid", ["c.jpg"]), ("test", ["d.jpg"])):
+        write_outlines(root / split / "_annotations.coco.json", root / split, names)
+    return {"a", "b"}, {"c"}
+
+
+def as_coco(root):
+    for split, names in (("train2017", ["a.jpg", "b.jpg"]), ("val2017", ["c.jpg"])):
+        write_outlines(root / "annotations" / f"instances_{split}.json", root / split, names)
+    return {"a", "b"}, {"c"}
+
+
+def as_cvat(root):
+    names = [f"{number:02d}.png" for number in range(20)]
+    write_outlines(root / "annotations" / "instances_default.json", root / "images", names)
+    held_out = {"01", "08", "14"}
+    return {name[:2] for name in names} - held_out, held_out
+
+
+@pytest.mark.parametrize("layout", [as_roboflow, as_cvat, as_coco])
+def test_own_outlines_takes_what_the_tools_export(tmp_path, layout):
+    train, held_out = layout(tmp_path)
+    (tmp_path / "taxonomy.yaml").write_text(YARD)
+    config = load(
+        "own_outlines", f"data.own_root={tmp_path}", f"taxonomy={tmp_path / 'taxonomy.yaml'}"
+    )
+    taxonomy = Taxonomy.load(config.taxonomy)
+    for sources, names in ((config.data.train, train), (config.data.validation, held_out)):
+        (data,) = open_sources(config.data, sources, taxonomy)
+        samples = [data[index] for index in range(len(data))]
+        assert {sample.name for sample in samples} == names
+        assert all(len(sample.instances) == 1 for sample in samples)
+        assert all(set(np.unique(sample.semantic)) == {0, 1} for sample in samples)
