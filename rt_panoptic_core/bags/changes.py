@@ -60,7 +60,7 @@ class TopicChanges:
         topic: its name.
         answered: frames that have a result, in the first and in the second evaluation.
         frames: frames that have one in both: those that are compared.
-        block: consecutive frames that were drawn together.
+        block: consecutive frames that were drawn together; quality has its own.
         measures: of :data:`MEASURES`, in their units, means over the frames.
         shares: of the pixels by class, fractions; probabilities corrected for their number (Holm).
         quality: what changed against the ground truth; None where one of them was not measured.
@@ -152,7 +152,7 @@ def compare_bag_evaluations(
         before, after: the evaluations.
         samples: resamples to draw.
         block: consecutive frames to draw together; None for 10, or a sixth of the frames if that is less:
-            with fewer blocks nothing can be real.
+            with fewer blocks nothing can be real. For quality, of the frames that have ground truth.
         seed: of the drawing.
         common_frames: compare quality on the frames that both have instead of refusing if they differ.
 
@@ -192,6 +192,12 @@ class _Drawing(NamedTuple):
     block: int | None
     seed: int
 
+    def block_for(self, frames: int) -> int:
+        """The block that was asked for, or the usual one of so many frames."""
+        if self.block is not None:
+            return self.block
+        return min(_BLOCK, max(1, frames // FEWEST_UNITS))
+
 
 def _topic_changes(
     topic: str,
@@ -205,9 +211,7 @@ def _topic_changes(
     numbers = [number for number in before if number in after]
     if not numbers:
         raise BagError(f"{topic}: no frame has a result in both evaluations")
-    samples, block, seed = drawing
-    if block is None:
-        block = min(_BLOCK, max(1, len(numbers) // FEWEST_UNITS))
+    block = drawing.block_for(len(numbers))
     pairs = [[side[number] for number in numbers] for side in (before, after)]
     # All in one drawing, which is most of the work.
     scales = {measure.column: measure.scale for measure in MEASURES}
@@ -215,9 +219,9 @@ def _topic_changes(
     changes = compare_means(
         list(scales),
         *(_values(side, scales) for side in pairs),
-        samples=samples,
+        samples=drawing.samples,
         block=block,
-        seed=seed,
+        seed=drawing.seed,
     )
     names = {measure.column: measure.name for measure in MEASURES}
     shares = tuple(
@@ -225,15 +229,6 @@ def _topic_changes(
         for change in changes
         if change.name not in names and (change.before or change.after)
     )
-    quality = None
-    if all(file.is_file() for file in files):
-        quality = compare(
-            *(EvaluationRecord.read(file) for file in files),
-            samples=samples,
-            block=block,
-            seed=seed,
-            common_frames=common_frames,
-        )
     return TopicChanges(
         topic,
         (len(before), len(after)),
@@ -241,7 +236,26 @@ def _topic_changes(
         block,
         tuple(replace(c, name=names[c.name]) for c in changes if c.name in names),
         corrected(shares),
-        quality,
+        _quality_changes(files, drawing, common_frames),
+    )
+
+
+def _quality_changes(
+    files: list[Path], drawing: _Drawing, common_frames: bool
+) -> Comparison | None:
+    """Changes of the quality in ``files``; None where one of them is not there."""
+    if not all(file.is_file() for file in files):
+        return None
+    before, after = (EvaluationRecord.read(file) for file in files)
+    # Often less than were answered: not every frame has ground truth.
+    frames = {frame.name for frame in before.frames} & {frame.name for frame in after.frames}
+    return compare(
+        before,
+        after,
+        samples=drawing.samples,
+        block=drawing.block_for(len(frames)),
+        seed=drawing.seed,
+        common_frames=common_frames,
     )
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="draw frames in blocks of N neighbours: for films, some seconds of them "
-        "(default 1; for bags 10)",
+        "(default 1; for bags 10, or a sixth of the frames that are compared if that is less)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the drawing (default %(default)s)")
     parser.add_argument(
@@ -172,9 +172,14 @@ def _print_topic(change: TopicChanges, samples: int, console: Console) -> None:
         neither = {share.name: 0 for share in moved}
         title = "Share of the pixels, classes that changed"
         print_table(_table(title, moved, better=neither), console)
+    drawn = (change.frames, samples, change.block)
     if change.quality is not None:
+        of_quality = (change.quality.frames, samples, change.quality.block)
+        if of_quality != drawn:
+            _print_notes(*drawn, console)
         _print_quality(change.quality, console)
-    _print_notes(change.frames, samples, change.block, console)
+        drawn = of_quality
+    _print_notes(*drawn, console)
 
 
 def _print_quality(comparison: Comparison, console: Console) -> None:

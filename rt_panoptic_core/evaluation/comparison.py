@@ -39,7 +39,8 @@ class Change:
         high: its upper end.
         p: probability of a difference at least so far from zero if there were none, never below what
             the number of units allows (:func:`smallest_probability`); for classes corrected for their
-            number (Holm); nan where there is no difference or only one unit.
+            number (Holm); 1 where both values are equal in every unit, nan where the measure is missing
+            on one side or exists in one unit only.
     """
 
     name: str

@@ -66,9 +66,7 @@ class ModelWriter(L.Callback):
         self.folder = folder
         self.config = config
         self.best = -1.0
-        # A text that is empty says nothing, and a model has the terms of the one that it began with.
-        texts = {key: text for key, text in config.metadata.items() if text}
-        self._texts = inherited_terms(config) | texts
+        self._inherited = inherited_terms(config)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember the best quality of the run that goes on."""
@@ -76,6 +74,14 @@ class ModelWriter(L.Callback):
             self.best = float(read_header(self.folder / BEST)[_QUALITY])
         except (CheckpointError, KeyError, ValueError):
             self.best = -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The terms of the model that the run began with, which need not be there any more later."""
+        return {"inherited": self._inherited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the terms of the run that goes on."""
+        self._inherited = dict(state_dict["inherited"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``best.safetensors`` if ``pq`` rose."""
@@ -112,11 +118,13 @@ class ModelWriter(L.Callback):
             assert isinstance(averaged, PanopticModule)
             network = averaged.network
         description = f"{self.config.name}, {trainer.global_step} updates"
+        # A text that is empty says nothing, and a model has the terms of the one that it began with.
+        texts = {key: text for key, text in self.config.metadata.items() if text}
         save_checkpoint(
             self.folder / name,
             network,
             inference=self.config.inference,
-            metadata={"description": description, **self._texts, **metadata},
+            metadata={"description": description, **self._inherited, **texts, **metadata},
             dtype=torch.float16 if self.config.stored == "float16" else torch.float32,
         )
 

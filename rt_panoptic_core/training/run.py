@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ _CHATTER = (
     "Found current_model_state",
     "Restored all states",
     "Bypassing SIGTERM",
+    "Detected KeyboardInterrupt",
 )
 _KNOWN_WARNINGS = (
     # The sampler takes care of resuming in mid-epoch, which the loop cannot know.
@@ -118,14 +121,16 @@ def train(
 
     With ``resume``, a run whose ``output`` holds ``last.ckpt`` goes on from there, and ends exactly where it
     would have ended without the interruption (on the CPU bit by bit). Without, what such a run left is
-    removed, and nothing else that lies in ``output``. With ``progress`` there is a bar, without it a line now
-    and then for a log, and nothing with ``quiet``.
+    removed once nothing stands in the way of the new one, which may begin with its weights, and nothing else
+    that lies in ``output``. With ``progress`` there is a bar, without it a line now and then for a log, and
+    nothing with ``quiet``.
 
     Raises:
         DatasetError: files of the data sets are missing or unreadable.
         TrainingError: the loss or a gradient is not finite, ``output`` holds another run, or there is no
             such accelerator.
         TrainingInterruptedError: SIGINT or SIGTERM came.
+        KeyboardInterrupt: it came again, before the update at hand was done.
     """
     _drop_chatter()
     _check_accelerator(accelerator)
@@ -142,17 +147,8 @@ def train(
         before, done = _check_same_run(last, config, taxonomy)
         complete = done >= config.optimization.steps and (folder / FINAL).is_file()
         _tell_changes(before, config, complete=complete)
-    elif not resume:
-        _remove_outputs(folder)
-    network = build_network(config, taxonomy, weights=not resumed)
-    if config.optimization.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = PanopticModule(network, config)
     if complete:
         return _complete_already(folder, config, done)
-    write_text(folder / "configuration.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
-
-    _announce(config, data, network, resumed)
     curves, wait = Curves(folder), DataWait()
     trainer = _trainer(
         config,
@@ -163,7 +159,17 @@ def train(
         devices=devices,
         nodes=nodes,
     )
-    with warnings.catch_warnings():
+    # The first process hands its weights on to the others, which start when the files may be gone.
+    network = build_network(config, taxonomy, weights=not resumed and trainer.is_global_zero)
+    if config.optimization.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = PanopticModule(network, config)
+    if not resume:
+        # Not before all is loaded: weights and terms may come from these files.
+        _remove_outputs(folder)
+    write_text(folder / "configuration.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
+    _announce(config, data, network, resumed)
+    with warnings.catch_warnings(), _interrupts():
         for words in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", f".*{words}.*")
         try:
@@ -270,6 +276,20 @@ def _remove_outputs(folder: Path) -> None:
     """Remove by their names what an earlier run left, so that the folder tells of one run."""
     for name in _OUTPUTS:
         remove(folder / name)
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Give back the KeyboardInterrupt that Lightning makes a SystemExit of, and the handler that it drops."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        interrupt = end.__context__
+        if not isinstance(interrupt, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise interrupt from None
 
 
 def _drop_chatter() -> None:

@@ -95,6 +95,30 @@ def test_frames_without_a_result_are_no_pairs(runs):
     assert by_name(change.quality.overall)["PQ"].difference == 0
 
 
+def keep_truth_of(folder, count):
+    """Leave the quality of the first ``count`` frames, as of a bag that has no more ground truth."""
+    file = folder / "quality.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "frames": content["frames"][:count]}))
+
+
+@pytest.mark.parametrize(("count", "block", "real"), [(3, 1, False), (12, 2, True)])
+def test_quality_has_a_block_of_its_own(runs, capsys, count, block, real):
+    for name in ("good", "bad"):
+        keep_truth_of(runs[name], count)
+    (change,) = compared(runs["good"], runs["bad"], samples=400)
+    assert (change.frames, change.block) == (FRAMES, 4)
+    assert (change.quality.frames, change.quality.block) == (count, block)
+    assert by_name(change.quality.overall)["PQ"].is_real == real
+    assert main(["compare", str(runs["good"]), str(runs["bad"]), "--samples", "100"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "24 frames, paired bootstrap of 100 resamples over blocks of 4 frames" in told
+    over = f"blocks of {block} frames" if block > 1 else "frames"
+    assert f"{count} frames, paired bootstrap of 100 resamples over {over}." in told
+    (change,) = compared(runs["good"], runs["bad"], samples=100, block=3)
+    assert change.block == change.quality.block == 3
+
+
 def test_the_command_prints_and_writes_it(runs, tmp_path, capsys):
     output = tmp_path / "changes.json"
     words = ["compare", str(runs["good"]), str(runs["bad"]), "--samples", "800", "--block", "2"]

@@ -59,6 +59,28 @@ def test_two_processes_learn_what_one_learns_from_the_double_batch(toy_settings,
 
 
 @pytest.mark.slow
+def test_two_processes_begin_anew_with_the_weights_of_the_run(toy_settings, tmp_path):
+    toy_settings["optimization"].update(steps=1, warmup=0, ema=0.9, learning_rate=1e-9)
+    toy_settings["evaluation"]["every"] = 1
+    made = train(config_from(toy_settings), progress=False, accelerator="cpu", devices=1).model
+    lent = load_checkpoint(made).network.state_dict()
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump({**toy_settings, "initial_checkpoint": str(made), "seed": 4}))
+    command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
+    done = subprocess.run(
+        [*command, "--quiet", "--restart", "--accelerator", "cpu", "--devices", "2"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    again = load_checkpoint(made).network.state_dict()
+    key = "head.semantics.weight"
+    assert torch.allclose(again[key], lent[key], atol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_process_ends_all_after_the_same_update(toy_settings, start_training):
     toy_settings["optimization"].update(steps=100_000, batch_size=1)
     toy_settings["data"]["validation"] = []

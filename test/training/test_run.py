@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import torch
 import yaml
 
 from rt_panoptic_core.checkpoint import load_checkpoint, read_header, save_checkpoint
+from rt_panoptic_core.cli import main as cli
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.training.callbacks import Report
 from rt_panoptic_core.training.check import check_run
 from rt_panoptic_core.training.configuration import config_from, load_config
 from rt_panoptic_core.training.initial_weights import build_network, inherited_terms
@@ -75,6 +78,27 @@ def test_beginning_anew_removes_nothing_before_the_data_is_there(toy_config):
     with pytest.raises(DatasetError, match="/nowhere"):
         train(broken, resume=False, **CPU)
     assert sorted(Path(toy_config.output).iterdir()) == before
+
+
+def test_beginning_anew_removes_nothing_before_the_weights_are_there(toy_config):
+    train(toy_config, **CPU)
+    before = sorted(Path(toy_config.output).iterdir())
+    broken = replace(toy_config, initial_checkpoint="/nowhere.safetensors")
+    with pytest.raises(CheckpointError, match="/nowhere"):
+        train(broken, resume=False, **CPU)
+    assert sorted(Path(toy_config.output).iterdir()) == before
+
+
+def test_a_run_can_begin_anew_with_its_own_weights(toy_config):
+    toy_config = replace(toy_config, metadata={"licence": "for tests"})
+    made = train(toy_config, **CPU).model
+    lent = weights_of(made)
+    settings = replace(toy_config.optimization, steps=1, learning_rate=1e-9, ema=0)
+    again = replace(toy_config, optimization=settings, initial_checkpoint=str(made), metadata={})
+    assert train(again, resume=False, **CPU).model == made
+    key = "head.semantics.weight"
+    assert torch.allclose(weights_of(made)[key], lent[key], atol=1e-6)
+    assert read_header(made)["licence"] == "for tests"
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(toy_settings, start_training, tmp_path):
@@ -158,6 +182,49 @@ def test_a_signal_costs_no_update(toy_settings, tmp_path, when, number):
         weights_of(tmp_path / "whole" / "final.safetensors"),
         weights_of(folder / "final.safetensors"),
     )
+
+
+@pytest.fixture
+def as_a_command():
+    """SIGTERM and SIGINT are handled as they are in the command's own process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    cli._end_as_if_interrupted()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+@pytest.mark.usefixtures("as_a_command")
+def test_a_second_signal_ends_the_command_at_once(
+    toy_settings, tmp_path, monkeypatch, capsys, caplog, number, status, word
+):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+
+    def twice(*_args, **_options):
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(toy_settings))
+    monkeypatch.setattr(Report, "on_train_batch_end", twice)
+    assert main(["train", "--config", str(file), "--accelerator", "cpu"]) == status
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1] == f"rt-panoptic train: {word}"
+    assert "Detected KeyboardInterrupt" not in told + caplog.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_library_that_ends_the_process_does_so(toy_config):
+    class End(L.Callback):
+        def on_train_start(self, *_):
+            sys.exit(5)
+
+    with pytest.raises(SystemExit, match="5"):
+        train(toy_config, callbacks=[End()], **CPU)
 
 
 def test_a_stopped_command_is_no_success(toy_settings, tmp_path, monkeypatch, capsys):
@@ -443,6 +510,24 @@ def test_a_model_has_the_terms_of_the_one_that_it_began_with(
     second = {"output": str(tmp_path / "second"), "initial_checkpoint": str(first)}
     made = train(config_from({**toy_settings, **second, "metadata": metadata}), **CPU).model
     assert read_header(made)["licence"] == licence
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_that_goes_on_keeps_the_terms_it_began_with(toy_settings, tmp_path, known):
+    first = {**toy_settings, "output": str(tmp_path / "first"), "metadata": {"licence": "tests"}}
+    start = train(config_from(first), **CPU).model
+    toy_settings["initial_checkpoint"] = str(start)
+    with pytest.raises(TrainingInterruptedError):
+        train(config_from(toy_settings), callbacks=[Signal(signal.SIGINT, batch=3)], **CPU)
+    if known:
+        start.unlink()
+    else:
+        # As checkpoints were before they knew the terms.
+        last = Path(toy_settings["output"]) / "last.ckpt"
+        content = torch.load(last, weights_only=True)
+        del content["callbacks"]["ModelWriter"]
+        torch.save(content, last)
+    assert read_header(train(config_from(toy_settings), **CPU).model)["licence"] == "tests"
 
 
 class TestCheck:
