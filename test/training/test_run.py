@@ -188,6 +188,8 @@ def test_a_signal_costs_no_update(toy_settings, tmp_path, when, number):
 def as_a_command():
     """SIGTERM and SIGINT are handled as they are in the command's own process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What a shell starts in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli._end_as_if_interrupted()
     yield
     for number, handler in before.items():
