@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,10 @@ import torch
 import yaml
 
 from rt_panoptic_core.checkpoint import load_checkpoint, read_header, save_checkpoint
-from rt_panoptic_core.cli import main as cli
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from rt_panoptic_core.taxonomy import Taxonomy
-from rt_panoptic_core.training.callbacks import Report
 from rt_panoptic_core.training.check import check_run
 from rt_panoptic_core.training.configuration import config_from, load_config
 from rt_panoptic_core.training.initial_weights import build_network, inherited_terms
@@ -184,40 +183,42 @@ def test_a_signal_costs_no_update(toy_settings, tmp_path, when, number):
     )
 
 
-@pytest.fixture
-def as_a_command():
-    """SIGTERM and SIGINT are handled as they are in the command's own process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # What a shell starts in the background has it ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    cli._end_as_if_interrupted()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+TWO_SIGNALS = """
+import os, signal, sys
+from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.training.callbacks import Report
+
+number = int(sys.argv.pop(1))
+
+def twice(*_args, **_options):
+    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+
+Report.on_train_batch_end = twice
+# What a shell starts in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+status = main()
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+sys.exit(status)
+"""
 
 
 @pytest.mark.parametrize(
     ("number", "status", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-@pytest.mark.usefixtures("as_a_command")
-def test_a_second_signal_ends_the_command_at_once(
-    toy_settings, tmp_path, monkeypatch, capsys, caplog, number, status, word
-):
-    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
-
-    def twice(*_args, **_options):
-        os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
-
+def test_a_second_signal_ends_the_command_at_once(toy_settings, tmp_path, number, status, word):
+    # In a process of its own: a signal that nobody handles would take the tests along.
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(toy_settings))
-    monkeypatch.setattr(Report, "on_train_batch_end", twice)
-    assert main(["train", "--config", str(file), "--accelerator", "cpu"]) == status
-    told = capsys.readouterr().err
-    assert told.splitlines()[-1] == f"rt-panoptic train: {word}"
-    assert "Detected KeyboardInterrupt" not in told + caplog.text
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    words = [str(int(number)), "train", "--config", str(file), "--accelerator", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_SIGNALS, *words], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stderr.splitlines()[-1] == f"rt-panoptic train: {word}"
+    assert "Detected KeyboardInterrupt" not in done.stderr + done.stdout
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 def test_a_library_that_ends_the_process_does_so(toy_config):
