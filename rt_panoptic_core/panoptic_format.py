@@ -243,6 +243,23 @@ class PanopticAnnotations(NamedTuple):
     info: dict[str, Any]
 
 
+def parse_json(path: str | os.PathLike[str]) -> Any:
+    """What a data set's JSON holds.
+
+    Raises:
+        DatasetError: it is missing or none.
+    """
+    name = os.fspath(path)
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(f"{name}: there is no such file") from None
+    except OSError as error:
+        raise DatasetError(f"{name}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+        raise DatasetError(f"{name}: no JSON: {error}") from error
+
+
 def read_annotations(
     path: str | os.PathLike[str], *, categories_required: bool = True
 ) -> PanopticAnnotations:
@@ -256,14 +273,7 @@ def read_annotations(
         DatasetError: missing, no JSON, or of another structure; file and place are named.
     """
     name = os.fspath(path)
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{name}: there is no such file") from None
-    except OSError as error:
-        raise DatasetError(f"{name}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{name}: no JSON: {error}") from error
+    content = parse_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise DatasetError(f"{name}: a panoptic JSON holds a list 'annotations'; this one does not")
     for key in ("categories", "images"):

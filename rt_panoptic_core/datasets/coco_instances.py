@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 import zlib
@@ -27,6 +26,7 @@ from rt_panoptic_core.datasets.outlines import Region, outlined_region
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
+from rt_panoptic_core.panoptic_format import parse_json
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 from rt_panoptic_core.wording import counted
 
@@ -312,7 +312,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     Raises:
         DatasetError: missing, no JSON, or of another structure; the places are named.
     """
-    content = _parsed(path)
+    content = parse_json(path)
     found: dict[str, list[dict[str, Any]]] = {}
     problems: list[str] = []
     for name in _KEYS:
@@ -336,22 +336,6 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             f"{path}: {counted(len(problems), 'entry', 'entries')} cannot be used:{listed(problems)}"
         )
     return found
-
-
-def _parsed(path: Path) -> Any:
-    """What the JSON holds.
-
-    Raises:
-        DatasetError: it is missing or none.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
-        raise DatasetError(f"{path}: no JSON: {error}") from error
 
 
 def _entry_problems(kind: str, item: Any) -> list[str]:
