@@ -374,6 +374,7 @@ class PanopticWriter:
         self._annotations: dict[int | str, dict[str, Any]] = {}
         self._images: dict[int | str, dict[str, Any]] = {}
         self._by_file: dict[str, int | str] = {}
+        self._earlier: set[str] = set()
         self._outdated = False
         if self.json_path.is_file():
             there = read_annotations(self.json_path)
@@ -384,8 +385,10 @@ class PanopticWriter:
                 )
             if add_to:
                 self._take_over(there)
-            # An earlier one would name PNGs that are not its own any more: it goes with the first of them.
-            self._outdated = not add_to
+            else:
+                self._earlier = {os.path.normpath(a["file_name"]) for a in there.annotations}
+                # It would name PNGs that are not its own any more: it goes with the first of them.
+                self._outdated = True
 
     def add(
         self, image_id: int | str, result: PanopticResult, *, image_file: str | None = None
@@ -443,7 +446,7 @@ class PanopticWriter:
         return True
 
     def close(self) -> None:
-        """Write the JSON."""
+        """Write the JSON; PNGs that an earlier one named and this one does not are removed."""
         write_json(
             self.json_path,
             {
@@ -453,6 +456,11 @@ class PanopticWriter:
                 "categories": coco_categories(self._taxonomy),
             },
         )
+
+        for name in sorted(self._earlier - {os.path.normpath(name) for name in self._by_file}):
+            # What leads out of the folder is nobody's here.
+            if name.endswith(".png") and not os.path.isabs(name) and not name.startswith(os.pardir):  # noqa: PTH117
+                (self.folder / name).unlink(missing_ok=True)
 
     def _take_over(self, there: PanopticAnnotations) -> None:
         """Keep the annotations that ``there`` has of images whose PNGs are still there."""

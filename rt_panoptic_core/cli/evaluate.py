@@ -124,7 +124,6 @@ def _evaluate(args: argparse.Namespace) -> int:
         BOUNDARY_RATIO,
         CITYSCAPES_BOUNDARY_RATIO,
     )
-    from rt_panoptic_core.evaluation.earlier_predictions import pngs_of, remove_left_over
     from rt_panoptic_core.evaluation.evaluation import Evaluation
     from rt_panoptic_core.evaluation.report.pictures import FrameGallery
     from rt_panoptic_core.evaluation.runner import EvaluatedFrame, evaluate
@@ -146,12 +145,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     gallery = FrameGallery(0 if args.no_report else args.pictures)
     with ExitStack() as stack:
         writer = None
-        earlier: frozenset[Path] = frozenset()
         if args.save_predictions is not None:
             writer = PanopticWriter(args.save_predictions, segmenter.taxonomy)
             stack.enter_context(output_folder(writer.folder))
             stack.enter_context(output_file(writer.json_path))
-            earlier = pngs_of(writer)
             stack.enter_context(writer)
         advance = stack.enter_context(
             progress_bar("evaluating", len(indices), "frames", quiet=args.quiet)
@@ -177,7 +174,6 @@ def _evaluate(args: argparse.Namespace) -> int:
         _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
     record = evaluation.record(_subject(args, segmenter, kind, options, len(problems)))
     if writer is not None:
-        remove_left_over(earlier, writer)
         errors.print(f"written: {writer.json_path}, its PNGs in {writer.folder}", markup=False)
     _write(record, None if args.no_report else gallery, args.output, errors)
     # After the files are written: who looks at the beginning alone (`| head`) ends the command.
