@@ -16,17 +16,21 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def build_graph(
-    checkpoint: Checkpoint, image_size: tuple[int, int], precision: str = "fp32"
+    checkpoint: Checkpoint,
+    image_size: tuple[int, int],
+    precision: str = "fp32",
+    sparse: bool = False,
 ) -> EndToEnd:
     """The checkpoint's graph for one image size, in evaluation mode, on the CPU.
 
     The checkpoint's own network is left as it is. Batch normalisation is folded into the convolutions
-    before it. ``int8`` gives the float32 graph: quantisation works on its ONNX form.
+    before it. ``int8`` gives the float32 graph: quantisation works on its ONNX form. ``sparse`` is that of
+    :class:`EndToEnd`.
     """
     network = copy.deepcopy(checkpoint.network).cpu().float().eval()
     fold_batch_norm(network)
     dtype = DTYPES.get(precision, torch.float32)
-    graph = EndToEnd(network, checkpoint.inference, image_size, dtype)
+    graph = EndToEnd(network, checkpoint.inference, image_size, dtype, sparse)
     return graph.eval().requires_grad_(False)
 
 

@@ -65,6 +65,7 @@ def export_onnx(
     image_size: tuple[int, int],
     precision: str = "fp32",
     progress: Progress = no_progress,
+    sparse: bool = False,
 ) -> onnx.ModelProto:
     """The checkpoint's graph as a checked ONNX model with opset :data:`OPSET`.
 
@@ -72,7 +73,8 @@ def export_onnx(
     :data:`~rt_panoptic_core.engines.base.OUTPUT_NAMES`. Under ``fp16`` and ``bf16`` the network's layers
     are of that type, everything else is float32. The tensors where the stages meet keep the names
     :data:`PIXELS` and :func:`network_outputs`. Its metadata has the keys ``checkpoint``, ``precision``,
-    ``image_size``, ``classes`` and ``thresholds``, as texts.
+    ``image_size``, ``classes`` and ``thresholds``, as texts. ``sparse`` is that of
+    :class:`~rt_panoptic_core.inference.end_to_end.EndToEnd`; without it every shape is static.
 
     Raises:
         EngineError: PyTorch cannot export the graph.
@@ -80,7 +82,7 @@ def export_onnx(
     if precision == "int8":
         raise EngineError("int8: export fp32 and quantise it (engines.quantization)")
     progress("export to ONNX", None)
-    graph = _Exposed(build_graph(checkpoint, image_size, precision))
+    graph = _Exposed(build_graph(checkpoint, image_size, precision, sparse))
     names = (*OUTPUT_NAMES, PIXELS, *network_outputs(checkpoint.config))
     height, width = image_size
     example = (

@@ -85,7 +85,7 @@ def build_openvino(
         from rt_panoptic_core.engines.quantization import images_for_int8
 
         images = images_for_int8(calibration, spec.image_size)
-    model = export_onnx(checkpoint, spec.image_size, "fp32", progress)
+    model = export_onnx(checkpoint, spec.image_size, "fp32", progress, sparse=True)
     progress("convert to OpenVINO", None)
     network, rest = split_graph(model, network_outputs(checkpoint.config))
     if spec.precision == "int8":

@@ -51,7 +51,7 @@ class PyTorchCpuEngine(EngineBase):
     def __init__(self, checkpoint: Checkpoint, spec: EngineSpec) -> None:
         """Build the graph of ``spec`` from ``checkpoint``."""
         super().__init__(spec, LIBRARY, checkpoint.inference.thresholds)
-        graph = build_graph(checkpoint, spec.image_size, spec.precision)
+        graph = build_graph(checkpoint, spec.image_size, spec.precision, sparse=True)
         _channels_last(graph)
         self._graph: EndToEnd | None = graph
 

@@ -15,11 +15,16 @@ from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.dense_boxes import dense_boxes
 from rt_panoptic_core.inference.fusion import (
+    Assignment,
     assign_instances,
     full_size_labels,
     stuff_to_drop,
 )
-from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
+from rt_panoptic_core.inference.mask_construction import (
+    locations_in_reach,
+    mask_probability,
+    semantic_probability,
+)
 from rt_panoptic_core.inference.preprocessing import padded_size, prepare
 from rt_panoptic_core.inference.query_selection import select_candidates, select_queries
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
@@ -66,11 +71,16 @@ class EndToEnd(nn.Module):
         config: InferenceConfig,
         image_size: tuple[int, int],
         dtype: torch.dtype = torch.float32,
+        sparse: bool = False,
     ) -> None:
         """Build the module around ``network``, whose layers compute in ``dtype`` from now on.
 
         Only the network's layers: boxes reach 10⁴ pixels and areas far more, which 16 bits cannot hold, so
         everything before and after the network stays float32.
+
+        ``sparse`` leaves out what cannot change the output: masks away from things, the pixels between
+        locations that agree. Output and its shapes are the same, but shapes inside depend on the image,
+        which is faster on a CPU and impossible in a CUDA graph.
         """
         super().__init__()
         height, width = image_size
@@ -85,6 +95,7 @@ class EndToEnd(nn.Module):
         self.dtype = dtype
         self.config = config
         self.image_size = image_size
+        self.sparse = sparse
         self.padded_size = padded_size(image_size, network.config.size_multiple)
         self.grid = (
             self.padded_size[0] // LEVELNESS_STRIDE,
@@ -132,9 +143,10 @@ class EndToEnd(nn.Module):
 
         dense = dense_boxes(output.box_offsets, output.levelness, self.grid)[0]
         probability = semantic_probability(output.semantics, self.grid)[0].flatten(1)
-        masks = mask_probability(queries.boxes, classes, dense, probability, config.correlation)
         alive = ((queries.scores > 0) & (queries.scores >= score)).float()
-        assignment = assign_instances(masks, alive, sigma, overlap, config.fusion_order)
+        assignment = self._assign(
+            queries.boxes, queries.things, alive, dense, probability, sigma, overlap
+        )
 
         highest, semantic_grid = probability.max(dim=0)
         cell = LEVELNESS_STRIDE * LEVELNESS_STRIDE
@@ -150,6 +162,7 @@ class EndToEnd(nn.Module):
             self.grid,
             self.padded_size,
             self.image_size,
+            self.sparse,
         )
         areas = assignment.areas * cell
         segments = torch.cat(
@@ -170,6 +183,27 @@ class EndToEnd(nn.Module):
             segments.unsqueeze(0),
             confidence,
         )
+
+    def _assign(
+        self,
+        boxes: Tensor,
+        things: Tensor,
+        alive: Tensor,
+        dense: Tensor,
+        probability: Tensor,
+        sigma: Tensor,
+        overlap: Tensor,
+    ) -> Assignment:
+        probability = probability.index_select(0, self.thing_ids)
+        places = None
+        if self.sparse:
+            places = locations_in_reach(probability, sigma, self.grid)
+            dense, probability = dense.index_select(1, places), probability.index_select(1, places)
+        masks = mask_probability(boxes, things, dense, probability, self.config.correlation)
+        assignment = assign_instances(masks, alive, sigma, overlap, self.config.fusion_order)
+        if places is None:
+            return assignment
+        return assignment.spread(places, self.grid[0] * self.grid[1])
 
     def _confidence(self, semantic: Tensor, mask: Tensor, taken: Tensor) -> Tensor:
         probability = torch.where(taken, mask.clamp(0, 1), semantic).reshape(1, *self.grid)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rt_panoptic_core.inference.upsampling import upsample, upsampled_argmax
+from rt_panoptic_core.inference.upsampling import upsampled_above, upsampled_argmax
 from rt_panoptic_core.taxonomy import UNLABELLED
 
 
@@ -29,6 +29,21 @@ class Assignment(NamedTuple):
     probability: Tensor
     taken: Tensor
     areas: Tensor
+
+    def spread(self, places: Tensor, locations: int) -> Assignment:
+        """The same on a grid of ``locations``, of which these are the ``places`` int64 [P].
+
+        No query takes any of the others.
+        """
+        winner = torch.zeros(locations, dtype=self.winner.dtype, device=places.device)
+        probability = torch.zeros(locations, device=places.device)
+        taken = torch.zeros(locations, device=places.device)
+        return Assignment(
+            winner.scatter(0, places, self.winner),
+            probability.scatter(0, places, self.probability),
+            taken.scatter(0, places, self.taken.float()) > 0,
+            self.areas,
+        )
 
 
 def _claims(probability: Tensor, sigma: Tensor) -> Tensor:
@@ -119,6 +134,7 @@ def full_size_labels(
     grid: tuple[int, int],
     padded: tuple[int, int],
     image: tuple[int, int],
+    sparse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(semantic, instance) at full size: whole numbers as float32 [H, W], for the caller to cast last.
 
@@ -130,11 +146,12 @@ def full_size_labels(
         query_classes: int64 [Q], class id of each query.
         dropped: bool [C], classes that become unlabelled.
         grid, padded, image: (h, w) of the stride-4 grid, of the padded input and of the image.
+        sparse: see :mod:`~rt_panoptic_core.inference.upsampling`; the same labels.
     """
     height, width = image
-    classes = upsampled_argmax(logits[0], padded[0] // logits.shape[-2])[:height, :width]
-    best = upsample(assignment.probability.reshape(1, *grid), padded[0] // grid[0])
-    inside = best[0, :height, :width] > sigma
+    classes = upsampled_argmax(logits[0], padded[0] // logits.shape[-2], sparse)[:height, :width]
+    best = assignment.probability.reshape(grid)
+    inside = upsampled_above(best, sigma, padded[0] // grid[0], sparse)[:height, :width]
     # Row and class of the winner are looked up on the grid, where there are few of them.
     winner = holders(assignment, len(query_classes), grid)
     things = query_classes.index_select(0, winner.flatten()).reshape(winner.shape)

@@ -42,3 +42,20 @@ def mask_probability(
         correlation: ``iou`` or ``giou``.
     """
     return location_probability(queries, dense, correlation) * probability.index_select(0, classes)
+
+
+def locations_in_reach(things: Tensor, sigma: Tensor, grid: tuple[int, int]) -> Tensor:
+    """int64 [n]: the locations of the ``grid`` (h, w) at which M matters to a panoptic map.
+
+    P_loc is at most 1, so that no mask reaches a location whose P_sem is not above σ for any thing; and the
+    border of a mask, interpolated between locations, depends on its neighbours besides.
+
+    Args:
+        things: float32 [T, h·w], P_sem of the thing classes.
+        sigma: float32 scalar, the threshold of masks.
+        grid: (h, w).
+    """
+    highest = things.max(dim=0).values.reshape(1, 1, *grid)
+    # A hair below, because P_loc may round to a little more than 1.
+    near = F.max_pool2d(highest, 3, 1, 1).flatten() > sigma * (1 - 1e-4)
+    return torch.nonzero(near).flatten()

@@ -1,6 +1,7 @@
 """One graph, several engines, the same answers."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -37,13 +38,19 @@ def reference(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def exported_once(graph_onnx):
+def exported_once(checkpoint):
     """Engines of this module are built from the one export: it takes most of a build's time."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     from rt_panoptic_core.engines import openvino_engine
 
+    sparse_onnx = export_onnx(checkpoint, SIZE, sparse=True)
+
+    def exported(*_, sparse):
+        assert sparse
+        return sparse_onnx
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_engine, "export_onnx", lambda *_: graph_onnx)
+        patch.setattr(openvino_engine, "export_onnx", exported)
         yield
 
 
@@ -135,6 +142,25 @@ def test_onnxruntime_agrees_with_pytorch(graph_onnx, reference, checkpoint, pict
         arrays = session.run(None, {"image": image[None], "thresholds": thresholds})
         expected = reference.run(image)
         same(type(expected)(*(array[0] for array in arrays)), expected)
+
+
+def test_what_the_sparse_graph_leaves_out_changes_nothing(
+    openvino, graph_onnx, picture, checkpoint
+):
+    """Pictures and thresholds in turn: the shapes inside follow each frame, down to no location at all."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    static = runtime.InferenceSession(graph_onnx.SerializeToString())
+    taken = []
+    for seed, sigma in ((1, 0.01), (2, 1.0), (3, 0.3), (1, 0.999), (2, 0.0), (3, 0.3)):
+        image = picture(seed)
+        thresholds = replace(checkpoint.inference.thresholds, mask=sigma)
+        values = np.array(thresholds.as_tuple(), np.float32)
+        arrays = static.run(None, {"image": image[None], "thresholds": values})
+        outputs = openvino.run(image, thresholds)
+        same(outputs, type(outputs)(*(array[0] for array in arrays)))
+        taken.append((outputs.instance > 0).mean())
+    assert taken[1] == 0
+    assert max(taken) > 0.1
 
 
 def test_openvino_agrees_with_pytorch(openvino, reference, picture):

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rt_panoptic_core.errors import ConfigError
@@ -101,6 +103,31 @@ def test_map_and_table_agree(network):
     # Rows come by falling score.
     scores = segments[:, 2]
     assert (scores.diff() <= 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.sampled_from([(64, 96), (65, 97), (1, 1), (128, 192)]),
+    preset=st.sampled_from(["paper", "published"]),
+    mask=st.sampled_from([0.0, 0.02, 0.1, 0.3, 1.0]),
+    overlap=st.sampled_from([0.0, 0.5]),
+    order=st.sampled_from(["probability", "score"]),
+)
+def test_the_sparse_form_gives_the_same(network, seed, size, preset, mask, overlap, order):
+    values = {"score_threshold": 0.1, "stuff_area_limit": 64, "fusion_order": order}
+    config = InferenceConfig.preset(preset, **values)
+    picture = image(*size, seed=seed)
+    thresholds = torch.tensor([0.1, mask, overlap, 64.0])
+    with torch.inference_mode():
+        whole, sparse = (
+            EndToEnd(network, config, size, sparse=sparse)(picture, thresholds)
+            for sparse in (False, True)
+        )
+    for name in ("semantic", "instance", "segments"):
+        torch.testing.assert_close(getattr(sparse, name), getattr(whole, name), atol=0, rtol=0)
+    difference = sparse.confidence.int() - whole.confidence.int()
+    assert difference.abs().max() <= 1
 
 
 def test_thresholds_change_without_building_anew(network):
@@ -281,11 +308,16 @@ def test_no_map_of_all_queries_exists_at_full_size(network, order):
         {**CONFIG.to_dict(), "fusion_order": order, "candidates": 200, "candidates_per_level": 200}
     )
     module = EndToEnd(network, config, (256, 512))
+    sparse = EndToEnd(network, config, (256, 512), sparse=True)
     with torch.inference_mode():
         output = module.predict(module.prepare(image(256, 512)))
         with Largest() as largest:
             module.assemble(output, torch.tensor(config.thresholds.as_tuple()))
+        with Largest() as largest_sparse:
+            sparse.assemble(output, torch.tensor(config.thresholds.as_tuple()))
     queries, grid = 100, 64 * 128
     assert largest.elements >= queries * grid
     # Semantics are the largest thing at full size: 19 maps, not 100.
-    assert largest.elements <= 19 * 256 * 512 * 1.1
+    # The squares between locations are one row and one column more than the locations.
+    assert largest.elements <= 19 * 65 * 129 * 16
+    assert largest_sparse.elements <= largest.elements

@@ -6,7 +6,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rt_panoptic_core.inference.upsampling import phase_filters, upsample, upsampled_argmax
+from rt_panoptic_core.inference.upsampling import (
+    phase_filters,
+    upsample,
+    upsampled_above,
+    upsampled_argmax,
+)
 
 
 def test_weights_of_factor_two():
@@ -43,10 +48,62 @@ def test_equals_interpolation(height, width, factor, seed):
     torch.testing.assert_close(upsample(maps, factor), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("factor", [4, 8])
-def test_argmax_equals_argmax_of_the_interpolation(factor):
-    maps = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(1))
-    expected = F.interpolate(maps.unsqueeze(0), scale_factor=factor, mode="bilinear")[0].argmax(0)
-    result = upsampled_argmax(maps, factor)
+def regions(seed, height, width, share):
+    """Logits [5, h, w] of few regions with a little noise, and noise alone in about ``share`` of them."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(5, -(-height // 4), -(-width // 4), generator=generator) * 4
+    maps = coarse.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, :height, :width]
+    noise = torch.randn(5, height, width, generator=generator)
+    ragged = torch.rand(height, width, generator=generator) < share
+    return torch.where(ragged, noise, maps + 0.1 * noise)
+
+
+def enlarged(maps, factor):
+    return F.interpolate(maps.unsqueeze(0), scale_factor=factor, mode="bilinear")[0]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@settings(max_examples=25)
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    factor=st.sampled_from([2, 4, 8]),
+    seed=st.integers(0, 2**31),
+    share=st.sampled_from([0, 0.3, 1]),
+)
+def test_argmax_equals_argmax_of_the_interpolation(sparse, height, width, factor, seed, share):
+    maps = regions(seed, height, width, share)
+    expected = enlarged(maps, factor)
+    best, second = expected.topk(2, dim=0).values
+    result = upsampled_argmax(maps, factor, sparse)
     assert result.dtype == torch.int64
-    assert torch.equal(result, expected)
+    clear = best - second > 1e-4
+    assert torch.equal(result[clear], expected.argmax(0)[clear])
+
+
+def test_a_class_that_wins_between_its_neighbours_is_found():
+    """Second at both ends and first in the middle: 1, 0 and 0.7, 0.7 and 0, 1."""
+    maps = torch.tensor([[[1.0, 0.0]], [[0.7, 0.7]], [[0.0, 1.0]]])
+    for sparse in (False, True):
+        # Pixels 4 to 11 of 16 lie at 1/16, 3/16, ... 15/16 between the two.
+        assert upsampled_argmax(maps, 8, sparse)[0].tolist() == [0] * 6 + [1] * 4 + [2] * 6
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@settings(max_examples=25)
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    factor=st.sampled_from([2, 4, 8]),
+    seed=st.integers(0, 2**31),
+    threshold=st.sampled_from([-99.0, -0.5, 0.3, 99.0]),
+)
+def test_above_equals_the_comparison_after_interpolation(
+    sparse, height, width, factor, seed, threshold
+):
+    values = regions(seed, height, width, 0.2)[:1]
+    expected = enlarged(values, factor)[0]
+    result = upsampled_above(values[0], torch.tensor(threshold), factor, sparse)
+    assert result.dtype == torch.bool
+    clear = (expected - threshold).abs() > 1e-4
+    assert torch.equal(result[clear], (expected > threshold)[clear])
