@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -327,7 +328,7 @@ def image_name(annotation: Mapping[str, Any]) -> str:
     image_id = annotation["image_id"]
     if isinstance(image_id, str):
         return image_id
-    return PurePosixPath(annotation["file_name"]).with_suffix("").as_posix()
+    return posixpath.splitext(posixpath.normpath(annotation["file_name"]))[0]
 
 
 def file_stem(image_id: int | str) -> str:

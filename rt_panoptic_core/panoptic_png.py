@@ -84,7 +84,8 @@ def read_ids(path: str | os.PathLike[str]) -> Ids:
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:  # noqa: PTH123 - thousands of times, and Path takes its time
+        # Thousands of times: Path takes its time, and so does a buffer for what is read in one piece.
+        with open(name, "rb", buffering=0) as file:  # noqa: PTH123
             data = file.read()
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such picture") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +81,8 @@ def build_progress(title: str) -> Iterator[BuildProgress]:
 
     On a terminal one line that moves; elsewhere one line a step.
     """
+    import logging
+
     from rich.console import Console
     from rich.logging import RichHandler
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

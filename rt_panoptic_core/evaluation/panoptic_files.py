@@ -32,6 +32,8 @@ from rt_panoptic_core.resources import cpu_threads
 from rt_panoptic_core.wording import counted
 
 _LONGEST_SPAN = 32
+# A process has this many of its share left when it takes one more.
+_SPANS_AHEAD = 8
 _SHOWN_PROBLEMS = 100
 # A union would be put together anew for every segment.
 _NUMBER = (int, float)
@@ -191,13 +193,7 @@ def score_files(
     categories = list(files.truth.categories.values())
     job = _Job(files, {c["id"]: index for index, c in enumerate(categories)}, boundary_ratio)
     count = processes if processes is not None else cpu_threads()
-    # Many more spans than processes, so that all end together, but none so small that handing over
-    # its results counts.
-    length = max(1, min(_LONGEST_SPAN, len(files.pairs) // (8 * count)))
-    spans = [
-        range(start, min(start + length, len(files.pairs)))
-        for start in range(0, len(files.pairs), length)
-    ]
+    spans = _spans(len(files.pairs), count)
     total = work_through(job, spans, min(count, len(spans)), progress)
     if total.problems:
         raise PanopticFilesError(
@@ -218,6 +214,17 @@ def score_files(
     subject = {"ground_truth": str(files.truth.path), "predictions": str(files.predicted.path)}
     frames = tuple(frame for _, frame in sorted(total.frames.items()))
     return EvaluationRecord(subject, _classes(categories), results, frames)
+
+
+def _spans(items: int, processes: int) -> list[range]:
+    """The items in parts that get smaller towards the end, so that all processes end together."""
+    spans = []
+    start = 0
+    while start < items:
+        length = max(1, min(_LONGEST_SPAN, (items - start) // (_SPANS_AHEAD * processes)))
+        spans.append(range(start, start + length))
+        start += length
+    return spans
 
 
 def _score_pair(job: _Job, index: int, part: _Partial) -> list[str]:

@@ -53,7 +53,9 @@ class SemanticIoU:
     def reset(self) -> None:
         """Forget everything counted."""
         classes = len(self.class_names)
-        self._confusion = np.zeros((classes, classes + 1), dtype=np.int64)
+        self._counted = np.zeros((classes, classes + 1), dtype=np.int64)
+        # What add_pairs counted besides: an image adds to a few places, where arrays are slow.
+        self._pairs: dict[tuple[int, int], int] = {}
 
     def update(
         self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]
@@ -79,10 +81,10 @@ class SemanticIoU:
             if len(strange):
                 raise ImageError(f"{side}: class id {int(strange[0])}; there are {classes} classes")
         labelled = shared.truth_ids != UNLABELLED
-        confusion = np.zeros_like(self._confusion)
+        confusion = np.zeros_like(self._counted)
         columns = np.minimum(shared.predicted_ids[labelled], classes)
         confusion[shared.truth_ids[labelled], columns] = shared.pixels[labelled]
-        self._confusion += confusion
+        self._counted += confusion
         return confusion
 
     def add_pairs(self, pixels: Mapping[tuple[int, int], int]) -> dict[int, tuple[int, int, int]]:
@@ -92,19 +94,24 @@ class SemanticIoU:
             pixels: C stands for unlabelled in the prediction; pixels that the truth leaves unlabelled are
                 not in it.
         """
-        counts: dict[int, list[int]] = {}
         unlabelled = len(self.class_names)
-        if pixels:
-            true_ids, guesses = zip(*pixels, strict=True)
-            self._confusion[true_ids, guesses] += np.fromiter(pixels.values(), np.int64)
-        for (true, guess), count in pixels.items():
+        pairs = self._pairs
+        tp: dict[int, int] = {}
+        fp: dict[int, int] = {}
+        fn: dict[int, int] = {}
+        for pair, count in pixels.items():
+            pairs[pair] = pairs.get(pair, 0) + count
+            true, guess = pair
             if true == guess:
-                counts.setdefault(true, [0, 0, 0])[0] += count
+                tp[true] = count
                 continue
-            counts.setdefault(true, [0, 0, 0])[2] += count
+            fn[true] = fn.get(true, 0) + count
             if guess != unlabelled:
-                counts.setdefault(guess, [0, 0, 0])[1] += count
-        return {key: (tp, fp, fn) for key, (tp, fp, fn) in sorted(counts.items())}
+                fp[guess] = fp.get(guess, 0) + count
+        return {
+            key: (tp.get(key, 0), fp.get(key, 0), fn.get(key, 0))
+            for key in sorted(tp.keys() | fp.keys() | fn.keys())
+        }
 
     def merge(self, other: SemanticIoU) -> None:
         """Add all that ``other`` counted.
@@ -114,11 +121,11 @@ class SemanticIoU:
         """
         if self.class_names != other.class_names:
             raise TaxonomyError("semantic IoU over other classes cannot be merged into this one")
-        self._confusion += other._confusion
+        self._counted += other._confusion()
 
     def result(self) -> SemanticIoUResult:
         """Semantic IoU of all that was counted."""
-        confusion = self._confusion
+        confusion = self._confusion()
         tp = np.diagonal(confusion)[: len(self.class_names)].astype(np.float64)
         pixels = confusion.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -127,7 +134,13 @@ class SemanticIoU:
             accuracy = float(tp.sum() / pixels) if pixels else float("nan")
         counted = per_class[~np.isnan(per_class)]
         mean = float(counted.mean()) if len(counted) else float("nan")
-        return SemanticIoUResult(mean, accuracy, per_class, confusion.copy())
+        return SemanticIoUResult(mean, accuracy, per_class, confusion)
+
+    def _confusion(self) -> npt.NDArray[np.int64]:
+        confusion = self._counted.copy()
+        for pair, count in self._pairs.items():
+            confusion[pair] += count
+        return confusion
 
 
 def class_pixels(confusion: npt.NDArray[np.int64]) -> dict[int, tuple[int, int, int]]:
