@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import ImageError
+from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[np.uint8]"
 """What holds the data of a message; ``array.array('B')``, rclpy's own, works as well."""
@@ -149,9 +150,10 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
         kind = "jpeg"
         # The decoder paints what is missing in grey and calls it a success; a robot must not.
         complete = content.tobytes().rfind(b"\xff\xd9") >= 0
-    elif head == b"\x89PNG\r\n\x1a\n":
+    elif head == PNG_SIGNATURE:
         kind = "png"
-        complete = content[-64:].tobytes().rfind(b"IEND") >= 0
+        complete = True
+        check_chunks(content.data, "compressed image")
     else:
         raise ImageError(
             f"compressed image of format {image_format!r} is neither jpeg nor png "

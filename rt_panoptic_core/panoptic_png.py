@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.files import write_bytes
+from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
 
 try:
     from kornia_rs.io import decode_image_png_u8
@@ -32,9 +32,6 @@ Ids: TypeAlias = npt.NDArray[np.int32]
 
 _Decoder: TypeAlias = "Callable[[bytes, tuple[int, int], str], npt.NDArray[np.uint8]]"
 _fast_decoder: _Decoder | None = decode_image_png_u8
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-"""How a PNG begins."""
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _HEADER_END = 33
@@ -186,29 +183,3 @@ def _read_header(data: bytes, name: str) -> _Header:
     if height * (3 * width + 1) > _MOST_INFLATION * len(data) and color_type == _PNG_RGB:
         raise ImageError(f"{name}: the PNG cannot hold the {width}x{height} pixels it claims")
     return _Header(width, height, color_type)
-
-
-def check_chunks(data: bytes, name: str) -> None:
-    """Accept a PNG that is whole: OpenCV fills in what is missing, or complains on standard error.
-
-    Args:
-        data: all of the file, which begins with :data:`PNG_SIGNATURE`.
-        name: of the file, for errors.
-
-    Raises:
-        ImageError: it is damaged or lacks its end.
-    """
-    position = len(PNG_SIGNATURE)
-    view = memoryview(data)
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end)
-        if zlib.crc32(view[position + 4 : end]) != checksum:
-            raise ImageError(f"{name}: the PNG is damaged (checksum of {kind.decode('latin-1')})")
-        if kind == b"IEND":
-            return
-        position = end + 4
-    raise ImageError(f"{name}: the PNG is cut short")

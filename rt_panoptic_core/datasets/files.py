@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.image_files import read_image
-from rt_panoptic_core.panoptic_png import PNG_SIGNATURE, check_chunks
+from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
 from rt_panoptic_core.wording import counted
 
 LISTED_PROBLEMS = 20

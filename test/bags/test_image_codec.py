@@ -231,11 +231,28 @@ def test_compressed_labels_keep_sixteen_bits_only_as_png():
         encode_compressed(ids, "jpeg")
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_a_cut_off_picture_is_an_error_not_a_grey_picture(kind):
+def test_a_png_with_one_bit_turned_is_no_image(capfd):
+    """Of which OpenCV would decode the upper part, and say the rest on standard error."""
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    _, data = encode_compressed(picture, "png")
+    turned = bytearray(data)
+    turned[len(data) // 2] ^= 4
+    with pytest.raises(
+        ImageError, match=r"compressed image: the PNG is damaged \(checksum of IDAT\)"
+    ):
+        decode_compressed("png", bytes(turned))
+    assert capfd.readouterr().err == ""
+    for message_data in (data, array("B", data), np.frombuffer(data, np.uint8)):
+        assert np.array_equal(decode_compressed("png", message_data), picture)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("jpeg", r"jpeg of \d+ bytes is cut off"), ("png", "PNG is cut short")]
+)
+def test_a_cut_off_picture_is_an_error_not_a_grey_picture(kind, said):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     _, data = encode_compressed(noise, kind)
-    with pytest.raises(ImageError, match=f"{kind} of {len(data) // 2} bytes is cut off"):
+    with pytest.raises(ImageError, match=said):
         decode_compressed(kind, data[: len(data) // 2])
 
 
