@@ -26,7 +26,12 @@ def start(context: LaunchContext) -> list[Action]:
         # A relative name is in the camera's namespace, which is the node's.
         topics = {"image": support.text(context, "image")}
         actions += support.source_node(
-            context, namespace=camera, remappings=topics, compressed=compressed, seed=seed
+            context,
+            namespace=camera,
+            remappings=topics,
+            compressed=compressed,
+            seed=seed,
+            frame_id=f"{camera.replace('/', '_')}_camera_optical_frame",
         )
         actions.append(
             support.panoptic_node(

@@ -217,6 +217,7 @@ def source_node(
     remappings: dict[str, str],
     compressed: bool = False,
     seed: int = 0,
+    frame_id: str = "camera_optical_frame",
 ) -> list[Node]:
     """The image_source node if the argument ``source`` asks for it."""
     source = text(context, "source")
@@ -235,6 +236,7 @@ def source_node(
                     "size": text(context, "source_size"),
                     "compressed": compressed,
                     "seed": seed,
+                    "frame_id": frame_id,
                     "use_sim_time": is_true(context, "use_sim_time"),
                 }
             ],

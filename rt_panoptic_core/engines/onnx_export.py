@@ -1,4 +1,4 @@
-"""The graph as ONNX: static shapes, named inputs and outputs, named cuts between its stages."""
+"""The graph as ONNX: named inputs and outputs of static shapes, named cuts between its stages."""
 
 from __future__ import annotations
 

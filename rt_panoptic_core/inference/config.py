@@ -109,8 +109,8 @@ class Thresholds:
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} threshold {value}: it must lie between 0 and 1")
-        if self.stuff_area < 0:
-            raise ConfigError(f"stuff area limit {self.stuff_area}: it must not be negative")
+        if not self.stuff_area >= 0:  # nor not a number
+            raise ConfigError(f"stuff area limit {self.stuff_area}: it must be 0 or more")
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The values in the order of the engine's input."""

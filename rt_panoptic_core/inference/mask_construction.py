@@ -55,7 +55,8 @@ def locations_in_reach(things: Tensor, sigma: Tensor, grid: tuple[int, int]) -> 
         sigma: float32 scalar, the threshold of masks.
         grid: (h, w).
     """
-    highest = things.max(dim=0).values.reshape(1, 1, *grid)
     # A hair below, because P_loc may round to a little more than 1.
-    near = F.max_pool2d(highest, 3, 1, 1).flatten() > sigma * (1 - 1e-4)
-    return torch.nonzero(near).flatten()
+    reached = things.max(dim=0).values > sigma * (1 - 1e-4)
+    # Compared first: a number that is none would spread to its neighbours.
+    near = F.max_pool2d(reached.float().reshape(1, 1, *grid), 3, 1, 1)
+    return torch.nonzero(near.flatten()).flatten()

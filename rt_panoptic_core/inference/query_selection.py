@@ -1,6 +1,6 @@
 """Query boxes B_query: the detections that stand for the instances of the image (eq. 4).
 
-Every shape is fixed, padded with invalid rows, so that the same graph runs on every engine.
+Every shape in here is fixed, padded with invalid rows, so that the same graph runs on every engine.
 """
 
 from __future__ import annotations

@@ -130,6 +130,33 @@ def test_the_sparse_form_gives_the_same(network, seed, size, preset, mask, overl
     assert difference.abs().max() <= 1
 
 
+def test_the_sparse_form_leaves_out_what_it_can(network):
+    """Where no thing is near and the classes agree, neither masks nor pixels are computed."""
+    config = InferenceConfig.from_dict(
+        {**CONFIG.to_dict(), "candidates": 200, "candidates_per_level": 200}
+    )
+    whole, sparse = (EndToEnd(network, config, (256, 512), sparse=kind) for kind in (False, True))
+    thresholds = torch.tensor([0.1, 0.3, 0.5, 0.0])
+    with torch.inference_mode():
+        output = whole.predict(whole.prepare(image(256, 512)))
+        output.semantics.zero_()
+        output.semantics[:, 0] = 9.0
+        # Cars in a part of a fiftieth.
+        output.semantics[:, 13, 16:24, 32:52] = 18.0
+        with Largest() as everything:
+            expected = whole.assemble(output, thresholds)
+        with Largest() as little:
+            result = sparse.assemble(output, thresholds)
+    assert torch.equal(result.semantic, expected.semantic)
+    assert torch.equal(result.instance, expected.instance)
+    assert {0, 13} <= set(result.semantic.unique().tolist())
+    # What is left as the largest are the probabilities on the grid: the masks of all queries would be five
+    # times as large, the pixels of all classes sixteen times.
+    grid = 64 * 128
+    assert everything.elements >= 100 * grid
+    assert little.elements <= 2 * 19 * grid
+
+
 def test_thresholds_change_without_building_anew(network):
     module = EndToEnd(network, CONFIG, (128, 192))
     picture = image(128, 192)
@@ -263,7 +290,7 @@ def test_presets():
 
 
 @pytest.mark.parametrize(
-    "values", [(1.1, 0, 0, 0), (0, -0.1, 0, 0), (0, 0, float("nan"), 0), (0, 0, 0, -1)]
+    "values", [(1.1, 0, 0, 0), (0, -0.1, 0, 0), (0, 0, float("nan"), 0), (0, 0, 0, -1), (0, 0, 0, float("nan"))]
 )
 def test_thresholds_are_checked(values):
     with pytest.raises(ConfigError):
@@ -308,16 +335,12 @@ def test_no_map_of_all_queries_exists_at_full_size(network, order):
         {**CONFIG.to_dict(), "fusion_order": order, "candidates": 200, "candidates_per_level": 200}
     )
     module = EndToEnd(network, config, (256, 512))
-    sparse = EndToEnd(network, config, (256, 512), sparse=True)
     with torch.inference_mode():
         output = module.predict(module.prepare(image(256, 512)))
         with Largest() as largest:
             module.assemble(output, torch.tensor(config.thresholds.as_tuple()))
-        with Largest() as largest_sparse:
-            sparse.assemble(output, torch.tensor(config.thresholds.as_tuple()))
     queries, grid = 100, 64 * 128
     assert largest.elements >= queries * grid
     # Semantics are the largest thing at full size: 19 maps, not 100.
     # The squares between locations are one row and one column more than the locations.
     assert largest.elements <= 19 * 65 * 129 * 16
-    assert largest_sparse.elements <= largest.elements

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rt_panoptic_core.inference.mask_construction import (
+    locations_in_reach,
     location_probability,
     mask_probability,
     semantic_probability,
@@ -63,3 +64,30 @@ def test_a_pixel_outside_the_query_box_may_belong_to_the_mask():
     dense = torch.tensor([[[0.0, 0, 12, 10]]])
     mask = mask_probability(queries, torch.tensor([0]), dense, torch.tensor([[0.9]]), "iou")
     assert mask.item() == pytest.approx(0.9 * 100 / 120)
+
+
+def reached(probabilities, sigma):
+    """Places in reach on a grid [h][w] of one thing's probability beside one of nothing."""
+    grid = torch.tensor(probabilities)
+    things = torch.stack((torch.zeros_like(grid), grid)).flatten(1)
+    return locations_in_reach(things, torch.tensor(sigma), tuple(grid.shape)).tolist()
+
+
+def test_a_thing_reaches_its_location_and_the_eight_around_it():
+    grid = torch.zeros(4, 5)
+    grid[1, 1] = 0.5
+    assert reached(grid.tolist(), 0.4) == [0, 1, 2, 5, 6, 7, 10, 11, 12]
+    assert reached(grid.tolist(), 0.6) == []
+    # At a corner there are three around it.
+    grid[1, 1], grid[3, 4] = 0.0, 0.41
+    assert reached(grid.tolist(), 0.4) == [13, 14, 18, 19]
+
+
+def test_rounding_keeps_no_location_out_of_reach():
+    assert reached([[1.0]], 1.0) == [0]
+    assert reached([[0.3]], 0.3) == [0]
+    assert reached([[0.299]], 0.3) == []
+
+
+def test_a_number_that_is_none_takes_nothing_from_its_neighbours():
+    assert reached([[0.9, float("nan"), 0.0, 0.0]], 0.3) == [0, 1]
