@@ -111,7 +111,9 @@ def _input_status(
         level = DiagnosticStatus.WARN
         since = "no image yet" if waited is None else f"no image for {waited:.1f} s"
         reason = (
-            "nobody publishes it" if not situation.publishers else "nothing arrives from its publisher"
+            "nobody publishes it"
+            if not situation.publishers
+            else "nothing arrives from its publisher"
         )
         text = f"{since} on {situation.image_topic}: {reason}"
     elif snapshot.drops[Drop.BAD_IMAGE.value] > past.drops[Drop.BAD_IMAGE.value]:

@@ -1,4 +1,4 @@
-"""Everything from camera bytes to label maps in one module, with static shapes outside and, if wanted, inside.
+"""Everything from camera bytes to label maps in one module, its inputs and outputs of static shapes.
 
 This is what PyTorch runs and what is exported to every other engine: there is no second
 implementation of the method.

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -290,7 +292,8 @@ def test_presets():
 
 
 @pytest.mark.parametrize(
-    "values", [(1.1, 0, 0, 0), (0, -0.1, 0, 0), (0, 0, float("nan"), 0), (0, 0, 0, -1), (0, 0, 0, float("nan"))]
+    "values",
+    [(1.1, 0, 0, 0), (0, -0.1, 0, 0), (0, 0, math.nan, 0), (0, 0, 0, -1), (0, 0, 0, math.nan)],
 )
 def test_thresholds_are_checked(values):
     with pytest.raises(ConfigError):

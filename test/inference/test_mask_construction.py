@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rt_panoptic_core.inference.mask_construction import (
-    locations_in_reach,
     location_probability,
+    locations_in_reach,
     mask_probability,
     semantic_probability,
 )
