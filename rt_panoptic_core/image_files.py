@@ -182,7 +182,10 @@ def quiet_decoders() -> None:
     For programs; before the first video is opened.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2.utils, "logging"):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    else:  # OpenCV before 4.13
+        cv2.setLogLevel(0)  # type: ignore[attr-defined]
 
 
 def _is_camera(path: Path) -> bool:

@@ -366,6 +366,12 @@ class _Job:
                 f"{time.perf_counter() - tally.begun:.1f} s, "
                 f"{tally.each * 1e3:.1f} ms each in {engine.spec.label}"
             )
+            if self._args.engine == "auto" and engine.spec.engine == "pytorch":
+                from rt_panoptic_core.engines.select import missing_for
+
+                missing = missing_for("openvino", "cpu")
+                if engine.spec.device == "cpu" and missing is not None:
+                    lines.append(f"OpenVINO would be faster: {missing}")
         if self.skipped:
             lines.append(f"{self.skipped} of {counted(self.done + self.skipped, 'input')} skipped")
         if self.cut_short:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from importlib.util import find_spec
 
 from rt_panoptic_core.cli.progress import progress_bar
+from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.wording import percent
 
 
@@ -57,6 +59,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"all is well; to train: {_command(args)}")
         return 0
 
+    if find_spec("lightning") is None:
+        raise ConfigError(
+            "training needs the module lightning, which is not installed: pip install lightning, or "
+            "pip install -r requirements/train.txt; it is in the extra [train] of rt-panoptic"
+        )
     from lightning.pytorch.utilities import rank_zero_only
 
     from rt_panoptic_core.training.interruption import TrainingInterruptedError

@@ -101,7 +101,7 @@ def export_onnx(
                 optimize=False,
                 custom_translation_table=TRANSLATIONS,
             )
-    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+    except (RuntimeError, ImportError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EngineError(
             f"{checkpoint.path.name}: export to ONNX failed: {reason}; "

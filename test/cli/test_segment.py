@@ -3,13 +3,16 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from rt_panoptic_core import image_files
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.cli.segment import image_id
+from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.image_files import find_inputs, read_image
 from rt_panoptic_core.panoptic_format import read_annotations, read_ids
 from rt_panoptic_core.taxonomy import Taxonomy
@@ -487,3 +490,27 @@ def test_pictures_of_one_name_can_be_told_apart(segment, tmp_path):
         str(tmp_path / "b/x.png"),
         "y.png",
     ]
+
+
+def test_where_openvino_is_missing_it_is_said_what_would_be_faster(
+    model, tmp_path, capsys, monkeypatch
+):
+    words = ["segment", "--model", str(model), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    image = str(write(tmp_path / "a.png", picture(0)))
+    monkeypatch.setattr(hardware, "missing_openvino", lambda: "the module openvino is missing")
+    assert main([*words, image]) == 0
+    assert "OpenVINO would be faster: the module openvino is missing" in capsys.readouterr().err
+    # Nothing of it for those who want PyTorch.
+    assert main([*words, "--engine", "pytorch", "--precision", "fp32", image]) == 0
+    assert "faster" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["utils.logging", "setLogLevel"])
+def test_decoders_are_quiet_with_any_opencv(monkeypatch, name):
+    """What is called differs by OpenCV's version."""
+    levels = []
+    own = SimpleNamespace(setLogLevel=levels.append, LOG_LEVEL_SILENT=0)
+    utils = SimpleNamespace(logging=own) if name == "utils.logging" else SimpleNamespace()
+    monkeypatch.setattr(image_files, "cv2", SimpleNamespace(utils=utils, setLogLevel=levels.append))
+    image_files.quiet_decoders()
+    assert levels == [0]
