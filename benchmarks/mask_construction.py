@@ -39,12 +39,14 @@ from rt_panoptic_core.evaluation.boundary_quality import BoundaryQuality
 from rt_panoptic_core.evaluation.frame import Frame
 from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality
 from rt_panoptic_core.files import write_json
-from rt_panoptic_core.inference.fusion import assign_instances, full_size_labels
-from rt_panoptic_core.inference.mask_construction import (
-    locations_in_reach,
-    mask_probability,
-    semantic_probability,
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.inference.fusion import (
+    Assignment,
+    assign_instances,
+    construct_instances,
+    full_size_labels,
 )
+from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.inference.upsampling import upsample, upsampled_argmax
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE
@@ -56,34 +58,45 @@ WAYS = ("grid", "edges", "sparse", "full")
 
 
 class Construction(nn.Module):
-    """(query boxes [Q, 4], classes [Q], dense boxes [1, P, 4], logits [1, C, h, w]) to label maps."""
+    """(query boxes [Q, 4], their things [Q], dense boxes [1, P, 4], logits [1, C, h, w]) to label maps."""
 
     def __init__(
         self, way: str, size: tuple[int, int], taxonomy: Taxonomy, sigma: float, correlation: str
     ) -> None:
         super().__init__()
-        self.way, self.size, self.correlation = way, size, correlation
+        self.way, self.size = way, size
+        self.config = InferenceConfig(correlation=correlation)
         self.classes = len(taxonomy)
-        self.register_buffer("things", torch.tensor(taxonomy.thing_ids))
+        self.register_buffer("thing_ids", torch.tensor(taxonomy.thing_ids))
         self.grid = (size[0] // LEVELNESS_STRIDE, size[1] // LEVELNESS_STRIDE)
         self.register_buffer("sigma", torch.tensor(sigma))
         self.register_buffer("overlap", torch.tensor(0.5))
 
     def forward(
-        self, boxes: Tensor, classes: Tensor, dense: Tensor, logits: Tensor
+        self, boxes: Tensor, things: Tensor, dense: Tensor, logits: Tensor
     ) -> tuple[Tensor, Tensor]:
+        classes = self.thing_ids.index_select(0, things)
         probability = semantic_probability(logits, self.grid)[0].flatten(1)
-        sparse = self.way == "sparse"
-        places, reached = None, probability
-        if sparse:
-            things = probability.index_select(0, self.things)
-            places = locations_in_reach(things, self.sigma, self.grid)
-            dense, reached = dense.index_select(1, places), probability.index_select(1, places)
-        masks = mask_probability(boxes, classes, dense, reached, self.correlation)
+        of_things = probability.index_select(0, self.thing_ids)
         alive = torch.ones(len(boxes), device=boxes.device)
-        assignment = assign_instances(masks, alive, self.sigma, self.overlap, "probability")
-        if places is not None:
-            assignment = assignment.spread(places, probability.shape[1])
+        if self.way == "full":
+            masks = mask_probability(boxes, things, dense, of_things, self.config.correlation)
+            order = self.config.fusion_order
+            assignment = assign_instances(masks, alive, self.sigma, self.overlap, order)
+            return self._every_mask(masks, assignment, classes, logits)
+        sparse = self.way == "sparse"
+        assignment = construct_instances(
+            boxes,
+            things,
+            alive,
+            dense,
+            of_things,
+            self.sigma,
+            self.overlap,
+            self.config,
+            self.grid,
+            sparse,
+        )
         if self.way in ("edges", "sparse"):
             dropped = torch.zeros(self.classes, dtype=torch.bool, device=boxes.device)
             return full_size_labels(
@@ -97,18 +110,21 @@ class Construction(nn.Module):
                 self.size,
                 sparse,
             )
-        if self.way == "grid":
-            stuff = probability.argmax(dim=0)
-            zero = torch.zeros_like(stuff)
-            semantic = torch.where(assignment.taken, classes[assignment.winner], stuff)
-            instance = torch.where(assignment.taken, assignment.winner + 1, zero)
-            maps = torch.stack((semantic, instance)).float().reshape(2, 1, *self.grid)
-            enlarged = F.interpolate(maps, size=self.size)
-            return enlarged[0, 0], enlarged[1, 0]
-        kept = torch.zeros(len(boxes), device=boxes.device)
+        stuff = probability.argmax(dim=0)
+        zero = torch.zeros_like(stuff)
+        semantic = torch.where(assignment.taken, classes[assignment.winner], stuff)
+        instance = torch.where(assignment.taken, assignment.winner + 1, zero)
+        maps = torch.stack((semantic, instance)).float().reshape(2, 1, *self.grid)
+        enlarged = F.interpolate(maps, size=self.size)
+        return enlarged[0, 0], enlarged[1, 0]
+
+    def _every_mask(
+        self, masks: Tensor, assignment: Assignment, classes: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        kept = torch.zeros(len(masks), device=masks.device)
         kept[assignment.winner[assignment.taken]] = 1
-        best = torch.zeros(self.size, device=boxes.device)
-        row = torch.zeros(self.size, dtype=torch.int64, device=boxes.device)
+        best = torch.zeros(self.size, device=masks.device)
+        row = torch.zeros(self.size, dtype=torch.int64, device=masks.device)
         for index in torch.nonzero(kept).flatten().tolist():
             mask = upsample(masks[index].reshape(1, *self.grid), LEVELNESS_STRIDE)[0]
             row = torch.where(mask > best, index + 1, row)
@@ -132,7 +148,7 @@ def oracle(
     half = LEVELNESS_STRIDE // 2
     ids = torch.from_numpy(sample.instance)[half::LEVELNESS_STRIDE, half::LEVELNESS_STRIDE]
     dense = torch.tensor([-100.0, -100.0, -99.0, -99.0]).repeat(*grid, 1)
-    boxes, classes = [], []
+    boxes, things = [], []
     for annotation in sample.instances:
         rows, columns = np.nonzero(sample.instance == annotation.id)
         if len(rows) == 0 or annotation.is_crowd or len(boxes) == QUERIES:
@@ -142,12 +158,12 @@ def oracle(
         )
         dense[ids == annotation.id] = box
         boxes.append(box)
-        classes.append(annotation.class_id)
+        things.append(taxonomy.thing_ids.index(annotation.class_id))
     for index in range(QUERIES - len(boxes)):
         # Padding: boxes that no dense box overlaps, so that the work is that of 100 queries.
         boxes.append(torch.tensor([-9.0, -9.0, -8.0, -8.0]) - index)
-        classes.append(taxonomy.thing_ids[0])
-    return torch.stack(boxes), torch.tensor(classes), dense.reshape(1, -1, 4), logits
+        things.append(0)
+    return torch.stack(boxes), torch.tensor(things), dense.reshape(1, -1, 4), logits
 
 
 def as_result(semantic: Tensor, instance: Tensor, classes: Tensor) -> PanopticResult:
@@ -253,7 +269,9 @@ def main() -> int:
         for sample, case in zip(samples, cases, strict=True):
             with torch.inference_mode():
                 semantic, instance = module(*case)
-            frame = Frame.of(sample, as_result(semantic, instance, case[1]), taxonomy)
+            frame = Frame.of(
+                sample, as_result(semantic, instance, module.thing_ids[case[1]]), taxonomy
+            )
             quality.add(frame.matches, frame.truth, frame.predicted)
             boundary.update(frame)
         # The loop over the kept queries is no static graph.

@@ -149,18 +149,16 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
     if head.startswith(b"\xff\xd8"):
         kind = "jpeg"
         # The decoder paints what is missing in grey and calls it a success; a robot must not.
-        complete = content.tobytes().rfind(b"\xff\xd9") >= 0
+        if content.tobytes().rfind(b"\xff\xd9") < 0:
+            raise ImageError(f"compressed image: the jpeg of {content.size} bytes is cut off")
     elif head == PNG_SIGNATURE:
         kind = "png"
-        complete = True
         check_chunks(content.data, "compressed image")
     else:
         raise ImageError(
             f"compressed image of format {image_format!r} is neither jpeg nor png "
             f"(it starts with {head.hex(' ')}); publish one of the two"
         )
-    if not complete:
-        raise ImageError(f"compressed image: the {kind} of {content.size} bytes is cut off")
     flags = cv2.IMREAD_COLOR if oriented else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(content, flags)

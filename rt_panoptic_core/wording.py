@@ -19,3 +19,11 @@ def percent(share: float | None, unknown: str = "–") -> str:
 def megabytes(path: Path) -> str:
     """Size of the file at ``path``: ``5.9 MB``, of a million bytes each."""
     return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def not_installed(purpose: str, module: str, extra: str) -> str:
+    """What to do where ``purpose`` needs a missing ``module``, which the package's ``extra`` brings."""
+    return (
+        f"{purpose} needs the module {module}, which is not installed: pip install {module}, or "
+        f"pip install -r requirements/{extra}.txt; it is in the extra [{extra}] of rt-panoptic"
+    )

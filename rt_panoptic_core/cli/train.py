@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from rt_panoptic_core.cli.progress import progress_bar
 from rt_panoptic_core.errors import ConfigError
-from rt_panoptic_core.wording import percent
+from rt_panoptic_core.wording import not_installed, percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     if find_spec("lightning") is None:
-        raise ConfigError(
-            "training needs the module lightning, which is not installed: pip install lightning, or "
-            "pip install -r requirements/train.txt; it is in the extra [train] of rt-panoptic"
-        )
+        raise ConfigError(not_installed("training", "lightning", "train"))
     from lightning.pytorch.utilities import rank_zero_only
 
     from rt_panoptic_core.training.interruption import TrainingInterruptedError

@@ -25,6 +25,7 @@ from rt_panoptic_core.engines.calibration_images import calibration_images
 from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.network.config import NetworkConfig
+from rt_panoptic_core.wording import not_installed
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -239,10 +240,7 @@ def require_nncf() -> None:
         EngineError: it is not installed.
     """
     if find_spec("nncf") is None:
-        raise EngineError(
-            "int8 needs the module nncf, which is not installed: pip install nncf, or "
-            "pip install -r requirements/int8.txt; it is in the extra [int8] of rt-panoptic"
-        )
+        raise EngineError(not_installed("int8", "nncf", "int8"))
 
 
 def _nncf() -> Any:

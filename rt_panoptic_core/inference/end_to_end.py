@@ -15,16 +15,11 @@ from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.dense_boxes import dense_boxes
 from rt_panoptic_core.inference.fusion import (
-    Assignment,
-    assign_instances,
+    construct_instances,
     full_size_labels,
     stuff_to_drop,
 )
-from rt_panoptic_core.inference.mask_construction import (
-    locations_in_reach,
-    mask_probability,
-    semantic_probability,
-)
+from rt_panoptic_core.inference.mask_construction import semantic_probability
 from rt_panoptic_core.inference.preprocessing import padded_size, prepare
 from rt_panoptic_core.inference.query_selection import select_candidates, select_queries
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
@@ -144,8 +139,17 @@ class EndToEnd(nn.Module):
         dense = dense_boxes(output.box_offsets, output.levelness, self.grid)[0]
         probability = semantic_probability(output.semantics, self.grid)[0].flatten(1)
         alive = ((queries.scores > 0) & (queries.scores >= score)).float()
-        assignment = self._assign(
-            queries.boxes, queries.things, alive, dense, probability, sigma, overlap
+        assignment = construct_instances(
+            queries.boxes,
+            queries.things,
+            alive,
+            dense,
+            probability.index_select(0, self.thing_ids),
+            sigma,
+            overlap,
+            config,
+            self.grid,
+            self.sparse,
         )
 
         highest, semantic_grid = probability.max(dim=0)
@@ -183,27 +187,6 @@ class EndToEnd(nn.Module):
             segments.unsqueeze(0),
             confidence,
         )
-
-    def _assign(
-        self,
-        boxes: Tensor,
-        things: Tensor,
-        alive: Tensor,
-        dense: Tensor,
-        probability: Tensor,
-        sigma: Tensor,
-        overlap: Tensor,
-    ) -> Assignment:
-        probability = probability.index_select(0, self.thing_ids)
-        places = None
-        if self.sparse:
-            places = locations_in_reach(probability, sigma, self.grid)
-            dense, probability = dense.index_select(1, places), probability.index_select(1, places)
-        masks = mask_probability(boxes, things, dense, probability, self.config.correlation)
-        assignment = assign_instances(masks, alive, sigma, overlap, self.config.fusion_order)
-        if places is None:
-            return assignment
-        return assignment.spread(places, self.grid[0] * self.grid[1])
 
     def _confidence(self, semantic: Tensor, mask: Tensor, taken: Tensor) -> Tensor:
         probability = torch.where(taken, mask.clamp(0, 1), semantic).reshape(1, *self.grid)

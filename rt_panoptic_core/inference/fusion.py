@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.inference.mask_construction import locations_in_reach, mask_probability
 from rt_panoptic_core.inference.upsampling import upsampled_above, upsampled_argmax
 from rt_panoptic_core.taxonomy import UNLABELLED
 
@@ -86,6 +88,39 @@ def assign_instances(
     kept = ((areas >= overlap * whole) & (areas > 0)).float()
     winner, best, areas = winners(probability * kept.unsqueeze(1))
     return Assignment(winner, best, best > sigma, areas)
+
+
+def construct_instances(
+    boxes: Tensor,
+    things: Tensor,
+    alive: Tensor,
+    dense: Tensor,
+    probability: Tensor,
+    sigma: Tensor,
+    overlap: Tensor,
+    config: InferenceConfig,
+    grid: tuple[int, int],
+    sparse: bool = False,
+) -> Assignment:
+    """Masks of all queries and the assignment of the grid's locations to them.
+
+    Args:
+        boxes: [Q, 4], the queries', by falling score.
+        things: int64 [Q], row of ``probability`` that belongs to each.
+        alive, sigma, overlap: as of :func:`assign_instances`.
+        dense: [K, P, 4] dense boxes of the P locations of ``grid``.
+        probability: [T, P], P_sem of the thing classes.
+        config: says the correlation and the order.
+        grid: (h, w).
+        sparse: only where masks can reach; the same assignment as far as labels depend on it.
+    """
+    places = None
+    if sparse:
+        places = locations_in_reach(probability, sigma, grid)
+        dense, probability = dense.index_select(1, places), probability.index_select(1, places)
+    masks = mask_probability(boxes, things, dense, probability, config.correlation)
+    assignment = assign_instances(masks, alive, sigma, overlap, config.fusion_order)
+    return assignment if places is None else assignment.spread(places, grid[0] * grid[1])
 
 
 def stuff_to_drop(

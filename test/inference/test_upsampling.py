@@ -48,6 +48,14 @@ def test_equals_interpolation(height, width, factor, seed):
     torch.testing.assert_close(upsample(maps, factor), expected, atol=1e-5, rtol=1e-5)
 
 
+MAPS = {
+    "height": st.integers(1, 9),
+    "width": st.integers(1, 9),
+    "factor": st.sampled_from([2, 4, 8]),
+    "seed": st.integers(0, 2**31),
+}
+
+
 def regions(seed, height, width, share):
     """Logits [5, h, w] of few regions with a little noise, and noise alone in about ``share`` of them."""
     generator = torch.Generator().manual_seed(seed)
@@ -64,13 +72,7 @@ def enlarged(maps, factor):
 
 @pytest.mark.parametrize("sparse", [False, True])
 @settings(max_examples=25)
-@given(
-    height=st.integers(1, 9),
-    width=st.integers(1, 9),
-    factor=st.sampled_from([2, 4, 8]),
-    seed=st.integers(0, 2**31),
-    share=st.sampled_from([0, 0.3, 1]),
-)
+@given(**MAPS, share=st.sampled_from([0, 0.3, 1]))
 def test_argmax_equals_argmax_of_the_interpolation(sparse, height, width, factor, seed, share):
     maps = regions(seed, height, width, share)
     expected = enlarged(maps, factor)
@@ -91,13 +93,7 @@ def test_a_class_that_wins_between_its_neighbours_is_found():
 
 @pytest.mark.parametrize("sparse", [False, True])
 @settings(max_examples=25)
-@given(
-    height=st.integers(1, 9),
-    width=st.integers(1, 9),
-    factor=st.sampled_from([2, 4, 8]),
-    seed=st.integers(0, 2**31),
-    threshold=st.sampled_from([-99.0, -0.5, 0.3, 99.0]),
-)
+@given(**MAPS, threshold=st.sampled_from([-99.0, -0.5, 0.3, 99.0]))
 def test_above_equals_the_comparison_after_interpolation(
     sparse, height, width, factor, seed, threshold
 ):
