@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and reading JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rt_panoptic_core.errors import PanopticError
 
 _LONGEST_STEM = 32
 
@@ -94,6 +96,23 @@ def json_values(value: Any) -> Any:
         # A confusion matrix has thousands of whole numbers; a call for each takes longer than writing them.
         return [item if type(item) is int else json_values(item) for item in value]
     return value
+
+
+def read_json(path: str | os.PathLike[str], error: type[PanopticError]) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        PanopticError: as an ``error``: it is missing, or no JSON; it is named.
+    """
+    name = os.fspath(path)
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise error(f"{name}: there is no such file") from None
+    except OSError as cause:
+        raise error(f"{name}: cannot be read: {cause.strerror}") from cause
+    except (ValueError, RecursionError) as cause:  # no JSON, no UTF-8, or nested without end
+        raise error(f"{name}: no JSON: {cause}") from cause
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -7,7 +7,6 @@ every image, an annotation ``{image_id, file_name, segments_info}`` with one ent
 
 from __future__ import annotations
 
-import json
 import operator
 import os
 import posixpath
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError
-from rt_panoptic_core.files import write_json
+from rt_panoptic_core.files import read_json, write_json
 from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_png import (
     MAX_ID,
@@ -244,23 +243,6 @@ class PanopticAnnotations(NamedTuple):
     info: dict[str, Any]
 
 
-def parse_json(path: str | os.PathLike[str]) -> Any:
-    """What a data set's JSON holds.
-
-    Raises:
-        DatasetError: it is missing or none.
-    """
-    name = os.fspath(path)
-    try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{name}: there is no such file") from None
-    except OSError as error:
-        raise DatasetError(f"{name}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
-        raise DatasetError(f"{name}: no JSON: {error}") from error
-
-
 def read_annotations(
     path: str | os.PathLike[str], *, categories_required: bool = True
 ) -> PanopticAnnotations:
@@ -274,7 +256,7 @@ def read_annotations(
         DatasetError: missing, no JSON, or of another structure; file and place are named.
     """
     name = os.fspath(path)
-    content = parse_json(path)
+    content = read_json(path, DatasetError)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise DatasetError(f"{name}: a panoptic JSON holds a list 'annotations'; this one does not")
     for key in ("categories", "images"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from rt_panoptic_core.evaluation.comparison import (
     corrected,
 )
 from rt_panoptic_core.evaluation.record import EvaluationRecord
+from rt_panoptic_core.files import read_json
 
 _BLOCK = 10
 
@@ -100,14 +100,11 @@ class BagEvaluation:
             BagError: there is none, or it is not complete.
         """
         path = OutputFolder(folder).report_json
-        try:
-            report: Any = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        if not path.exists():
             raise BagError(
                 f"{folder}: no complete evaluation of a bag; the command that began it goes on with it"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise BagError(f"{path}: cannot be read as JSON: {error}") from error
+            )
+        report = read_json(path, BagError)
         if not isinstance(report, dict) or "topics" not in report or "bag" not in report:
             raise BagError(f"{path}: it is no report of an evaluated bag")
         return cls(folder, report)

@@ -25,8 +25,8 @@ from rt_panoptic_core.datasets.files import (
 from rt_panoptic_core.datasets.outlines import Region, outlined_region
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.files import read_json
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
-from rt_panoptic_core.panoptic_format import parse_json
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 from rt_panoptic_core.wording import counted
 
@@ -312,7 +312,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     Raises:
         DatasetError: missing, no JSON, or of another structure; the places are named.
     """
-    content = parse_json(path)
+    content = read_json(path, DatasetError)
     found: dict[str, list[dict[str, Any]]] = {}
     problems: list[str] = []
     for name in _KEYS:

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rt_panoptic_core.errors import DatasetError
@@ -17,7 +16,7 @@ from rt_panoptic_core.evaluation.panoptic_quality import (
     PanopticQualityResult,
     mean_quality,
 )
-from rt_panoptic_core.files import json_values, write_text
+from rt_panoptic_core.files import json_values, read_json, write_text
 
 FORMAT = "rt-panoptic evaluation 1"
 """Value of ``format`` in the JSON; the number rises when old readers would misread a new file."""
@@ -118,12 +117,7 @@ class EvaluationRecord:
             DatasetError: missing, or not such a JSON; it is named.
         """
         name = os.fspath(path)
-        try:
-            content = json.loads(Path(path).read_bytes())
-        except FileNotFoundError:
-            raise DatasetError(f"{name}: there is no such file") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DatasetError(f"{name}: cannot be read as JSON: {error}") from error
+        content = read_json(path, DatasetError)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             found = content.get("format") if isinstance(content, dict) else None
             raise DatasetError(
