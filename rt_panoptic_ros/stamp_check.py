@@ -42,6 +42,7 @@ class StampCheck:
         self._warn = warn
         self._on_back = on_back
         self._last = 0
+        self._was_ahead = False
 
     @property
     def clock_missing(self) -> bool:
@@ -51,6 +52,7 @@ class StampCheck:
     def forget(self) -> None:
         """Begin a new stream of images."""
         self._last = 0
+        self._was_ahead = False
 
     def check(self, topic: str, stamp: int) -> bool:
         """Whether an image that just came tells by its ``stamp``, in nanoseconds, how old it is."""
@@ -78,8 +80,12 @@ class StampCheck:
             )
             return False
         age = self._clock.now().nanoseconds - stamp
+        was_ahead, self._was_ahead = self._was_ahead, age < -_FUTURE_TOLERANCE
         if -_FUTURE_TOLERANCE <= age <= _OLDEST:
             return True
+        if age < 0 and self._clock.ros_time_is_active and not was_ahead:
+            # Where a bag starts again, /clock may have gone back before the last image came.
+            return False
         way_out = (
             "its publisher does not follow /clock; set use_sim_time there"
             if self._clock.ros_time_is_active

@@ -18,6 +18,7 @@ from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.inbox import Inbox
 from rt_panoptic_ros.model import thresholds_of
 from rt_panoptic_ros.parameters import PARAMETERS
+from rt_panoptic_ros.stamp_check import StampCheck
 from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
 from rt_panoptic_ros.throttled_log import ThrottledLog, kind_of
 from rt_panoptic_ros.worker import Rate, Worker
@@ -287,3 +288,29 @@ def test_a_calibration_file_is_read_and_a_bad_one_named(tmp_path):
         from_yaml(path)
     with pytest.raises(ConfigError, match="not a readable YAML file"):
         from_yaml(tmp_path / "none.yaml")
+
+
+def test_the_last_image_before_a_bag_starts_again_is_not_from_the_future():
+    # rclpy's clock stands still here: the simulated one went back before that image came.
+    from rclpy.clock import ROSClock
+    from rclpy.time import Time
+
+    second = 1_000_000_000
+    clock = ROSClock()
+    clock._set_ros_time_is_active(True)
+    statistics = Statistics()
+    told = []
+    check = StampCheck(clock, statistics, lambda _key, words: told.append(words), lambda: None)
+    clock.set_ros_time_override(Time(nanoseconds=59 * second, clock_type=clock.clock_type))
+    assert check.check("image", 59 * second)
+    clock.set_ros_time_override(Time(nanoseconds=second, clock_type=clock.clock_type))
+    assert not check.check("image", 60 * second)
+    assert not told
+    assert check.check("image", second)
+    assert ["went back" in words for words in told] == [True]
+    # One after the other is no seam.
+    told.clear()
+    assert not check.check("image", 90 * second)
+    assert not told
+    assert not check.check("image", 91 * second)
+    assert ["in the future" in words for words in told] == [True]
