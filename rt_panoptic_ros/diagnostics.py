@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.resources import resident_memory
 from rt_panoptic_ros.stamp_check import NO_CLOCK
 from rt_panoptic_ros.statistics import Drop, Snapshot, Trouble
@@ -160,7 +160,7 @@ def _engine_status(past: Snapshot, snapshot: Snapshot, situation: Situation) -> 
         values["inference p50 (ms)"] = f"{p50 * 1e3:.2f}"
         values["inference p95 (ms)"] = f"{p95 * 1e3:.2f}"
     values["memory (MiB)"] = f"{(resident_memory() or 0) / _MIB:.1f}"
-    gpu = gpu_memory_used()
+    gpu = gpu_memory_used(situation.device)
     if gpu is not None:
         values["GPU memory in use (MiB)"] = f"{gpu / _MIB:.0f}"
     return _status(f"{situation.name}: engine", level, text, values)
@@ -209,13 +209,13 @@ def _raised(past: Mapping[str, int], present: Mapping[str, int]) -> list[str]:
     return [kind for kind, count in present.items() if count > past[kind] and kind != quiet]
 
 
-def gpu_memory_used() -> int | None:
-    """Bytes of the GPU in use, by everyone; None where this process uses none."""
-    torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
+def gpu_memory_used(device: str) -> int | None:
+    """Bytes in use on ``device`` (``cuda:N``), by everyone; None for a CPU, or where it is not told."""
+    if not device.startswith("cuda"):
         return None
+    from rt_panoptic_core.engines.cuda import memory_in_use
+
     try:
-        free, total = torch.cuda.mem_get_info()
-    except RuntimeError:
+        return memory_in_use(int(device.partition(":")[2] or 0))
+    except EngineError:
         return None
-    return int(total - free)

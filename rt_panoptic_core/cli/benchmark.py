@@ -84,37 +84,37 @@ def _benchmark(args: argparse.Namespace) -> int:
 
     checkpoint = load_checkpoint(args.model)
     size = args.size or benchmark_size(checkpoint)
-    chosen = select_engine(args.engine, args.precision, args.device)
-    wanted = [(chosen.engine, chosen.precision, chosen.device)]
-    if args.against:
-        second, precision = args.against
-        other = select_engine(second, precision, args.device)
-        wanted.append((other.engine, other.precision, other.device))
+    asked = [(args.engine, args.precision), *([args.against] if args.against else [])]
+    chosen = [select_engine(name, precision, args.device) for name, precision in asked]
     images = frames(args.images, size)
     engines = []
-    for name, used, device in wanted:
-        with build_progress(f"{name} {used}") as progress:
+    for (name, precision), choice in zip(asked, chosen, strict=True):
+        with build_progress(f"{choice.engine} {choice.precision}") as progress:
             engines.append(
                 open_engine(
                     checkpoint,
                     size,
                     name,
-                    used,
-                    device,
+                    precision,
+                    args.device,
                     threads=args.threads,
-                    calibration=args.calibration if used == "int8" else None,
+                    calibration=args.calibration if choice.precision == "int8" else None,
                     progress=progress,
                 )
             )
+    used = [(each.spec.engine, each.spec.precision, each.spec.device) for each in engines]
+    reason = chosen[0].reason
+    if used[0][0] != chosen[0].engine:
+        reason = f"{' '.join(used[0])}: {chosen[0].engine} cannot be opened here"
     measured = measure_together(engines, images, frames=args.frames, warm_up=args.warm_up)
     for engine in engines:
         engine.close()
     agreed = None
     if args.against:
         agreed = quality_against(
-            checkpoint, size, wanted[0], wanted[1], images, args.threads, args.calibration
+            checkpoint, size, used[0], used[1], images, args.threads, args.calibration
         )
-    _print(checkpoint, chosen.reason, measured, agreed)
+    _print(checkpoint, reason, measured, agreed)
     if args.json:
         write_json(
             args.json,
@@ -122,7 +122,7 @@ def _benchmark(args: argparse.Namespace) -> int:
                 "model": model_name(checkpoint),
                 "checkpoint": checkpoint.digest,
                 "backbone": checkpoint.config.backbone,
-                "chosen": chosen.reason,
+                "chosen": reason,
                 "machine": machine(),
                 "results": [result.to_dict() for result in measured],
                 "pq_against_second": agreed,

@@ -72,7 +72,7 @@ class Engine(Protocol):
 
     @property
     def stages(self) -> dict[str, float]:
-        """Seconds of the last ``run`` by stage, in order; their sum is the run."""
+        """Seconds of the last ``run`` by stage, in order; what is around them is in none."""
 
     def run(
         self, image: npt.NDArray[np.uint8], thresholds: Thresholds | None = None

@@ -7,15 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import EngineError
+
+CAPTURING = threading.Lock()
+"""Held while a CUDA graph is captured: a device that somebody waits for meanwhile breaks the capture.
+
+PyTorch waits for the whole device before each of its captures.
+"""
+
+
+class CudaDevice(NamedTuple):
+    """A CUDA device: its name, and its compute capability (major, minor)."""
+
+    name: str
+    capability: tuple[int, int]
 
 
 class CudaRuntime:
@@ -45,11 +59,11 @@ class CudaRuntime:
         self._held.append((self._api.cudaStreamDestroy, self._stream))
 
     @staticmethod
-    def device_names() -> tuple[str, ...]:
-        """Names of the CUDA devices by index.
+    def devices() -> tuple[CudaDevice, ...]:
+        """The CUDA devices by index.
 
         Raises:
-            EngineError: no driver, or cuda.bindings is not installed.
+            EngineError: no driver, one that is too old, or cuda.bindings is not installed.
         """
         api = _runtime()
         count = int(_checked(api, "cudaGetDeviceCount", api.cudaGetDeviceCount()))
@@ -57,7 +71,10 @@ class CudaRuntime:
             _checked(api, "cudaGetDeviceProperties", api.cudaGetDeviceProperties(index))
             for index in range(count)
         ]
-        return tuple(bytes(p.name).split(b"\0")[0].decode() for p in properties)
+        return tuple(
+            CudaDevice(bytes(p.name).split(b"\0")[0].decode(), (int(p.major), int(p.minor)))
+            for p in properties
+        )
 
     @staticmethod
     def bus_id(device: int) -> str:
@@ -118,15 +135,16 @@ class CudaRuntime:
             EngineError: something in it cannot be captured.
         """
         mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", self._stream, mode)
-        try:
-            queue()
-        except BaseException:
-            # The capture has to end, or the stream stays unusable; what it caught is of no use.
-            with contextlib.suppress(EngineError):
-                self._api.cudaGraphDestroy(self._call("cudaStreamEndCapture", self._stream))
-            raise
-        graph = self._call("cudaStreamEndCapture", self._stream)
+        with CAPTURING:
+            self._call("cudaStreamBeginCapture", self._stream, mode)
+            try:
+                queue()
+            except BaseException:
+                # The capture has to end, or the stream stays unusable; what it caught is of no use.
+                with contextlib.suppress(EngineError):
+                    self._api.cudaGraphDestroy(self._call("cudaStreamEndCapture", self._stream))
+                raise
+            graph = self._call("cudaStreamEndCapture", self._stream)
         try:
             executable = self._call("cudaGraphInstantiate", graph, 0)
         finally:
@@ -162,6 +180,19 @@ class CudaRuntime:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         return _checked(self._api, name, getattr(self._api, name)(*arguments))
+
+
+def memory_in_use(index: int) -> int:
+    """Bytes in use on device ``index``, by everyone.
+
+    Raises:
+        EngineError: there is no such device, no driver, or cuda.bindings is not installed.
+    """
+    use_device(index)
+    api = _runtime()
+    status, free, total = api.cudaMemGetInfo()
+    _checked(api, "cudaMemGetInfo", (status,))
+    return int(total) - int(free)
 
 
 def use_device(index: int) -> None:

@@ -7,9 +7,18 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.engines.cuda import CudaDevice
 
 TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
 """Modules with TensorRT's Python API, in order of preference."""
+
+_NO_DRIVER = "no NVIDIA driver is loaded (nvidia-smi would say the same)"
+
+# Windows' subsystem for Linux reaches the GPU through this; the driver is Windows' own.
+_WSL_DEVICE = Path("/dev/dxg")
 
 
 @cache
@@ -103,22 +112,23 @@ def missing_tensorrt() -> str | None:
 def missing_cuda_driver() -> str | None:
     """Why no CUDA device can be used, or None if one can."""
     if cuda_driver_version() is None:
-        return "no NVIDIA driver is loaded (nvidia-smi would say the same)"
-    if cuda_device_names() == ():
-        return "the NVIDIA driver reports no device"
-    return None
+        return _NO_DRIVER
+    devices, reason = _cuda_devices()
+    return None if devices else reason
 
 
 def missing_torch_cuda() -> str | None:
-    """What PyTorch lacks to use a CUDA device here, or None."""
-    if missing := missing_cuda_driver():
-        return missing
+    """What PyTorch lacks to use a CUDA device here, or None; it brings a CUDA of its own."""
+    if cuda_driver_version() is None and not _WSL_DEVICE.exists():
+        # Importing PyTorch takes a second.
+        return _NO_DRIVER
     import torch
 
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():
-        return "PyTorch finds no CUDA device that it can use"
+        reason = missing_cuda_driver()
+        return "PyTorch finds no CUDA device that it can use" + (f" ({reason})" if reason else "")
     return None
 
 
@@ -135,18 +145,15 @@ def cuda_driver_version() -> str | None:
         return None
 
 
-@cache
 def cuda_device_names() -> tuple[str, ...]:
     """Names of the CUDA devices, by index; empty without a driver or the module cuda.bindings."""
-    if cuda_driver_version() is None:
-        return ()
-    from rt_panoptic_core.engines.cuda import CudaRuntime
-    from rt_panoptic_core.errors import EngineError
+    return tuple(device.name for device in _cuda_devices()[0])
 
-    try:
-        return CudaRuntime.device_names()
-    except EngineError:
-        return ()
+
+def cuda_capability(index: int) -> tuple[int, int] | None:
+    """Compute capability (major, minor) of a CUDA device, or None where it is not known."""
+    devices, _ = _cuda_devices()
+    return devices[index].capability if index < len(devices) else None
 
 
 def device_identity(device: str) -> dict[str, str]:
@@ -155,6 +162,20 @@ def device_identity(device: str) -> dict[str, str]:
     index = int(device.split(":")[1])
     name = names[index] if index < len(names) else "none"
     return {"device": name, "driver": cuda_driver_version() or "none"}
+
+
+@cache
+def _cuda_devices() -> tuple[tuple[CudaDevice, ...], str]:
+    """The CUDA devices, and why there are none."""
+    if cuda_driver_version() is None:
+        return (), _NO_DRIVER
+    from rt_panoptic_core.engines.cuda import CudaRuntime
+    from rt_panoptic_core.errors import EngineError
+
+    try:
+        return CudaRuntime.devices(), "the NVIDIA driver reports no device"
+    except EngineError as error:
+        return (), str(error)
 
 
 @cache

@@ -20,6 +20,7 @@ from rt_panoptic_core.engines.base import (
     lacks_memory,
     thresholds_array,
 )
+from rt_panoptic_core.engines.cuda import CAPTURING
 from rt_panoptic_core.engines.graph import build_graph, layers
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
@@ -66,7 +67,7 @@ class PyTorchCpuEngine(EngineBase):
     def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
         graph = self._graph
         assert graph is not None
-        with cpu_threads_of_torch(self.spec.threads), torch.inference_mode():
+        with cpu_threads_of_torch(self.spec.threads), torch.inference_mode(), _as_built("cpu"):
             clock = [time.perf_counter()]
             pixels = graph.prepare(
                 torch.from_numpy(np.require(image, requirements=("C", "W"))[None])
@@ -98,6 +99,36 @@ def cpu_threads_of_torch(threads: int | None) -> Iterator[None]:
             torch.set_num_threads(others)
 
 
+def _as_built(device_type: str) -> contextlib.AbstractContextManager[Any]:
+    """The graph computes in the precision it was built in, also where its caller casts automatically.
+
+    Whoever validates a model while it is trained does: float32 parts would not be float32.
+    """
+    return torch.autocast(device_type, enabled=False)
+
+
+@contextlib.contextmanager
+def _exact_float32() -> Iterator[None]:
+    """What is float32 is so on purpose: PyTorch rounds it to TF32 if it is let."""
+    parts: list[Any] = [
+        getattr(torch.backends.cudnn, "conv", None),
+        getattr(torch.backends.cuda, "matmul", None),
+    ]
+    # PyTorch 2.9 has one switch for each kind of layer, and refuses those of before where they disagree.
+    name, exact = "fp32_precision", "ieee"
+    if not all(hasattr(part, name) for part in parts):
+        parts[0] = torch.backends.cudnn
+        name, exact = "allow_tf32", False  # type: ignore[assignment]
+    before = [getattr(part, name) for part in parts]
+    for part in parts:
+        setattr(part, name, exact)
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, name, value)
+
+
 class PyTorchCudaEngine(EngineBase):
     """PyTorch on a CUDA device: one captured CUDA graph between pinned host buffers.
 
@@ -117,7 +148,9 @@ class PyTorchCudaEngine(EngineBase):
     def close(self) -> None:
         """Free the device memory of this engine."""
         self._resources = {}
-        torch.cuda.empty_cache()
+        # After a failed kernel every call reports it again.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
     @property
     def _is_open(self) -> bool:
@@ -149,11 +182,13 @@ class PyTorchCudaEngine(EngineBase):
     def _capture(self, graph: EndToEnd) -> None:
         device = torch.device(self.spec.device)
         height, width = self.spec.image_size
-        # What is float32 is so on purpose: PyTorch rounds it to TF32 in convolutions if it is let.
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
-        )
-        with torch.cuda.device(device), torch.inference_mode(), exact:
+        with (
+            CAPTURING,
+            torch.cuda.device(device),
+            torch.inference_mode(),
+            _as_built("cuda"),
+            _exact_float32(),
+        ):
             graph = graph.to(device)
             _channels_last(graph)
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -165,7 +200,7 @@ class PyTorchCudaEngine(EngineBase):
                     graph(image, values)
             stream.synchronize()
             captured = torch.cuda.CUDAGraph()
-            # Other threads may allocate meanwhile, for engines of their own.
+            # Other threads may allocate meanwhile, for whatever else the process does.
             with torch.cuda.graph(captured, stream=stream, capture_error_mode="thread_local"):
                 outputs = graph(image, values)
             self._resources = {

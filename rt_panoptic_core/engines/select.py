@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
@@ -16,7 +18,12 @@ from rt_panoptic_core.engines.spec import (
     check_choice,
     parse_device,
 )
-from rt_panoptic_core.errors import EngineError
+from rt_panoptic_core.errors import EngineError, EngineMemoryError
+
+_LOG = logging.getLogger(__name__)
+
+_FIRST_WITH_BF16 = (8, 0)
+"""Compute capability, Ampere's."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,26 @@ def select_engine(
         ConfigError: an unknown engine, precision or device.
         EngineError: nothing that fits can run here; what is missing is named.
     """
+    return next(_selections(engine, precision, device, []))
+
+
+def _selections(
+    engine: str, precision: str | None, device: str | None, passed_over: list[str]
+) -> Iterator[Selection]:
+    """What fits and can run here, the fastest first; what cannot is added to ``passed_over``.
+
+    Raises:
+        ConfigError, EngineError: as :func:`select_engine`; the latter after the last one.
+    """
     check_names(engine, precision, device)
-    passed_over: list[str] = []
     for name, where in _candidates(engine, device):
         missing = missing_for(name, where, precision)
         if missing is None:
             chosen, why = _precision_for(where, precision)
             skipped = "".join(f"; not {other}" for other in passed_over)
-            return Selection(name, chosen, where, f"{name} on {where} in {chosen}: {why}{skipped}")
-        passed_over.append(f"{name} on {where}: {missing}")
+            yield Selection(name, chosen, where, f"{name} on {where} in {chosen}: {why}{skipped}")
+        else:
+            passed_over.append(f"{name} on {where}: {missing}")
     raise EngineError("; ".join(passed_over))
 
 
@@ -77,19 +95,34 @@ def missing_for(engine: str, device: str, precision: str | None = None) -> str |
     if engine == "tensorrt":
         if on_cpu:
             return "TensorRT runs on CUDA devices only"
-        return hardware.missing_tensorrt() or _missing_device(device)
+        return (
+            hardware.missing_tensorrt()
+            or _missing_on_device(device, precision)
+            or _unfit_tensorrt(device)
+        )
     if precision == "int8":
         return "PyTorch runs no int8 here; use openvino or tensorrt"
     if on_cpu:
         return "fp16 is for CUDA devices; use bf16 or fp32" if precision == "fp16" else None
-    return hardware.missing_torch_cuda() or _missing_device(device)
+    return hardware.missing_torch_cuda() or _missing_on_device(device, precision)
 
 
-def _missing_device(device: str) -> str | None:
+def _missing_on_device(device: str, precision: str | None) -> str | None:
     names = hardware.cuda_device_names()
-    if names and int(device.split(":")[1]) >= len(names):
+    index = int(device.split(":")[1])
+    if names and index >= len(names):
         return f"the devices here are cuda:0 to cuda:{len(names) - 1}"
+    capability = hardware.cuda_capability(index)
+    if precision == "bf16" and capability is not None and capability < _FIRST_WITH_BF16:
+        return f"{names[index]} computes no bf16; use fp16 or fp32"
     return None
+
+
+def _unfit_tensorrt(device: str) -> str | None:
+    # Only where there is a device: the library is heavy.
+    from rt_panoptic_core.engines.tensorrt_engine import missing_for_device
+
+    return missing_for_device(int(device.split(":")[1]))
 
 
 def _candidates(engine: str, device: str | None) -> list[tuple[str, str]]:
@@ -127,6 +160,9 @@ def open_engine(
 ) -> Engine:
     """A ready engine for images of ``image_size``, built now or taken from the cache.
 
+    What :func:`select_engine` chooses; with ``auto`` the next in its order where that cannot be opened after
+    all, and a warning is logged.
+
     Args:
         checkpoint: a loaded one, its path, the name of a shipped model, or None for the default model.
         image_size: (height, width) of the images; id maps have the same size.
@@ -144,18 +180,36 @@ def open_engine(
             nothing would look at.
         EngineError: the engine cannot be built or run here; what is missing is named.
     """
-    chosen = select_engine(engine, precision, device)
-    check_calibration(calibration, chosen.precision)
-    spec = EngineSpec(
-        image_size=image_size,
-        engine=chosen.engine,
-        precision=chosen.precision,
-        device=chosen.device,
-        mode=mode,
-        threads=threads,
-    )
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = load_checkpoint(checkpoint)
+    passed_over: list[str] = []
+    for chosen in _selections(engine, precision, device, passed_over):
+        check_calibration(calibration, chosen.precision)
+        spec = EngineSpec(
+            image_size=image_size,
+            engine=chosen.engine,
+            precision=chosen.precision,
+            device=chosen.device,
+            mode=mode,
+            threads=threads,
+        )
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_checkpoint(checkpoint)
+        try:
+            return _open(checkpoint, spec, calibration, progress)
+        except EngineError as error:
+            if engine != "auto" or isinstance(error, EngineMemoryError):
+                raise
+            # A library may refuse the device, or the graph on it, though all that it needs is there.
+            _LOG.warning("%s; the next engine is tried", error)
+            passed_over.append(str(error))
+    raise AssertionError("unreachable: the last selection raises")
+
+
+def _open(
+    checkpoint: Checkpoint,
+    spec: EngineSpec,
+    calibration: str | os.PathLike[str] | None,
+    progress: Progress,
+) -> Engine:
     # The libraries are heavy; only the chosen one is imported.
     if spec.engine == "pytorch":
         from rt_panoptic_core.engines.pytorch_engine import open_pytorch

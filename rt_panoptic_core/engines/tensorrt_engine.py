@@ -63,6 +63,28 @@ def load_module() -> ModuleType:
     )
 
 
+def missing_for_device(index: int) -> str | None:
+    """What the TensorRT that is installed lacks to run on the CUDA device ``index``, or None.
+
+    TensorRT-RTX lists the compute capabilities that it has kernels for; it has none for data centres' cards.
+    """
+    try:
+        module = load_module()
+    except EngineError as error:
+        return str(error)
+    capability = hardware.cuda_capability(index)
+    known = getattr(module, "ComputeCapability", None)
+    if capability is None or known is None:
+        return None
+    major, minor = capability
+    if hasattr(known, f"SM{major}{minor}"):
+        return None
+    return (
+        f"{library_name(module)} has no kernels for {hardware.cuda_device_names()[index]} "
+        f"(compute capability {major}.{minor}); pip install tensorrt"
+    )
+
+
 def library_name(module: ModuleType) -> str:
     """Name and version, for example ``TensorRT-RTX 1.7.1.116``."""
     name = "TensorRT-RTX" if module.__name__ == "tensorrt_rtx" else "TensorRT"
@@ -265,11 +287,14 @@ class TensorRtEngine(EngineBase):
             if not context.set_tensor_address(name, device[name]):
                 raise EngineError(f"{self.library} takes no buffer for {name}: {_words(logger)}")
 
+        # No reference to this object: it would live, with the device's memory, until cycles are looked for.
+        library = self.library
+
         def queue() -> None:
             for name in INPUT_NAMES:
                 cuda.upload(device[name], host[name])
             if not context.execute_async_v3(cuda.stream):
-                raise EngineError(f"{self.library} cannot run the engine: {_words(logger)}")
+                raise EngineError(f"{library} cannot run the engine: {_words(logger)}")
             for name in OUTPUT_NAMES:
                 cuda.download(host[name], device[name])
 

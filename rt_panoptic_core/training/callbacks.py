@@ -48,12 +48,14 @@ class ExponentialAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+            # All tensors at once: asking a GPU for the count of each would take longer than the rest.
             n = float(count)
             held = min(decay, (1 + n) / (10 + n))
-            return averaged * held + current * (1 - held)
+            for mean, new in zip(averaged, current, strict=True):
+                mean.copy_(mean * held + new * (1 - held))
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
 
 
 class ModelWriter(L.Callback):

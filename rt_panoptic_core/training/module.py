@@ -214,7 +214,11 @@ class PanopticModule(L.LightningModule):
     def segmenter(self) -> Segmenter:
         """A segmenter with a copy of the present weights."""
         network = copy.deepcopy(self.network).cpu().float().eval().requires_grad_(False)
-        checkpoint = Checkpoint(network, self.config.inference, {}, Path(self.config.name), "")
+        # What the model will say of itself: the size that it is used at is told there.
+        checkpoint = Checkpoint(
+            *(network, self.config.inference, dict(self.config.metadata)),
+            *(Path(self.config.name), ""),
+        )
         device = f"cuda:{self.device.index or 0}" if self.device.type == "cuda" else "cpu"
         mixed = self.config.optimization.precision == "bf16-mixed"
         return Segmenter(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rt_panoptic_core.engines import pytorch_engine
+from rt_panoptic_core.engines.cuda import CAPTURING
 from rt_panoptic_core.engines.pytorch_engine import PyTorchCpuEngine, PyTorchCudaEngine, check_cuda
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError, EngineMemoryError
@@ -59,7 +60,9 @@ def modes(monkeypatch):
 
     @contextlib.contextmanager
     def capture(graph, stream, capture_error_mode="global"):
-        asked.append((capture_error_mode, torch.backends.cudnn.allow_tf32))
+        convolutions = getattr(torch.backends.cudnn, "conv", None)
+        precision = getattr(convolutions, "fp32_precision", None)
+        asked.append((capture_error_mode, precision, CAPTURING.locked()))
         yield
 
     empty = torch.empty
@@ -107,10 +110,39 @@ def test_frames_go_through_the_buffers(checkpoint, modes, picture):
 
 
 def test_a_capture_leaves_other_threads_alone_and_float32_exact(checkpoint, modes):
-    before = torch.backends.cudnn.allow_tf32
-    PyTorchCudaEngine(checkpoint, SPEC)
-    assert modes == [("thread_local", False)]
-    assert torch.backends.cudnn.allow_tf32 == before
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("PyTorch before 2.9 has no switch for each kind of layer")
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    try:
+        PyTorchCudaEngine(checkpoint, SPEC)
+        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+    assert modes == [("thread_local", "ieee", True)]
+    assert not CAPTURING.locked()
+
+
+def test_a_device_that_failed_for_good_still_closes(checkpoint, modes, picture, monkeypatch):
+    def sticky():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    engine = PyTorchCudaEngine(checkpoint, SPEC)
+    engine._resources["graph"].work = sticky
+    monkeypatch.setattr(torch.cuda, "empty_cache", sticky)
+    with pytest.raises(EngineError, match="illegal memory access"):
+        engine.run(picture(1))
+    with pytest.raises(EngineError, match="the engine is closed"):
+        engine.run(picture(1))
+
+
+def test_the_engine_of_the_cpu_casts_nothing_but_what_it_was_built_with(checkpoint, picture):
+    engine = PyTorchCpuEngine(checkpoint, SPEC)
+    plain = engine.run(picture(1)).copy()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = engine.run(picture(1))
+    np.testing.assert_array_equal(plain.confidence, cast.confidence)
+    np.testing.assert_array_equal(plain.segments, cast.segments)
 
 
 def test_out_of_memory_keeps_nothing_alive(checkpoint, modes, picture, monkeypatch):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from rt_panoptic_core.engines import hardware
+from rt_panoptic_core.engines import hardware, select
 from rt_panoptic_core.engines.select import missing_for, open_engine, select_engine
 from rt_panoptic_core.engines.spec import EngineSpec, parse_size
-from rt_panoptic_core.errors import ConfigError, EngineError
+from rt_panoptic_core.errors import ConfigError, EngineError, EngineMemoryError
 from rt_panoptic_core.resources import cpu_threads
 
 
@@ -21,6 +21,8 @@ def machine(monkeypatch):
         monkeypatch.setattr(hardware, "missing_tensorrt", lack(tensorrt, "no TensorRT"))
         monkeypatch.setattr(hardware, "missing_torch_cuda", lack(torch_cuda, "no CUDA"))
         monkeypatch.setattr(hardware, "missing_openvino", lack(openvino, "no OpenVINO"))
+        # What is installed here says nothing of a card that is not.
+        monkeypatch.setattr(select, "_unfit_tensorrt", lambda _: None)
         monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
         monkeypatch.setattr(hardware, "cuda_device_names", lambda: ("A", "B") if torch_cuda else ())
 
@@ -109,6 +111,42 @@ def test_a_device_that_is_not_there(machine):
     machine(torch_cuda=True)
     assert missing_for("pytorch", "cuda:1") is None
     assert "cuda:0 to cuda:1" in missing_for("pytorch", "cuda:7")
+
+
+def test_a_card_without_bf16(machine, monkeypatch):
+    machine(tensorrt=True, torch_cuda=True)
+    monkeypatch.setattr(hardware, "cuda_capability", lambda index: ((7, 5), (8, 6))[index])
+    for engine in ("tensorrt", "pytorch"):
+        assert missing_for(engine, "cuda:0", "bf16") == "A computes no bf16; use fp16 or fp32"
+        assert missing_for(engine, "cuda:0", "fp16") is None
+        assert missing_for(engine, "cuda:1", "bf16") is None
+
+
+def test_auto_takes_the_next_where_an_engine_cannot_be_opened(
+    machine, monkeypatch, caplog, checkpoint
+):
+    machine(tensorrt=True, torch_cuda=True)
+    refusal = EngineError("TensorRT refuses the graph")
+    tried = []
+
+    def open_(_checkpoint, spec, *_):
+        tried.append((spec.engine, spec.device))
+        if spec.device != "cpu":
+            raise refusal
+        return spec.engine
+
+    monkeypatch.setattr(select, "_open", open_)
+    assert open_engine(checkpoint, (64, 96)) == "openvino"
+    assert tried == [("tensorrt", "cuda:0"), ("pytorch", "cuda:0"), ("openvino", "cpu")]
+    assert "TensorRT refuses the graph; the next engine is tried" in caplog.text
+    # What was asked for is never replaced, and the last word is that of all.
+    with pytest.raises(EngineError, match=r"^TensorRT refuses the graph$"):
+        open_engine(checkpoint, (64, 96), "tensorrt")
+    with pytest.raises(EngineError, match="refuses the graph; TensorRT refuses the graph"):
+        open_engine(checkpoint, (64, 96), device="cuda")
+    refusal = EngineMemoryError("out of memory")
+    with pytest.raises(EngineMemoryError):
+        open_engine(checkpoint, (64, 96))
 
 
 @pytest.mark.parametrize(

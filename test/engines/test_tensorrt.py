@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from rt_panoptic_core.engines.tensorrt_engine import (
     build_plan,
     build_tensorrt,
     load_module,
+    missing_for_device,
 )
 from rt_panoptic_core.errors import EngineError, EngineMemoryError
 from rt_panoptic_core.inference.config import Thresholds
@@ -39,9 +41,13 @@ SHAPES = {
 
 @pytest.fixture(scope="module")
 def trt():
-    return pytest.importorskip(
+    module = pytest.importorskip(
         "tensorrt_rtx", reason="tensorrt_rtx is not installed (pip install tensorrt-rtx)"
     )
+    # It builds for the GPU that is there, if one is.
+    if missing_cuda_driver() is None and (missing := missing_for_device(0)):
+        pytest.skip(missing)
+    return module
 
 
 def test_the_whole_graph_builds(trt, checkpoint):
@@ -450,3 +456,23 @@ def test_the_real_runtime_without_a_driver():
         pytest.skip("there is an NVIDIA driver here")
     with pytest.raises(EngineError, match="driver"):
         CudaRuntime(0)
+
+
+def test_cards_that_tensorrt_rtx_has_no_kernels_for(monkeypatch):
+    module = SimpleNamespace(
+        __name__="tensorrt_rtx",
+        __version__="1.7",
+        ComputeCapability=SimpleNamespace(SM89=1, SM120=2),
+    )
+    monkeypatch.setattr(tensorrt_engine, "load_module", lambda: module)
+    hardware = tensorrt_engine.hardware
+    monkeypatch.setattr(hardware, "cuda_device_names", lambda: ("card",))
+    for capability, fits in (((8, 9), True), ((9, 0), False), ((12, 0), True), (None, True)):
+        monkeypatch.setattr(hardware, "cuda_capability", lambda _, c=capability: c)
+        assert (missing_for_device(0) is None) == fits
+    monkeypatch.setattr(hardware, "cuda_capability", lambda _: (9, 0))
+    words = r"TensorRT-RTX 1.7 has no kernels for card \(compute capability 9.0\)"
+    assert re.match(words, missing_for_device(0))
+    # The whole TensorRT tells no list.
+    del module.ComputeCapability
+    assert missing_for_device(0) is None
