@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, and reading JSON."""
+"""Writing files so that a reader never meets half of one, reading what is a file, and JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ from typing import Any
 from rt_panoptic_core.errors import PanopticError
 
 _LONGEST_STEM = 32
+_STREAMS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextmanager
@@ -64,11 +71,43 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def stream_kind(path: str | os.PathLike[str]) -> str | None:
+    """What there is at ``path`` that is neither file nor folder, in words; else None.
+
+    It need not end when it is read, and may not even begin.
+    """
+    try:
+        # /dev/stdout leads to a pipe by a link that names no file: what it is, only stat() knows.
+        mode = os.stat(path).st_mode  # noqa: PTH116 - thousands of times, and Path takes its time
+    except (OSError, ValueError):
+        return None
+    return _STREAMS.get(stat.S_IFMT(mode))
+
+
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether there is something at ``path`` that is neither file nor folder: a device, a pipe, a socket."""
-    there = Path(path)
-    # /dev/stdout leads to a pipe by a link that names no file: what it is, only stat() knows.
-    return there.exists() and not there.is_file() and not there.is_dir()
+    return stream_kind(path) is not None
+
+
+def check_no_stream(path: str | os.PathLike[str]) -> None:
+    """Refuse to read what is neither file nor folder.
+
+    Raises:
+        OSError: ``path`` is a device, a pipe or a socket; its ``strerror`` says so.
+    """
+    kind = stream_kind(path)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: it cannot be read, or :func:`check_no_stream` refuses it.
+    """
+    check_no_stream(path)
+    return Path(path).read_bytes()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -102,11 +141,11 @@ def read_json(path: str | os.PathLike[str], error: type[PanopticError]) -> Any:
     """What a JSON file holds.
 
     Raises:
-        PanopticError: as an ``error``: it is missing, or no JSON; it is named.
+        PanopticError: as an ``error``: it is missing, no file, or no JSON; it is named.
     """
     name = os.fspath(path)
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         raise error(f"{name}: there is no such file") from None
     except OSError as cause:

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ImageError
+from rt_panoptic_core.files import read_bytes, stream_kind
 from rt_panoptic_core.image_codec import decode_compressed
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
@@ -51,20 +53,20 @@ def find_inputs(
         leave_out: a folder whose content is not searched: where the results go.
 
     Returns:
-        The files, and a line for every input that is missing, of an unknown kind, an empty folder, or a
-        link in a folder that leads to nothing.
+        The files, and a line for every input that is missing, of an unknown kind, an empty folder, a
+        device or a pipe, or a link in a folder that leads to nothing.
     """
     files: list[InputFile] = []
     problems: list[str] = []
     names: set[str] = set()
     seen: set[Path] = set()
-    skipped = leave_out.resolve() if leave_out is not None else None
+    skipped = _resolved(leave_out) if leave_out is not None else None
 
     def add(path: Path, name: str) -> bool:
         kind = _kind(path)
         if kind is None:
             return False
-        resolved = path.resolve()
+        resolved = _resolved(path)
         if resolved in seen:
             return True
         seen.add(resolved)
@@ -84,7 +86,7 @@ def find_inputs(
         if path.is_dir():
             found = False
             for below in sorted(path.rglob("*")):
-                if skipped is not None and skipped in below.resolve().parents:
+                if skipped is not None and skipped in _resolved(below).parents:
                     continue
                 relative = below.relative_to(path)
                 if any(part.startswith(".") for part in relative.parts):
@@ -93,6 +95,8 @@ def find_inputs(
                     found = True
                 elif _kind(below) and below.is_symlink() and not below.exists():
                     problems.append(f"{below}: the link leads to no file")
+                elif _kind(below) and (stream := stream_kind(below)):
+                    problems.append(f"{below}: it is {stream}, not a file")
             if not found:
                 problems.append(f"{path}: the folder holds no pictures or videos")
         elif "://" in os.fspath(item):
@@ -104,29 +108,40 @@ def find_inputs(
             )
         elif not path.exists():
             problems.append(f"{path}: there is no such file or folder")
+        elif stream := stream_kind(path):
+            problems.append(f"{path}: it is {stream}, not a file")
         elif not add(path, path.stem):
             known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
             problems.append(f"{path}: neither picture nor video by its suffix (known: {known})")
     return files, problems
 
 
-def read_image(path: str | os.PathLike[str], *, oriented: bool = True) -> npt.NDArray[np.uint8]:
+def read_image(
+    path: str | os.PathLike[str], *, oriented: bool = True, most_pixels: int | None = None
+) -> npt.NDArray[np.uint8]:
     """A picture as uint8 [H, W, 3] RGB; 16 bits become 8, transparency is dropped.
 
     Args:
         path: of the file.
         oriented: turn it as its EXIF says; False where something else belongs to its pixels as they lie.
+        most_pixels: refuse a JPEG or PNG that says it has more, before it is decoded: a small file may fill
+            the memory.
 
     Raises:
-        ImageError: the file cannot be read, is cut off, damaged, or no picture; it is named.
+        ImageError: the file cannot be read, is cut off, damaged, too large, or no picture; it is named.
     """
     name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
     if not data:
         raise ImageError(f"{name}: the file is empty")
+    size = compressed_size(data)
+    if most_pixels is not None and size is not None and size[0] * size[1] > most_pixels:
+        raise ImageError(
+            f"{name}: {size[1]}x{size[0]} pixels; at most {most_pixels // 2**20} megapixels are taken"
+        )
     if data.startswith(_SELF_CHECKED):
         try:
             return decode_compressed("", data, oriented=oriented)
@@ -152,6 +167,8 @@ class Video:
             ImageError: it is no video that can be decoded here; it is named.
         """
         self.path = Path(path)
+        if stream := stream_kind(path):
+            raise ImageError(f"{self.path}: it is {stream}, not a file")
         self._capture = cv2.VideoCapture(os.fspath(path))
         if not self._capture.isOpened():
             raise ImageError(f"{self.path}: not a video, damaged, or of a codec unknown here")
@@ -186,6 +203,11 @@ def quiet_decoders() -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     else:  # OpenCV before 4.13
         cv2.setLogLevel(0)  # type: ignore[attr-defined]
+
+
+def _resolved(path: Path) -> Path:
+    # Not Path.resolve(): for links in a circle it raises an error of its own before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def _is_camera(path: Path) -> bool:

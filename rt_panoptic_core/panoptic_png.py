@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import ImageError
-from rt_panoptic_core.files import write_bytes
+from rt_panoptic_core.files import check_no_stream, write_bytes
 from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
 
 try:
@@ -81,6 +81,7 @@ def read_ids(path: str | os.PathLike[str]) -> Ids:
     """
     name = os.fspath(path)
     try:
+        check_no_stream(name)
         # Thousands of times: Path takes its time, and so does a buffer for what is read in one piece.
         with open(name, "rb", buffering=0) as file:  # noqa: PTH123
             data = file.read()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.image_codec import ENCODINGS, decode_compressed, decode_depth, decode_image
-from rt_panoptic_ros.compressed_size import compressed_size
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from rt_panoptic_core.image_files import (
     read_image,
 )
 from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.inference.tracking import InstanceTracker
 from rt_panoptic_core.panoptic_format import PanopticWriter, file_stem
 from rt_panoptic_core.visualization.overlay import draw_overlay
@@ -123,7 +125,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_output(args: argparse.Namespace) -> None:
     """Refuse a folder for the results that a folder of inputs is, or is in: it would hold no input."""
-    output = args.output.resolve()
+    # Not Path.resolve(): for links in a circle it raises an error of its own before Python 3.13.
+    output = Path(os.path.realpath(args.output))
     for item in args.inputs:
         folder = Path(item)
         if folder.is_dir() and folder.resolve().is_relative_to(output):
@@ -230,7 +233,7 @@ class _Job:
         return writer, writer if self._args.ids or self._args.no_overlay else None
 
     def _image(self, file: InputFile, ids: PanopticWriter | None) -> None:
-        image = read_image(file.path)
+        image = read_image(file.path, most_pixels=MAX_PIXELS)
         result = self._segment(image, file.path)
         # First what may fail for its name.
         if ids is not None:

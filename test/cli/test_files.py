@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rt_panoptic_core.files import replaced_when_complete, write_json, write_text
+from rt_panoptic_core.errors import ConfigError, ImageError
+from rt_panoptic_core.files import read_json, replaced_when_complete, write_json, write_text
+from rt_panoptic_core.panoptic_png import read_ids
 
 
 def test_a_link_is_followed(tmp_path):
@@ -48,6 +50,21 @@ def test_a_device_stays_one():
     finally:
         os.close(slave)
         os.close(master)
+
+
+def test_nothing_is_read_that_need_not_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path, kind in (
+        (pipe, "a named pipe"),
+        (tmp_path / "link", "a named pipe"),
+        ("/dev/zero", "a device"),
+    ):
+        with pytest.raises(ConfigError, match=f"{path}: cannot be read: it is {kind}, not a file"):
+            read_json(path, ConfigError)
+        with pytest.raises(ImageError, match=f"{path}: cannot be read: it is {kind}, not a file"):
+            read_ids(path)
 
 
 def test_standard_output_may_be_a_pipe():

@@ -1,8 +1,10 @@
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -13,6 +15,7 @@ from rt_panoptic_core import image_files
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.cli.segment import image_id
 from rt_panoptic_core.engines import hardware
+from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.image_files import find_inputs, read_image
 from rt_panoptic_core.panoptic_format import read_annotations, read_ids
 from rt_panoptic_core.taxonomy import Taxonomy
@@ -266,6 +269,34 @@ def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):
     assert files(segment.output) == ["overlays/good.jpg", "panoptic.json", "panoptic/good.png"]
 
 
+def test_what_is_no_file_is_named_and_not_waited_for(segment, tmp_path, capsys):
+    write(tmp_path / "in/good.jpg", picture(0))
+    for name in ("in/pipe.png", "pipe.mp4", "pipe.jpg"):
+        os.mkfifo(tmp_path / name)
+    assert segment(tmp_path / "in", tmp_path / "pipe.mp4", tmp_path / "pipe.jpg") == 3
+    error = capsys.readouterr().err
+    for name in ("pipe.png", "pipe.mp4", "pipe.jpg"):
+        assert f"{name}: it is a named pipe, not a file" in error
+    with pytest.raises(
+        ImageError, match=r"pipe\.jpg: cannot be read: it is a named pipe, not a file"
+    ):
+        read_image(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match=r"pipe\.mp4: it is a named pipe, not a file"):
+        image_files.Video(tmp_path / "pipe.mp4")
+
+
+def test_links_in_a_circle_are_named(segment, tmp_path, capsys):
+    write(tmp_path / "in/good.jpg", picture(0))
+    (tmp_path / "in/a.png").symlink_to("b.png")
+    (tmp_path / "in/b.png").symlink_to("a.png")
+    assert segment(tmp_path / "in") == 3
+    error = capsys.readouterr().err
+    for name in ("a.png", "b.png"):
+        assert f"{name}: the link leads to no file" in error
+    assert segment(tmp_path / "in", "--output", tmp_path / "in/a.png") == 1
+    assert "a.png: results cannot be written there" in capsys.readouterr().err
+
+
 def test_nothing_to_do_is_an_error(segment, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     assert segment(tmp_path / "in") == 1
@@ -338,6 +369,19 @@ def test_an_image_that_is_too_large_is_skipped(segment, tmp_path, capsys, monkey
     assert "huge.png" in error
     assert "9000" in error
     assert "overlays/small.jpg" in files(segment.output)
+
+
+def test_a_picture_that_says_it_is_too_large_is_not_decoded(segment, tmp_path, capsys):
+    # Whole by its checksums; what it decodes to is not there.
+    size = (30_000).to_bytes(4, "big")
+    chunks = ((b"IHDR", size * 2 + b"\x08\0\0\0\0"), (b"IDAT", b"x"), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        content += len(data).to_bytes(4, "big") + kind + data + checksum
+    (tmp_path / "huge.png").write_bytes(content)
+    assert segment(tmp_path / "huge.png") == 1
+    assert "huge.png: 30000x30000 pixels; at most 64 megapixels are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

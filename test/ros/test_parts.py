@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.image_codec import decode_image
 from rt_panoptic_core.inference.config import InferenceConfig
-from rt_panoptic_ros.compressed_size import compressed_size
 from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.inbox import Inbox
 from rt_panoptic_ros.model import thresholds_of
