@@ -30,7 +30,7 @@ def start(context: LaunchContext) -> list[Action]:
     if camera.size is not None:
         # The engine is built before the bag plays, not while it does.
         parameters["image_size"] = "{}x{}".format(*camera.size)
-    namespace = support.text(context, "namespace")
+    namespace = support.namespace(context)
     return [
         *support.fastdds_actions(context),
         support.panoptic_node(

@@ -9,16 +9,11 @@ from launch.action import Action
 from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription
-from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_ros import launch_support as support
 
 
 def start(context: LaunchContext) -> list[Action]:
-    cameras = [name.strip().strip("/") for name in support.text(context, "cameras").split(",")]
-    if not all(cameras) or len(set(cameras)) != len(cameras):
-        raise ConfigError(
-            f"cameras {support.text(context, 'cameras')!r}: it must be names, each once, with commas between"
-        )
+    cameras = support.camera_names(context)
     compressed = support.is_true(context, "compressed")
     parameters = {"input.transport": "compressed"} if compressed else {}
     actions: list[Action] = [*support.fastdds_actions(context)]

@@ -13,7 +13,7 @@ from rt_panoptic_ros import launch_support as support
 
 
 def start(context: LaunchContext) -> list[Action]:
-    namespace = support.text(context, "namespace")
+    namespace = support.namespace(context)
     topics = {name: support.text(context, name) for name in ("image", "depth", "camera_info")}
     parameters = {
         "depth.enabled": True,

@@ -12,6 +12,8 @@ from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.some_substitutions_type import SomeSubstitutionsType
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from rclpy.exceptions import InvalidNamespaceException
+from rclpy.validate_namespace import validate_namespace
 
 from launch import LaunchContext
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
@@ -141,6 +143,42 @@ def is_true(context: LaunchContext, name: str) -> bool:
 def text(context: LaunchContext, name: str) -> str:
     """Value of an argument."""
     return str(LaunchConfiguration(name).perform(context))
+
+
+def namespace(context: LaunchContext) -> str:
+    """Value of the argument ``namespace``, without slashes around it.
+
+    Raises:
+        ConfigError: it is no namespace; the argument, its value and the rule are named.
+    """
+    found = text(context, "namespace").strip("/")
+    _check_namespace("namespace", found, found)
+    return found
+
+
+def camera_names(context: LaunchContext) -> list[str]:
+    """Names that the argument ``cameras`` lists, each of which can be a namespace.
+
+    Raises:
+        ConfigError: one cannot, or is there twice; the argument, its value and the rule are named.
+    """
+    value = text(context, "cameras")
+    names = [name.strip().strip("/") for name in value.split(",")]
+    if not all(names) or len(set(names)) != len(names):
+        raise ConfigError(f"cameras {value!r}: it must be names, each once, with commas between")
+    for name in names:
+        _check_namespace("cameras", value, name)
+    return names
+
+
+def _check_namespace(argument: str, value: str, name: str) -> None:
+    # launch finds out only when it starts the node: those started before would be left behind.
+    try:
+        validate_namespace(f"/{name}")
+    except InvalidNamespaceException as error:
+        # The lines after the first show the place.
+        rule = str(error).splitlines()[0].rpartition("namespace ")[2].rstrip(":")
+        raise ConfigError(f"{argument} {value!r}: {name!r} {rule}") from None
 
 
 def number(context: LaunchContext, name: str, low: float, high: float) -> float:

@@ -159,6 +159,28 @@ def test_a_bad_argument_is_named(arguments, reason):
     refused("camera", *arguments, reason=reason)
 
 
+@pytest.mark.parametrize(
+    ("cameras", "reason"),
+    [
+        ("front,le-ft", "'le-ft' must not contain characters other than alphanumerics"),
+        ("front,rear/9th", "'rear/9th' must not have a token that starts with a number"),
+        ("front,rear//left", "'rear//left' must not contain repeated '/'"),
+        ("front,,left", "it must be names, each once"),
+        ("front,/front", "it must be names, each once"),
+    ],
+)
+def test_a_bad_name_of_a_camera_is_told_before_anything_starts(cameras, reason):
+    refused("multi_camera", f"cameras:={cameras}", reason=f"cameras '{cameras}': {reason}")
+
+
+@pytest.mark.parametrize("name", ["camera", "rgbd"])
+def test_a_bad_namespace_is_named(name):
+    refused(
+        *(name, "namespace:=my-robot"),
+        reason="namespace 'my-robot': 'my-robot' must not contain characters other than",
+    )
+
+
 def refused(name, *arguments, reason):
     done = subprocess.run(
         command(name, *arguments), capture_output=True, text=True, timeout=120, check=False
