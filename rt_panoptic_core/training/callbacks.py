@@ -108,6 +108,14 @@ class ModelWriter(L.Callback):
         if trainer.global_step >= trainer.max_steps and trainer.is_global_zero:
             self.write(FINAL, trainer, pl_module, {})
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write ``final.safetensors`` of a checkpoint that no update was left to make after."""
+        assert isinstance(pl_module, PanopticModule)
+        if trainer.is_global_zero and not (self.folder / FINAL).is_file():
+            self.write(FINAL, trainer, pl_module, {})
+        # The other processes read it.
+        trainer.strategy.barrier()
+
     def write(
         self, name: str, trainer: L.Trainer, module: PanopticModule, metadata: dict[str, str]
     ) -> None:

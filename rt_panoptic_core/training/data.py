@@ -27,6 +27,7 @@ from rt_panoptic_core.resources import cpu_threads
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import DataConfig, SourceConfig, TrainingConfig
 from rt_panoptic_core.training.interruption import leave_signals_to_the_run
+from rt_panoptic_core.training.output_folder import leave_the_folder_to_the_run
 from rt_panoptic_core.training.sampler import Draw, EvaluationSampler, MixtureSampler
 
 
@@ -236,10 +237,11 @@ def keep(sample: PanopticSample) -> PanopticSample:
 
 
 def prepare_worker(worker: int) -> None:
-    """Keep a worker from starting threads of its own, the processes are the parallelism; and from signals."""
+    """Make a process one that only prepares batches: without threads, signals or hold on the run's folder."""
     import cv2
 
     leave_signals_to_the_run(worker)
+    leave_the_folder_to_the_run(worker)
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

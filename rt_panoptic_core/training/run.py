@@ -8,7 +8,7 @@ import pickle
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from rt_panoptic_core.training.data import PanopticDataModule
 from rt_panoptic_core.training.initial_weights import build_network
 from rt_panoptic_core.training.interruption import Interruption
 from rt_panoptic_core.training.module import PanopticModule
+from rt_panoptic_core.training.output_folder import held_for_the_run
 from rt_panoptic_core.training.precision import training_precision
 from rt_panoptic_core.training.unlabelled import Unlabelled
 
@@ -127,8 +128,8 @@ def train(
 
     Raises:
         DatasetError: files of the data sets are missing or unreadable.
-        TrainingError: the loss or a gradient is not finite, ``output`` holds another run, or there is no
-            such accelerator.
+        TrainingError: the loss or a gradient is not finite, ``output`` holds another run or one writes to it
+            at this moment, or there is no such accelerator.
         TrainingInterruptedError: SIGINT or SIGTERM came.
         KeyboardInterrupt: it came again, before the update at hand was done.
     """
@@ -137,18 +138,9 @@ def train(
     precision = training_precision(config.optimization.precision, accelerator)
     config = replace(config, optimization=replace(config.optimization, precision=precision))
     folder = Path(config.output)
-    last = folder / "last.ckpt"
-    resumed = resume and last.is_file()
     L.seed_everything(config.seed, workers=False, verbose=False)
     taxonomy = Taxonomy.load(config.taxonomy)
     data = PanopticDataModule(config, taxonomy)
-    done, complete = 0, False
-    if resumed:
-        before, done = _check_same_run(last, config, taxonomy)
-        complete = done >= config.optimization.steps and (folder / FINAL).is_file()
-        _tell_changes(before, config, complete=complete)
-    if complete:
-        return _complete_already(folder, config, done)
     curves, wait = Curves(folder), DataWait()
     trainer = _trainer(
         config,
@@ -159,6 +151,33 @@ def train(
         devices=devices,
         nodes=nodes,
     )
+    # The other processes of the same run are let in.
+    with held_for_the_run(folder) if trainer.is_global_zero else nullcontext():
+        return _train(config, taxonomy, data, trainer, curves, wait, resume=resume)
+
+
+def _train(
+    config: TrainingConfig,
+    taxonomy: Taxonomy,
+    data: PanopticDataModule,
+    trainer: L.Trainer,
+    curves: Curves,
+    wait: DataWait,
+    *,
+    resume: bool,
+) -> TrainingResult:
+    """:func:`train` in a folder that no other run writes to."""
+    folder = Path(config.output)
+    last = folder / "last.ckpt"
+    resumed = resume and last.is_file()
+    updates_left, complete = True, False
+    if resumed:
+        before, done = _check_same_run(last, config, taxonomy)
+        updates_left = done < config.optimization.steps
+        complete = not updates_left and (folder / FINAL).is_file()
+        _tell_changes(before, config, complete=complete)
+    if complete:
+        return _complete_already(folder, config, done)
     # The first process hands its weights on to the others, which start when the files may be gone.
     network = build_network(config, taxonomy, weights=not resumed and trainer.is_global_zero)
     if config.optimization.channels_last:
@@ -186,6 +205,8 @@ def train(
         if config.data.validation and trainer.global_step not in curves.steps:
             # The last updates came after the last evaluation.
             trainer.validate(module, data, verbose=False)
+    if not updates_left:
+        return _complete_already(folder, config, done)
     return TrainingResult(module.results, curves.evaluations, wait.share, folder / FINAL, network)
 
 

@@ -270,6 +270,55 @@ def test_a_run_of_any_length_is_complete(toy_settings, caplog):
     assert again.evaluations == first.evaluations
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_run_that_is_shortened_is_what_it_has_learnt(toy_settings, caplog, evaluated):
+    """Nothing is left to do but to write the model, which is there whenever its name is told."""
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    if not evaluated:
+        toy_settings["data"]["validation"] = []
+    with pytest.raises(TrainingInterruptedError):
+        train(config_from(toy_settings), callbacks=[Signal(signal.SIGINT, batch=3)], **CPU)
+    last = Path(toy_settings["output"]) / "last.ckpt"
+    before = last.read_bytes()
+    toy_settings["optimization"]["steps"] = 2
+    result = train(config_from(toy_settings), **CPU)
+    assert "complete already, 4 updates are done and optimization.steps is 2" in caplog.text
+    assert last.read_bytes() == before
+    averaged = torch.load(last, weights_only=True)["state_dict"]
+    written = weights_of(result.model)
+    assert_same(written, {key: averaged[f"network.{key}"].cpu() for key in written})
+    assert_same(written, result.network.state_dict())
+    assert read_header(result.model)["description"] == "run, 4 updates"
+    assert [e["step"] for e in result.evaluations] == ([3, 4] if evaluated else [])
+    assert ("toys" in result.measures) == evaluated
+
+
+def test_a_final_model_that_was_moved_away_is_written_again(toy_settings, tmp_path):
+    first = train(config_from(toy_settings), **CPU)
+    first.model.rename(tmp_path / "moved.safetensors")
+    again = train(config_from(toy_settings), **CPU)
+    assert_same(weights_of(tmp_path / "moved.safetensors"), weights_of(again.model))
+    assert again.evaluations == first.evaluations
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_two_runs_do_not_write_to_one_folder(toy_settings, start_training, end):
+    toy_settings["data"]["workers"] = 1
+    toy_settings["optimization"]["steps"] = 100_000
+    toy_settings["evaluation"].update(every=0, checkpoint_every=1)
+    process, last, log = start_training(toy_settings)
+    with pytest.raises(TrainingError, match=r"run: another run writes its files .*--output"):
+        train(config_from(toy_settings), **CPU)
+    with pytest.raises(TrainingError, match="another run writes"):
+        train(config_from(toy_settings), resume=False, **CPU)
+    assert last.is_file()
+    # Not to the group: its workers outlive a killed process for a while.
+    process.send_signal(end)
+    process.wait(60)
+    toy_settings["optimization"]["steps"] = 1
+    assert train(config_from(toy_settings), **CPU).model.is_file(), log.read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
