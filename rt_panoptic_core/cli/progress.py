@@ -28,7 +28,8 @@ def progress_bar(
         unit: name of the units.
         quiet: show nothing.
     """
-    if quiet or not sys.stderr.isatty():
+    # Python has no standard error at all where it was closed: `command 2>&-`.
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         # Not even imported then: it would take longer than scoring a hundred images.
         yield _nothing
         return
