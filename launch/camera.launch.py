@@ -14,7 +14,7 @@ from rt_panoptic_ros import launch_support as support
 def start(context: LaunchContext) -> list[Action]:
     namespace = support.namespace(context)
     compressed = support.is_true(context, "compressed")
-    topics = {"image": support.text(context, "image")}
+    topics = support.topics_of_camera(support.text(context, "image"))
     parameters = {"input.transport": "compressed"} if compressed else {}
     return [
         *support.fastdds_actions(context),

@@ -19,7 +19,7 @@ def start(context: LaunchContext) -> list[Action]:
     actions: list[Action] = [*support.fastdds_actions(context)]
     for seed, camera in enumerate(cameras):
         # A relative name is in the camera's namespace, which is the node's.
-        topics = {"image": support.text(context, "image")}
+        topics = support.topics_of_camera(support.text(context, "image"))
         actions += support.source_node(
             context,
             namespace=camera,

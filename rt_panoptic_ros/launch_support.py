@@ -181,6 +181,12 @@ def _check_namespace(argument: str, value: str, name: str) -> None:
         raise ConfigError(f"{argument} {value!r}: {name!r} {rule}") from None
 
 
+def topics_of_camera(image: str) -> dict[str, str]:
+    """Topics by the nodes' own names for them: ``camera_info`` and ``depth`` are beside ``image``."""
+    base = "".join(image.rpartition("/")[:2])
+    return {"image": image, "camera_info": f"{base}camera_info", "depth": f"{base}depth"}
+
+
 def number(context: LaunchContext, name: str, low: float, high: float) -> float:
     """Value of an argument that is a number from ``low`` to ``high``.
 

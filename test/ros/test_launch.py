@@ -22,10 +22,11 @@ pytest.importorskip(
 )
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from rt_panoptic_core.bags import messages as bag_messages
 from rt_panoptic_core.bags.writer import BagWriter
+from rt_panoptic_ros.launch_support import topics_of_camera
 
 try:
     get_package_prefix("rt_panoptic_ros")
@@ -104,6 +105,32 @@ def test_camera_answers_what_its_source_publishes(launched, probe, checkpoint, i
     answer = probe.wait(lambda: semantic, "labels", 60)[0]
     assert (answer.height, answer.width, answer.encoding) == (64, 96, "mono8")
     assert probe.node.count_subscribers("/front/image/compressed") == 1
+
+
+def test_what_a_source_knows_of_its_camera_is_beside_the_image(launched, probe, checkpoint):
+    launched(
+        "camera",
+        *(f"model:={checkpoint}", "engine:=pytorch", "source:=generated", "source_size:=64x128"),
+        *("image:=/street/image", "autostart:=false"),
+    )
+    infos = probe.subscribe(CameraInfo, "/street/camera_info")
+    depths = probe.subscribe(Image, "/street/depth")
+    probe.wait(lambda: infos and depths, "both")
+
+
+@pytest.mark.parametrize(
+    ("image", "depth"),
+    [
+        ("/camera/color/image_raw", "/camera/color/depth"),
+        ("image_raw", "depth"),
+        ("/image", "/depth"),
+        ("~/image", "~/depth"),
+    ],
+)
+def test_topics_of_a_camera_are_beside_its_image(image, depth):
+    topics = topics_of_camera(image)
+    assert (topics["image"], topics["depth"]) == (image, depth)
+    assert topics["camera_info"] == depth.replace("depth", "camera_info")
 
 
 def test_rgbd_gives_a_labelled_cloud(launched, probe, checkpoint):
