@@ -164,7 +164,7 @@ def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[To
     ]
     raw = {topic.name for topic in candidates if topic.message_type == IMAGE}
     candidates = [t for t in candidates if t.name.removesuffix("/compressed") not in raw - {t.name}]
-    kinds: dict[str, list[Topic]] = {"colour": [], "grey": [], "other": []}
+    kinds: dict[str, list[Topic]] = {"colour": [], "grey": [], "other": [], "unreadable": []}
     for topic in candidates:
         kinds[_kind(reader, topic)].append(topic)
     found = kinds["colour"] or kinds["grey"]
@@ -175,13 +175,16 @@ def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[To
             f"{reader.path} has {len(found)} image topics: {', '.join(t.name for t in found)}; "
             "choose with --image-topic (more than one is fine)"
         )
+    if kinds["unreadable"]:
+        names = [topic.name for topic in kinds["unreadable"]]
+        raise BagError(f"{reader.path}: no message of {', '.join(names)} can be read")
     raise BagError(
         f"{reader.path} has no camera's image topic; it has {reader.describe(IMAGE_TYPES)}"
     )
 
 
 def _kind(reader: BagReader, topic: Topic) -> str:
-    """``colour``, ``grey`` or ``other`` (depth, labels), by the topic's first message."""
+    """``colour``, ``grey``, ``other`` (depth, labels) by the topic's first message, or ``unreadable``."""
     if topic.message_type == COMPRESSED_IMAGE:
         return "colour"
     for message in reader.messages([topic.name]):
@@ -192,4 +195,4 @@ def _kind(reader: BagReader, topic: Topic) -> str:
         if encoding in ("mono8", "8UC1"):
             return "grey"
         return "other" if encoding.endswith(("UC1", "SC1", "FC1", "mono16")) else "colour"
-    return "other"
+    return "unreadable"

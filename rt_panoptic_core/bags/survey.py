@@ -55,7 +55,11 @@ def survey(reader: BagReader, topics: Collection[str]) -> list[TopicSurvey]:
                 break
     for look in found.values():
         if look.size is None:
-            reason = look.error or "it has no messages"
+            reason = look.error or (
+                "its messages are damaged"
+                if reader.topics[look.topic].count
+                else "it has no messages"
+            )
             raise BagError(f"{reader.path}: no picture of {look.topic} can be read: {reason}")
         steps = [b - a for a, b in zip(look.stamps, look.stamps[1:], strict=False) if b > a]
         if steps:

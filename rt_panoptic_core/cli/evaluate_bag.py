@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rt_panoptic_core.bags.annotate import RecordedResults
     from rt_panoptic_core.bags.answers import Answers, Timing
     from rt_panoptic_core.bags.output import OutputFolder
-    from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.realtime import Replay
     from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
     from rt_panoptic_core.bags.survey import TopicSurvey
@@ -143,7 +142,17 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
     if args.no_ground_truth and (args.ground_truth_topic or args.ground_truth_folder):
         raise UsageError("--no-ground-truth and a ground truth: leave out one of them")
     with BagReader(args.bag) as reader, ExitStack() as stack:
-        told = _tell_damage(reader, console, 0)
+        told = 0
+
+        def tell_damage() -> None:
+            nonlocal told
+            for note in reader.damage[told:]:
+                console.print(f"[yellow]damaged:[/] {escape(note)}")
+            told = len(reader.damage)
+
+        tell_damage()
+        # What is damaged inside of a file shows when it is read, and may be why there is nothing to evaluate.
+        stack.callback(tell_damage)
         topics = [topic.name for topic in find_image_topics(reader, args.image_topic)]
         surveys = survey(reader, topics)
         checkpoint = load_checkpoint(args.model)
@@ -209,8 +218,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
                 "stopped; what was written is readable, and the same command goes on from there"
             )
             raise
-        # What is damaged inside of a file shows when it is read.
-        _tell_damage(reader, console, told)
+        tell_damage()
         timing = offline.timing(passing) if offline is not None else None
         report = conclude(
             output,
@@ -286,13 +294,6 @@ def _replayed(
             parameters=parameters,
             progress=counting(advance),
         )
-
-
-def _tell_damage(reader: BagReader, console: Console, told: int) -> int:
-    """Say what of the bag's damage was not among the first ``told``; how much there is by now."""
-    for note in reader.damage[told:]:
-        console.print(f"[yellow]damaged:[/] {escape(note)}")
-    return len(reader.damage)
 
 
 def _node_settings(args: argparse.Namespace) -> dict[str, Any]:

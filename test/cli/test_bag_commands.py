@@ -8,6 +8,7 @@ import sys
 import time
 
 import cv2
+import mcap.reader
 import numpy as np
 import pytest
 
@@ -312,6 +313,27 @@ def test_damage_inside_of_a_file_is_told(model, tmp_path, capfd):
     file.write_bytes(content)
     assert main(evaluate_words(damaged, model, tmp_path / "out", "--size", "64x96")) == 0
     assert "damaged: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("named", [[], ["--image-topic", "/camera/image"]])
+def test_a_bag_of_which_no_message_can_be_read_says_why(model, tmp_path, capfd, named):
+    bag = tmp_path / "bag"
+    words = ["make-bag", "--frames", "4", "--size", "64x96", "--output", str(bag)]
+    assert main([*words, "--no-depth"]) == 0
+    (file,) = bag.glob("*.mcap")
+    content = bytearray(file.read_bytes())
+    with file.open("rb") as stream:
+        chunks = mcap.reader.make_reader(stream).get_summary().chunk_indexes
+    for chunk in chunks:
+        middle = chunk.chunk_start_offset + chunk.chunk_length // 2
+        content[middle : middle + 100] = bytes(100)
+    file.write_bytes(content)
+    capfd.readouterr()
+    assert main(evaluate_words(bag, model, tmp_path / "out", *named)) == 1
+    error = " ".join(capfd.readouterr().err.split())
+    assert "damaged: " in error
+    assert "/camera/image can be read" in error
+    assert "no camera's" not in error
 
 
 def test_a_folder_that_another_process_writes_into_is_refused(bag, model, tmp_path, capfd):
