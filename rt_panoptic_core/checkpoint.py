@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rt_panoptic_core.errors import CheckpointError, ConfigError, TaxonomyError
+from rt_panoptic_core.errors import CheckpointError
 from rt_panoptic_core.files import replaced_when_complete
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.network.config import NetworkConfig
@@ -33,6 +33,8 @@ DEFAULT_MODEL = "street"
 
 _FORMAT_NAME = FORMAT.partition("/")[0]
 _HEADER_KEYS = ("network", "taxonomy", "inference")
+_STORED = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_PIXEL_DIGITS = 13
 
 
 class ForeignFormatError(CheckpointError):
@@ -80,7 +82,7 @@ class Checkpoint:
             CheckpointError: the header says something else than a number.
         """
         text = self.metadata.get("pixels", "0")
-        if not (text.isascii() and text.isdecimal()):
+        if not (text.isascii() and text.isdecimal() and len(text) < _PIXEL_DIGITS):
             raise CheckpointError(
                 f"{self.path}: 'pixels' in its header is {text!r}; it must be a whole number"
             )
@@ -153,9 +155,10 @@ def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
             f"{name}: format {header.get('format')!r}, this version reads {FORMAT!r}; "
             "it is no checkpoint of this package, or of another version"
         )
-    network, inference = _build(header, name)
+    config, taxonomy, inference = _settings(header, name)
+    network = PanopticNetwork(config, taxonomy)
     load_weights(network, tensors, name)
-    texts = {k: v for k, v in header.items() if k not in (*_HEADER_KEYS, "format")}
+    texts = {k: _harmless(v) for k, v in header.items() if k not in (*_HEADER_KEYS, "format")}
     network.eval().requires_grad_(False)
     return Checkpoint(network, inference, texts, source, _digest(source))
 
@@ -181,14 +184,9 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise (CheckpointError if own else ForeignFormatError)(
             f"{name}: format {found!r}, this version reads {FORMAT!r}"
         )
-    try:
-        for key in _HEADER_KEYS:
-            header[key] = json.loads(header[key])
-            if not isinstance(header[key], dict):
-                raise TypeError(f"{key!r} must be an object")
-    except (KeyError, json.JSONDecodeError, TypeError) as error:
-        raise CheckpointError(f"{name}: its header is malformed: {error}") from error
-    return header
+    _settings(header, name)
+    texts = {key: _harmless(text) for key, text in header.items()}
+    return {**texts, **{key: json.loads(header[key]) for key in _HEADER_KEYS}}
 
 
 def shipped_models() -> dict[str, Path]:
@@ -243,7 +241,14 @@ def load_weights(network: PanopticNetwork, tensors: Mapping[str, Tensor], origin
             f"{origin}: the weights do not fit the network ({'; '.join(problems)}); "
             "check the backbone, the widths and the taxonomy"
         )
-    bad = [k for k in own if own[k].is_floating_point() and not torch.isfinite(tensors[k]).all()]
+    kinds = [f"{key} {tensors[key].dtype}" for key in own if tensors[key].dtype not in _STORED]
+    if kinds:
+        raise CheckpointError(
+            f"{origin}: {len(kinds)} weights are of a type that none has: {_some(kinds)}; "
+            f"one of {', '.join(map(str, _STORED))}"
+        )
+    tensors = {key: tensors[key].to(own[key].dtype) for key in own}
+    bad = [key for key in own if not torch.isfinite(tensors[key]).all()]
     if bad:
         raise CheckpointError(
             f"{origin}: {len(bad)} weights hold NaN or infinity: {_some(bad)}; "
@@ -262,14 +267,26 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _build(header: Mapping[str, str], name: str) -> tuple[PanopticNetwork, InferenceConfig]:
+def _settings(
+    header: Mapping[str, str], name: str
+) -> tuple[NetworkConfig, Taxonomy, InferenceConfig]:
+    """What the header of the file ``name`` says."""
     try:
-        config = NetworkConfig.from_dict(json.loads(header["network"]))
-        taxonomy = Taxonomy.from_dict(json.loads(header["taxonomy"]), name)
-        inference = InferenceConfig.from_dict(json.loads(header["inference"]))
-        return PanopticNetwork(config, taxonomy), inference
-    except (KeyError, json.JSONDecodeError, ConfigError, TaxonomyError, TypeError) as error:
+        return (
+            NetworkConfig.from_dict(json.loads(header["network"])),
+            Taxonomy.from_dict(json.loads(header["taxonomy"]), name),
+            InferenceConfig.from_dict(json.loads(header["inference"])),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{name}: its header is malformed: it lacks {error}") from error
+    # No JSON, nested without end, or what the settings refuse.
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{name}: its header is malformed: {error}") from error
+
+
+def _harmless(text: str) -> str:
+    """``text`` without what would steer a terminal that it is printed on."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def _digest(path: Path) -> str:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import yaml
 
 from rt_panoptic_core.errors import TaxonomyError
+from rt_panoptic_core.wording import shown
 
 UNLABELLED = 255
 """Value of a pixel without a class in every uint8 label image."""
@@ -172,11 +173,13 @@ class Taxonomy:
         for index, item in enumerate(data["classes"]):
             where = f"{origin}, class {index}"
             if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
-                raise TaxonomyError(f"{where}: {item!r}; it must hold a text 'name'")
+                raise TaxonomyError(f"{where}: {shown(item)}; it must hold a text 'name'")
+            if not item["name"].isprintable():
+                raise TaxonomyError(f"{where}: the name {shown(item['name'])} cannot be printed")
             unknown = set(item) - {"name", "color", "thing", "source_id"}
             if unknown:
                 raise TaxonomyError(
-                    f"{where} ({item['name']!r}): unknown key {sorted(unknown)[0]!r}; "
+                    f"{where} ({item['name']!r}): unknown key {sorted(map(str, unknown))[0]!r}; "
                     "one of name, color, thing, source_id"
                 )
             thing = item.get("thing")
@@ -187,13 +190,16 @@ class Taxonomy:
             try:
                 red, green, blue = (int(c) for c in color)
                 source_id = int(source_id)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise TaxonomyError(
-                    f"{where} ({item['name']!r}): colour {color!r}, source_id {source_id!r}; "
+                    f"{where} ({item['name']!r}): colour {shown(color)}, source_id {shown(source_id)}; "
                     "they must be [r, g, b] and a whole number"
                 ) from None
             categories.append(Category(index, item["name"], (red, green, blue), thing, source_id))
-        return cls(str(data.get("name", "custom")), tuple(categories))
+        try:
+            return cls(str(data.get("name", "custom")), tuple(categories))
+        except TaxonomyError as error:
+            raise TaxonomyError(f"{origin}: {error}") from None
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str]) -> Taxonomy:
@@ -204,7 +210,8 @@ class Taxonomy:
         """
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # ValueError: no UTF-8, no date, or a number of thousands of digits.
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise TaxonomyError(f"{os.fspath(path)}: not a readable YAML file: {error}") from error
         return cls.from_dict(data, os.fspath(path))
 

@@ -1,9 +1,20 @@
-"""Numbers in words and in cells of tables."""
+"""Numbers and values in words and in cells of tables."""
 
 from __future__ import annotations
 
 import math
+import reprlib
 from pathlib import Path
+from typing import Any
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 3
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
+
+
+def shown(value: Any) -> str:
+    """``value`` as Python writes it, cut where it is long: in YAML a few lines can stand for billions."""
+    return _REPR.repr(value)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 from rt_panoptic_core.errors import ConfigError
@@ -11,6 +12,9 @@ from rt_panoptic_core.network.config import PresetConfig
 
 CORRELATIONS = ("iou", "giou")
 FUSION_ORDERS = ("probability", "score")
+
+_MOST = {"candidates_per_level": 1_000_000, "candidates": 10_000, "suppression_rounds": 1000}
+"""A header from a foreign file must not make work without end: suppression compares all candidates."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class InferenceConfig(PresetConfig):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} {value}: it must lie between 0 and 1")
-        for name in ("candidates_per_level", "candidates", "suppression_rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}: it must be at least 1")
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name} {getattr(self, name)}: it must be 1 to {most}")
         if not 1 <= self.max_instances <= 254:
             raise ConfigError(f"max_instances {self.max_instances}: it must be 1 to 254")
         if self.stuff_area_limit < 0:
@@ -106,11 +110,12 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for name in ("score", "mask", "overlap"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{name} threshold {value}: it must lie between 0 and 1")
-        if not self.stuff_area >= 0:  # nor not a number
-            raise ConfigError(f"stuff area limit {self.stuff_area}: it must be 0 or more")
+            value: Any = getattr(self, name)
+            if not (isinstance(value, Real) and 0.0 <= value <= 1.0):  # type: ignore[operator]
+                raise ConfigError(f"{name} threshold {value!r}: it must be a number from 0 to 1")
+        area: Any = self.stuff_area
+        if not (isinstance(area, Real) and area >= 0):  # type: ignore[operator]
+            raise ConfigError(f"stuff area limit {area!r}: it must be 0 or more")
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The values in the order of the engine's input."""

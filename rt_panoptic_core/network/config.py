@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.wording import shown
 
 BACKBONES = (
     "resnet18",
@@ -22,7 +23,10 @@ PRESETS = ("paper", "published")
 
 _MAX_CHANNELS = 4096
 _MAX_DEPTH = 64
+_MAX_WEIGHTS = 300_000_000
 """A header from a foreign file must not make a network that fills the memory."""
+
+_MAX_PIXEL_VALUE = 1e6
 
 
 Kind = TypeVar("Kind", bound="PresetConfig")
@@ -140,6 +144,29 @@ class NetworkConfig(PresetConfig):
                     f"{name} {channels}: it must be 1 to {_MAX_CHANNELS}"
                     + (f", a multiple of group_channels {self.group_channels}" if grouped else "")
                 )
+        towers = self.semantic_tower_channels**2 + self.box_tower_channels**2
+        weights = 9 * (self.tower_depth * towers + 2 * len(self.strides) * self.pyramid_channels**2)
+        if weights > _MAX_WEIGHTS:
+            raise ConfigError(
+                f"channels {self.pyramid_channels}, {self.semantic_tower_channels}, "
+                f"{self.box_tower_channels} at tower_depth {self.tower_depth}: some {weights // 10**6} "
+                f"million weights beside the backbone; at most {_MAX_WEIGHTS // 10**6} million"
+            )
+        self._check_normalisation()
+
+    def _check_normalisation(self) -> None:
+        for name in ("image_mean", "image_std"):
+            values: Any = getattr(self, name)
+            numbers = len(values) == 3 and all(
+                isinstance(v, int | float) and abs(v) <= _MAX_PIXEL_VALUE for v in values
+            )
+            if not numbers or (name == "image_std" and min(values) <= 0):
+                raise ConfigError(
+                    f"{name} {list(values)}: it must be three numbers, one for each channel"
+                    + (", above 0" if name == "image_std" else "")
+                )
+        if not 0 <= self.batch_norm_eps <= 1:  # nor not a number
+            raise ConfigError(f"batch_norm_eps {self.batch_norm_eps}: it must be from 0 to 1")
 
     @property
     def size_multiple(self) -> int:
@@ -160,9 +187,9 @@ def config_from_dict(kind: Any, data: Mapping[str, Any], section: str = "") -> A
     """
     place = section or kind.__name__
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{place}: {data!r}; it must hold named values")
+        raise ConfigError(f"{place}: {shown(data)}; it must hold named values")
     known = {f.name: f for f in fields(kind)}
-    unknown = sorted(set(data) - set(known))
+    unknown = sorted(str(name) for name in set(data) - set(known))
     if unknown:
         raise ConfigError(f"{place}: unknown key {unknown[0]!r}; {suggestion(unknown[0], known)}")
     values: dict[str, Any] = {}
@@ -171,7 +198,7 @@ def config_from_dict(kind: Any, data: Mapping[str, Any], section: str = "") -> A
         expected = type(default if factory is MISSING else factory())
         fitted = _fitted(value, expected)
         if type(fitted) is not expected:
-            raise ConfigError(f"{place}.{name}: {value!r}; it must be {_TYPE_NAMES[expected]}")
+            raise ConfigError(f"{place}.{name}: {shown(value)}; it must be {_TYPE_NAMES[expected]}")
         values[name] = fitted
     return kind(**values)
 
@@ -191,6 +218,6 @@ def _fitted(value: Any, expected: type) -> Any:
         # YAML takes 1e-3, which has no point, for a text.
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return value
     return value

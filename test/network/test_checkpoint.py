@@ -167,12 +167,69 @@ def test_a_taxonomy_that_does_not_fit_the_head_is_explained(path):
         {"inference": json.dumps({"nms_threshold": 7})},
         {"inference": json.dumps([])},
         {"taxonomy": "null"},
+        {"taxonomy": "[" * 100_000},
+        {"network": '{"tower_depth": ' + "9" * 5000 + "}"},
+        {"network": '{"batch_norm_eps": ' + "9" * 400 + "}"},
+        {"network": json.dumps({"batch_norm_eps": math.nan})},
+        {"network": json.dumps({"batch_norm_eps": -1e9})},
+        {"network": json.dumps({"image_std": [1, 0, 1]})},
+        {"network": json.dumps({"image_std": [1, 1]})},
+        {"network": json.dumps({"image_std": [1, math.nan, 1]})},
+        {"network": json.dumps({"image_mean": [1, 1e300, 1]})},
+        {"network": json.dumps({"image_mean": [1, "x", 1]})},
+        {"network": json.dumps({"image_mean": [1, [1], 1]})},
+        {"network": json.dumps({"box_tower_channels": 4096, "tower_depth": 64})},
+        {"inference": json.dumps({"suppression_rounds": 10**9})},
+        {
+            "taxonomy": json.dumps(
+                {"classes": [{"name": "a", "thing": True, "source_id": math.inf}]}
+            )
+        },
+        {
+            "taxonomy": json.dumps(
+                {"classes": [{"name": "a", "thing": True, "color": [0, 0, 1e400]}]}
+            )
+        },
+        {"taxonomy": json.dumps({"classes": [{"name": "\x1b[2J", "thing": True}]})},
+        {"taxonomy": json.dumps({"classes": [1, 2]})},
     ],
 )
 def test_a_malformed_header_is_named(path, header):
     rewrite(path, lambda _: None, header)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors.*header"):
+    for read in (load_checkpoint, read_header):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors.*header"):
+            read(path)
+
+
+def test_texts_of_a_header_do_not_steer_the_terminal(path):
+    rewrite(path, lambda _: None, {"licence": "\x1b]0;mine\x07 ©\nBSD"})
+    assert read_header(path)["licence"] == " ]0;mine  ©\nBSD"
+    assert load_checkpoint(path).metadata["licence"] == " ]0;mine  ©\nBSD"
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_another_type_are_refused(path, kind):
+    def change(tensors):
+        tensors[KEY] = tensors[KEY].to(kind)
+
+    rewrite(path, change)
+    with pytest.raises(CheckpointError, match=rf"{KEY} {kind}.*one of torch\.float32"):
         load_checkpoint(path)
+
+
+def test_weights_that_overflow_float32_are_refused(path):
+    def change(tensors):
+        tensors[KEY] = tensors[KEY].double() + 1e300
+
+    rewrite(path, change)
+    with pytest.raises(CheckpointError, match=rf"hold NaN or infinity: {KEY}"):
+        load_checkpoint(path)
+
+
+def test_pixels_that_are_no_number(path):
+    rewrite(path, lambda _: None, {"pixels": "9" * 5000})
+    with pytest.raises(CheckpointError, match="it must be a whole number"):
+        load_checkpoint(path).pixels  # noqa: B018
 
 
 def test_another_safetensors_file_is_refused(tmp_path):
