@@ -20,6 +20,11 @@ from rt_panoptic_ros.fastdds import use_profile
 
 _SECONDS_TO_STOP = 1.0
 
+_NAMES = (
+    "it must be FROM:=TO, names of letters, digits and underscores that begin with no digit; those of topics, "
+    "services and namespaces have / between their parts"
+)
+
 
 def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) -> int:
     """Make a node and spin it until SIGINT, SIGTERM or shutdown.
@@ -75,7 +80,8 @@ def _init(arguments: Sequence[str] | None) -> None:
     """Initialize rclpy.
 
     Raises:
-        ConfigError: an argument after ``--ros-args``, or a parameter file, is refused.
+        ConfigError: an argument after ``--ros-args``, or a parameter file, is refused; or there is no
+            folder for the log.
     """
     try:
         rclpy.init(args=list(arguments) if arguments is not None else None)
@@ -84,8 +90,18 @@ def _init(arguments: Sequence[str] | None) -> None:
         # Its words without the lines of C code that they come from.
         words = re.sub(r", at \S+:\d+", "", " ".join(str(error).split()))
         words = words.removeprefix("failed to initialize rcl: ")
+        if re.search(r"log(ging)? directory|\.log for writing", words):
+            words = words.removeprefix("failed to initialize logging: ")
+            words = re.sub(r": (\d+)$", lambda found: f": {os.strerror(int(found[1]))}", words)
+            raise ConfigError(
+                f"the log folder cannot be written: {words}; set ROS_LOG_DIR to one that can, or HOME, whose "
+                ".ros/log it is otherwise"
+            ) from error
         if "log level" in words:
             words += "; it must be debug, info, warn, error or fatal"
+        if "remap rule" in words:
+            # What follows is of the parser's own parts.
+            words = f"{words.partition('. Error: ')[0]}; {_NAMES}"
         raise ConfigError(f"the arguments after --ros-args are refused: {words}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -203,6 +204,11 @@ def test_a_bad_parameter_at_the_start_ends_it_with_the_reason(argument, message)
             "loud'. Error: Argument does not use a valid severity level; it must",
         ),
         (("--nonsense",), "'--nonsense'"),
+        (
+            ("-r", "image:=/bad-topic!"),
+            "Couldn't parse remap rule: '-r image:=/bad-topic!'; it must be FROM:=TO, names of letters,",
+        ),
+        (("-r", "image:=/9th"), "'-r image:=/9th'; it must be FROM:=TO"),
     ],
 )
 def test_ros_arguments_that_are_refused_end_it_with_one_line(tmp_path, arguments, message):
@@ -222,6 +228,36 @@ def test_ros_arguments_that_are_refused_end_it_with_one_line(tmp_path, arguments
     assert own[0].startswith("error: the arguments after --ros-args are refused: ")
     assert message in own[0]
     assert ".c:" not in own[0]
+    assert "lexeme" not in own[0]
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"HOME": "FILE"}, "Failed to create log directory 'FILE/.ros/log': Not a directory"),
+        ({"ROS_LOG_DIR": "/proc"}, "Failed opening file /proc/python"),
+        ({"HOME": ""}, "Failed to get logging directory"),
+        ({"ROS_LOG_DIR": "FILE/log"}, "Failed to create log directory 'FILE/log': Not a directory"),
+    ],
+)
+def test_a_log_folder_that_cannot_be_is_not_the_arguments_fault(tmp_path, variables, reason):
+    file = tmp_path / "file"
+    file.touch()
+    environment = {k: v for k, v in os.environ.items() if k not in ("ROS_LOG_DIR", "ROS_HOME")}
+    environment |= {name: value.replace("FILE", str(file)) for name, value in variables.items()}
+    done = subprocess.run(
+        [sys.executable, "-m", "rt_panoptic_ros.panoptic_node"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2
+    reason = reason.replace("FILE", str(file))
+    assert f"error: the log folder cannot be written: {reason}" in done.stderr
+    assert "ROS_LOG_DIR" in done.stderr
+    assert "arguments" not in done.stderr
 
 
 def test_a_dumped_parameter_file_is_read_without_a_word(start, probe, tmp_path):
