@@ -18,6 +18,7 @@ from rosbags.rosbag2 import Reader as RosbagReader
 from rt_panoptic_core.bags.chunks import ZSTD_FRAME, ChunkedMcap, RawChunk
 from rt_panoptic_core.bags.recovery import RecoveredMcap
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.wording import shown
 
 
 class BagMessage(NamedTuple):
@@ -241,6 +242,12 @@ class BagReader:
     def _whole(self) -> _Source:
         """The bag as rosbags opens it; by its chunks where all is there for that."""
         reader = _opened(self.path)
+        try:
+            _check_connections(reader.connections)
+            self._use_files_once(reader)
+        except BaseException:
+            reader.close()
+            raise
         if getattr(reader, "compression_mode", None) is None:
             with suppress(Exception):
                 files, connections = _storage_files(self.path), list(reader.connections)
@@ -248,6 +255,26 @@ class BagReader:
                 reader.close()
                 return chunked
         return reader
+
+    def _use_files_once(self, reader: _Source) -> None:
+        """Have rosbags read each file once, however often metadata.yaml lists it."""
+        storages = getattr(getattr(reader, "storage", None), "storages", [])
+        files = {storage.path: storage for storage in storages}
+        if len(files) < len(storages):
+            storages[:] = files.values()
+            self._note(f"{self.path}: metadata.yaml lists a file more than once; it is read once")
+
+
+def _check_connections(connections: Collection[Connection]) -> None:
+    """Raise ValueError where metadata.yaml, which rosbags takes as it is, has a topic of other types."""
+    for connection in connections:
+        for name, value, kind in (
+            ("name", connection.topic, str),
+            ("type", connection.msgtype, str),
+            ("message_count", connection.msgcount, int),
+        ):
+            if not isinstance(value, kind):
+                raise ValueError(f"metadata.yaml has a topic whose {name} is {shown(value)}")
 
 
 def _opened(path: Path) -> _Source:

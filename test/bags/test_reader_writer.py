@@ -205,6 +205,39 @@ def test_a_folder_without_metadata_is_read_by_its_files(tmp_path, kind):
         assert any("metadata.yaml is missing" in note for note in reader.damage)
 
 
+@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [("message_count: 6", "message_count: many"), ("name: /camera", "name: [1, 2]")],
+)
+def test_metadata_that_make_no_sense_are_left_aside(tmp_path, kind, line, wrong):
+    path = write(tmp_path / "bag", storage=kind)
+    file = path / "metadata.yaml"
+    head, _, topics = file.read_text().partition("topics_with_message_count")
+    assert line in topics
+    file.write_text(head + "topics_with_message_count" + topics.replace(line, wrong))
+    with BagReader(path) as reader:
+        assert numbers(reader) == list(range(6))
+        (note,) = reader.damage
+    assert wrong.partition(": ")[2].strip("[]") in note
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_file_that_is_listed_twice_is_read_once(tmp_path, kind, compression):
+    path = write(tmp_path / "bag", storage=kind, compression=compression)
+    metadata = path / "metadata.yaml"
+    (file,) = (file.name for file in path.iterdir() if file != metadata)
+    content = metadata.read_text()
+    entry = next(
+        line for line in content.splitlines() if line.strip().strip("'\"") in (f"- {file}", file)
+    )
+    metadata.write_text(content.replace(f"{entry}\n", f"{entry}\n{entry}\n", 1))
+    with BagReader(path) as reader:
+        assert numbers(reader) == list(range(6))
+        assert any("more than once" in note for note in reader.damage)
+
+
 def test_messages_compressed_one_by_one_are_read_without_their_metadata(tmp_path):
     path = write(tmp_path / "bag", compression="message")
     with BagReader(path / "bag_0.mcap") as reader:
