@@ -111,9 +111,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    r"""Write ``text`` (UTF-8) to ``path`` atomically.
+
+    A byte of a file's name that is no UTF-8, which Python keeps as a lone surrogate, is written as
+    ``\udcdf``: it must not cost the results of which it is the title.
+    """
     with replaced_when_complete(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

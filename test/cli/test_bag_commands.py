@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,17 @@ def test_a_recording_cut_short_is_evaluated_as_far_as_it_goes(model, tmp_path, c
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert 0 < report["topics"][0]["frames"] < 30
     assert any("cut off" in note for note in report["damage"])
+
+
+def test_a_bag_whose_name_is_no_utf_8(bag, model, tmp_path, capfd):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/stra\xdfe")
+    shutil.copytree(bag, path)
+    assert main(evaluate_words(path, model, tmp_path / "out", "--no-video")) == 0
+    for name in ("report.html", "quality.html"):
+        assert "stra\\udcdfe" in (tmp_path / "out" / name).read_text("utf-8")
+    # Its name is known again.
+    assert main(evaluate_words(path, model, tmp_path / "out", "--no-video")) == 0
+    assert "complete already" in capfd.readouterr().out
 
 
 def test_compressed_pictures_in_an_sqlite_bag(model, tmp_path):

@@ -98,6 +98,11 @@ def test_a_name_may_be_as_long_as_any(tmp_path):
         assert (tmp_path / name).read_text() == "1\n"
 
 
+def test_a_name_that_is_no_utf_8_can_be_written_of(tmp_path):
+    write_text(tmp_path / "a.html", f"<h1>{os.fsdecode(b'stra' + bytes([0xDF]) + b'e')}</h1>")
+    assert (tmp_path / "a.html").read_text("utf-8") == "<h1>stra\\udcdfe</h1>"
+
+
 def test_nothing_is_left_of_what_fails(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(RuntimeError), replaced_when_complete(tmp_path / "a") as temporary:
