@@ -67,9 +67,8 @@ class PanopticNode(LifecycleNode):
         logger = self.get_logger()
         self._warn = ThrottledLog(logger.warning)
         self.values = parameters.declare(self)
-        for name, near in parameters.unknown_overrides(self._parameter_overrides).items():
-            hint = f"; did you mean {near}?" if near else ""
-            logger.warning(f"there is no parameter {name}, it is not used{hint}")
+        for reason in parameters.unknown_overrides(self._parameter_overrides):
+            logger.warning(reason)
         on_parameters_set(self, self._check_parameters, self._take_parameters)
 
         self.statistics = Statistics()
@@ -324,9 +323,16 @@ class PanopticNode(LifecycleNode):
     # Parameters, services, diagnostics
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> SetParametersResult:
-        """As rclpy does, which every way to set parameters from outside ends in; 1 is taken for 1.0."""
+        """As rclpy does, which every way to set parameters from outside ends in; 1 is taken for 1.0.
+
+        A parameter that there is not is refused as a value is, where rclpy raises without its name.
+        """
         changes = [parameters.as_declared(change) for change in parameter_list]
         for change in changes:
+            if not self.has_parameter(change.name):
+                return SetParametersResult(
+                    successful=False, reason=parameters.no_parameter(change.name)
+                )
             spec = parameters.BY_NAME.get(change.name)
             reason = spec.wrong_type(change.value) if spec is not None else None
             if reason is not None:

@@ -486,15 +486,19 @@ def as_declared(parameter: Parameter) -> Parameter:
     return Parameter(parameter.name, Parameter.Type.DOUBLE, float(parameter.value))
 
 
-def unknown_overrides(names: Iterable[str]) -> dict[str, str | None]:
-    """Names given at the start that the node does not have, each with the nearest that it has, or None."""
-    unknown: dict[str, str | None] = {}
-    for name in names:
-        if name in BY_NAME or name in _OF_EVERY_NODE or name.startswith("qos_overrides."):
-            continue
-        near = difflib.get_close_matches(name, BY_NAME, 1, cutoff=0.5)
-        unknown[name] = near[0] if near else None
-    return unknown
+def unknown_overrides(names: Iterable[str]) -> list[str]:
+    """The words of :func:`no_parameter` for each name given at the start that the node does not have."""
+    return [
+        no_parameter(name)
+        for name in names
+        if not (name in BY_NAME or name in _OF_EVERY_NODE or name.startswith("qos_overrides."))
+    ]
+
+
+def no_parameter(name: str) -> str:
+    """That there is no parameter ``name``, and the nearest that there is."""
+    near = difflib.get_close_matches(name, BY_NAME, 1, cutoff=0.5)
+    return f"there is no parameter {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _constraints(spec: ParameterSpec) -> str:

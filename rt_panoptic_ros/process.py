@@ -21,8 +21,8 @@ from rt_panoptic_ros.fastdds import use_profile
 _SECONDS_TO_STOP = 1.0
 
 _NAMES = (
-    "it must be FROM:=TO, names of letters, digits and underscores that begin with no digit; those of topics, "
-    "services and namespaces have / between their parts"
+    "it must be FROM:=TO, names of letters, digits and underscores that begin with no digit; those of "
+    "topics, services and namespaces have / between their parts"
 )
 
 

@@ -13,6 +13,8 @@ pytest.importorskip(
 )
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
@@ -82,6 +84,27 @@ def test_a_bad_value_is_refused_with_a_reason_and_the_old_one_stays(
     assert not result.successful
     assert reason in result.reason
     assert probe.get_parameter(name) == before
+
+
+def test_a_parameter_that_there_is_not_is_refused_with_the_nearest(node, probe):
+    result = probe.set_parameter("thresholds.scor", 0.5)
+    assert not result.successful
+    assert result.reason == "there is no parameter thresholds.scor; did you mean thresholds.score?"
+
+
+def test_of_changes_at_once_none_is_made_where_one_is_of_no_parameter(node, probe):
+    before = probe.get_parameter("thresholds.mask")
+    request = SetParametersAtomically.Request(
+        parameters=[
+            Parameter("thresholds.mask", value=0.9).to_parameter_msg(),
+            Parameter("zzz", value=1).to_parameter_msg(),
+        ]
+    )
+    result = probe.call(
+        SetParametersAtomically, "/rt_panoptic/set_parameters_atomically", request
+    ).result
+    assert (result.successful, result.reason) == (False, "there is no parameter zzz")
+    assert probe.get_parameter("thresholds.mask") == before
 
 
 @pytest.mark.parametrize("value", [1, 0, -1])

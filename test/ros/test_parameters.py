@@ -94,4 +94,7 @@ def test_unknown_names_come_with_the_nearest():
         "zzz",
         "model",
     ]
-    assert unknown_overrides(given) == {"overlay.opacty": "overlay.opacity", "zzz": None}
+    assert unknown_overrides(given) == [
+        "there is no parameter overlay.opacty; did you mean overlay.opacity?",
+        "there is no parameter zzz",
+    ]
