@@ -34,7 +34,7 @@ _panoptic_set_up() {
 _panoptic_file="${BASH_SOURCE[0]:-}"
 [ -n "$_panoptic_file" ] || eval '_panoptic_file="${(%):-%x}"' # zsh
 _panoptic_file="$(_panoptic_set_up \
-  "$(cd "$(dirname "$_panoptic_file")/.." && pwd -P)" "${1:-use}")" || return 1
+  "$(cd "$(dirname "$(readlink -f "$_panoptic_file")")/.." && pwd -P)" "${1:-use}")" || return 1
 . "$_panoptic_file"
 unset _panoptic_file
 unset -f _panoptic_set_up

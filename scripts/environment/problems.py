@@ -28,6 +28,36 @@ def check_path(root: Path) -> None:
             f"the path '{root}' has {kind} in it, which CMake and search paths cannot hold: "
             "move the clone to a path without"
         )
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        raise SetUpError(
+            f"the path '{root}' is no UTF-8, or the locale is not: move the clone to a path of plain "
+            "letters, or set a UTF-8 locale (export LC_ALL=C.UTF-8)"
+        ) from None
+
+
+def check_distribution(ros_distribution: str | None) -> None:
+    """Refuse what is no name of a ROS distribution: a folder is called after it."""
+    if ros_distribution is not None and not re.fullmatch(r"[A-Za-z0-9_]+", ros_distribution):
+        raise SetUpError(
+            f"ROS_DISTRO is '{ros_distribution}', which is no name of a ROS 2 distribution: source the "
+            "setup.bash of one, or unset ROS_DISTRO to use ROS 2 from wheels"
+        )
+
+
+def check_sourced(ros_distribution: str | None) -> None:
+    """Refuse a ROS distribution that is named, as some containers do, but not sourced."""
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    index = "share/ament_index/resource_index/packages/rclpy"
+    if ros_distribution is None or any(Path(p, index).exists() for p in prefixes if p):
+        return
+    setup = Path("/opt/ros", ros_distribution, "setup.bash")
+    way = f"source {setup}" if setup.exists() else "install it and source its setup.bash"
+    raise SetUpError(
+        f"ROS_DISTRO is '{ros_distribution}', but this ROS 2 is not there: no folder on "
+        f"AMENT_PREFIX_PATH has its rclpy: {way}, or unset ROS_DISTRO to use ROS 2 from wheels"
+    )
 
 
 def check_platform(ros_distribution: str | None) -> None:
@@ -46,7 +76,7 @@ def missing_parts() -> list[tuple[str, str]]:
     """What has to come from the system and is not there: in words, and Debian's package of it."""
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     parts = []
-    compiler = os.environ.get("CXX")
+    compiler = os.environ.get("CXX", "").strip()
     if compiler and not shutil.which(compiler.split()[0]):
         raise SetUpError(f"CXX names '{compiler}', which is not there: correct or unset CXX")
     if not compiler and not any(map(shutil.which, ("c++", "g++", "clang++"))):

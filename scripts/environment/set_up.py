@@ -35,9 +35,11 @@ from problems import (
     NEEDED_CUDA,
     SetUpError,
     check_disk,
+    check_distribution,
     check_parts,
     check_path,
     check_platform,
+    check_sourced,
     explain,
 )
 from progress import Progress
@@ -274,7 +276,10 @@ class Environment:
         """
         self.log.mkdir(parents=True, exist_ok=True)
         path = self.log / f"{name}.log"
-        environment = {**(environment or os.environ), "PYTHONUNBUFFERED": "1"}
+        if environment is None:
+            # What is on PYTHONPATH is not installed here, and need not fit this Python.
+            environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        environment = {**environment, "PYTHONUNBUFFERED": "1"}
         # /tmp may be small or in memory; what pip downloads is several gigabytes with CUDA.
         temporary = self.folder / "temporary"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -361,7 +366,8 @@ def forget_half_installed(site_packages: Path) -> None:
 def point_cmake_at_this_python(prefix: Path, python: Path) -> None:
     """Put this machine's folders where the wheels' CMake files name those of the build machine."""
     words = "import numpy, sysconfig; print(sysconfig.get_path('include'), numpy.get_include())"
-    answer = subprocess.run([python, "-c", words], check=True, capture_output=True, text=True)
+    command = [python, "-I", "-c", words]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
     python_include, numpy_include = answer.stdout.split()
     for path in prefix.glob("share/*/cmake/*.cmake"):
         text = path.read_text()
@@ -374,7 +380,7 @@ def point_cmake_at_this_python(prefix: Path, python: Path) -> None:
 def system_numpy_is_1() -> bool:
     """Whether this interpreter's own NumPy is a 1.x."""
     words = "import numpy; print(numpy.__version__)"
-    answer = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    answer = subprocess.run([sys.executable, "-E", "-c", words], capture_output=True, text=True)
     return answer.stdout.startswith("1.")
 
 
@@ -414,10 +420,12 @@ def set_up(level: str) -> Path:
     """Do what is missing; return the path of the file to source."""
     check_path(ROOT)
     environment = Environment(level)
+    check_distribution(environment.ros)
     if not environment.missing():
         activation = environment.folder / "activate.sh"
         return activation if activation.exists() else environment.write_activation()
     check_platform(environment.ros)
+    check_sourced(environment.ros)
     check_parts()
     fresh = not environment.is_current("python", environment.python_key())
     if fresh:

@@ -37,6 +37,33 @@ def test_ordinary_paths_are_taken(path):
     problems.check_path(Path(path))
 
 
+def test_a_path_that_is_no_utf_8_is_refused():
+    with pytest.raises(problems.SetUpError, match=r"is no UTF-8.*move the clone.*C\.UTF-8"):
+        problems.check_path(Path(os.fsdecode(b"/home/ann/stra\xdfe")))
+
+
+@pytest.mark.parametrize("name", ["../../../evil x", "jazzy/", "wheels-", "..", "žába"])
+def test_what_is_no_name_of_a_distribution_is_refused(name, monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", name)
+    with pytest.raises(problems.SetUpError, match="unset ROS_DISTRO") as caught:
+        set_up.set_up("use")
+    assert name in str(caught.value)
+
+
+def test_a_distribution_that_is_not_there_is_refused_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    with pytest.raises(problems.SetUpError, match=r"install it and source .*, or unset ROS_DISTRO"):
+        problems.check_sourced("utopian")
+    index = tmp_path / "share/ament_index/resource_index/packages"
+    index.mkdir(parents=True)
+    (index / "rclpy").touch()
+    problems.check_sourced("utopian")
+    monkeypatch.delenv("AMENT_PREFIX_PATH")
+    problems.check_sourced(None)
+    with pytest.raises(problems.SetUpError, match="is not there"):
+        problems.check_sourced("utopian")
+
+
 def test_a_machine_without_wheels_needs_an_installation(monkeypatch):
     monkeypatch.setattr(problems.platform, "machine", lambda: "aarch64")
     with pytest.raises(problems.SetUpError, match=r"x86_64 only.*install\s+ROS 2"):
@@ -64,6 +91,8 @@ def test_a_machine_with_all_parts_is_taken(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(problems.sysconfig, "get_path", lambda _: str(tmp_path))
+    problems.check_parts()
+    monkeypatch.setenv("CXX", "  ")
     problems.check_parts()
     monkeypatch.setenv("CXX", "clang++-99")
     with pytest.raises(problems.SetUpError, match="CXX names 'clang\\+\\+-99'"):
@@ -100,6 +129,16 @@ def test_known_failures_become_one_line_with_the_way_out(output, words):
 
 def test_unknown_failures_are_left_to_the_log():
     assert problems.explain("something nobody has seen before") is None
+
+
+def test_modules_of_the_user_are_kept_out(environment, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    lines = []
+    words = "import os; print(os.environ.get('PYTHONPATH'))"
+    environment.call("pip", [sys.executable, "-c", words], lines.append)
+    assert "None" in lines
+    set_up.point_cmake_at_this_python(tmp_path, Path(sys.executable))
 
 
 def test_cmake_files_are_pointed_at_this_python(tmp_path):
@@ -342,6 +381,22 @@ def test_a_machine_without_python_says_so(tmp_path):
     assert "no Python 3.10 to 3.13 found (python3.99 is not there)" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
     assert answer.stdout == "status 1\n"
+
+
+@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", ".ci/run"])
+def test_scripts_are_found_through_links(tmp_path, script):
+    (tmp_path / "link").symlink_to(ROOT / script)
+    answer = subprocess.run(
+        [tmp_path / "link"],
+        env={"PATH": "/usr/bin:/bin", "PANOPTIC_PYTHON": "python3.99"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 1
+    # Said by the last one in the chain.
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("rt_panoptic set-up: no Python 3.10 to 3.13 found (python3.99")
 
 
 def test_a_clone_below_a_folder_with_a_space_is_refused_in_one_line(tmp_path):
