@@ -61,8 +61,8 @@ class Inputs:
             wanted.append(("depth", Image, on_depth, None))
             wanted.append(("camera_info", CameraInfo, on_camera_info, None))
         # All of them before the first subscription, which nobody would destroy.
-        for topic, *_ in wanted:
-            check_overrides(node, node.resolve_topic_name(topic), "subscription")
+        for topic in subscribed_topics(node, values):
+            check_overrides(node, topic, "subscription")
         for topic, kind, callback, lost in wanted:
             self._subscribe(topic, kind, qos, callback, lost)
 
@@ -129,6 +129,14 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+
+
+def subscribed_topics(node: LifecycleNode, values: Mapping[str, Any]) -> list[str]:
+    """Full names after remapping of what ``values`` ask to subscribe, the image topic first."""
+    topics = [image_topic(node, compressed=values["input.transport"] == "compressed")]
+    if values["depth.enabled"]:
+        topics += [node.resolve_topic_name(name) for name in ("depth", "camera_info")]
+    return topics
 
 
 def image_topic(node: LifecycleNode, *, compressed: bool) -> str:

@@ -82,24 +82,10 @@ class Outputs:
         self._buffers = _Buffers()
         self._outputs: dict[str, _Output] = {}
         self._reports: list[EndpointReport] = []
-        kinds: dict[str, Any] = {
-            "semantic": Image,
-            "instance": Image,
-            "instances": PanopticInstanceArray,
-            "overlay": Image,
-            "overlay/compressed": CompressedImage,
-        }
-        if values["publish.panoptic"]:
-            kinds["panoptic"] = Image
-        if values["publish.confidence"]:
-            kinds["confidence"] = Image
-        if values["depth.enabled"]:
-            kinds |= {"points": PointCloud2, "markers": MarkerArray}
-        if messages.HAVE_VISION_MSGS:
-            kinds["detections"] = messages.Detection2DArray
+        kinds = _kinds(values)
         # All of them before the first publisher, which nobody would destroy.
-        for topic in kinds:
-            check_overrides(node, node.resolve_topic_name(f"~/{topic}"), "publisher")
+        for topic in published_topics(node, values):
+            check_overrides(node, topic, "publisher")
         self._label_info = None
         if messages.HAVE_VISION_MSGS:
             self._label_info = node.create_lifecycle_publisher(
@@ -268,3 +254,28 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(self._label_info)
         self._outputs.clear()
         self._label_info = None
+
+
+def published_topics(node: LifecycleNode, values: Mapping[str, Any]) -> list[str]:
+    """Full names of the results that ``values`` ask for; without ``~/label_info``, whose QoS is fixed."""
+    return [node.resolve_topic_name(f"~/{topic}") for topic in _kinds(values)]
+
+
+def _kinds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Message types by topic (without ``~/``) of what ``values`` ask for."""
+    kinds: dict[str, Any] = {
+        "semantic": Image,
+        "instance": Image,
+        "instances": PanopticInstanceArray,
+        "overlay": Image,
+        "overlay/compressed": CompressedImage,
+    }
+    if values["publish.panoptic"]:
+        kinds["panoptic"] = Image
+    if values["publish.confidence"]:
+        kinds["confidence"] = Image
+    if values["depth.enabled"]:
+        kinds |= {"points": PointCloud2, "markers": MarkerArray}
+    if messages.HAVE_VISION_MSGS:
+        kinds["detections"] = messages.Detection2DArray
+    return kinds

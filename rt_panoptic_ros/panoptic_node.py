@@ -24,10 +24,11 @@ from rt_panoptic_core.errors import PanopticError
 from rt_panoptic_ros import messages, parameters
 from rt_panoptic_ros.diagnostics import Diagnostics, Situation
 from rt_panoptic_ros.frame_processor import Frame, FrameProcessor
-from rt_panoptic_ros.inputs import Inputs
+from rt_panoptic_ros.inputs import Inputs, subscribed_topics
 from rt_panoptic_ros.model import Load, Segments, describe, free, load_segmenter
-from rt_panoptic_ros.outputs import Outputs
+from rt_panoptic_ros.outputs import Outputs, published_topics
 from rt_panoptic_ros.process import run
+from rt_panoptic_ros.qos import unused_overrides
 from rt_panoptic_ros.releases import on_parameters_set
 from rt_panoptic_ros.segment_service import SegmentService
 from rt_panoptic_ros.stamp_check import StampCheck
@@ -111,6 +112,11 @@ class PanopticNode(LifecycleNode):
         self._failure = ""
         values = dict(self.values)
         started = time.monotonic()
+        given = (name for name in self._parameter_overrides if not self.has_parameter(name))
+        for sentence in unused_overrides(
+            given, subscribed_topics(self, values), published_topics(self, values)
+        ):
+            self.get_logger().warning(sentence)
         try:
             self._segmenter = self._load_segmenter(values)
             self._worker = Worker(self._process_frame, self._on_worker_error)

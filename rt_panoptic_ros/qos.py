@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 
 from rclpy.node import Node
 from rclpy.qos import (
@@ -30,6 +31,8 @@ _NAME_INTERVAL = 0.2
 
 OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 """history, depth and reliability can be set with ``qos_overrides`` parameters."""
+
+_OVERRIDABLE_POLICIES = tuple(kind.name.lower() for kind in OVERRIDABLE.policy_kinds)
 
 _POLICIES = {"history": HistoryPolicy, "reliability": ReliabilityPolicy}
 
@@ -79,7 +82,7 @@ def check_overrides(node: Node, topic: str, entity: str) -> None:
     Raises:
         ConfigError: a value is not allowed; the parameter and the allowed values are named.
     """
-    for policy in ("history", "depth", "reliability"):
+    for policy in _OVERRIDABLE_POLICIES:
         name = f"qos_overrides.{topic}.{entity}.{policy}"
         given = node._parameter_overrides.get(name)
         if given is None:
@@ -97,6 +100,38 @@ def check_overrides(node: Node, topic: str, entity: str) -> None:
             raise ConfigError(
                 f"parameter {name}: {value!r}; it must be {allowed}. Correct it and start the node anew"
             )
+
+
+def unused_overrides(
+    names: Iterable[str], subscriptions: Iterable[str], publishers: Iterable[str]
+) -> list[str]:
+    """A sentence for each topic, entity or policy that ``qos_overrides`` name in vain, with what there is.
+
+    Args:
+        names: of the parameters that were given; those of other groups are passed over.
+        subscriptions: full names of the topics whose subscriptions can be overridden.
+        publishers: the same of publishers.
+    """
+    known = [f"{topic}.subscription" for topic in subscriptions]
+    known += [f"{topic}.publisher" for topic in publishers]
+    sentences: dict[str, None] = {}
+    for name in names:
+        group, _, rest = name.partition(".")
+        if group != "qos_overrides":
+            continue
+        entity, _, policy = rest.rpartition(".")
+        if entity not in known:
+            what = f"qos_overrides.{entity} is of no topic of the node"
+            sentences[f"{what}; {_choice(entity, known)}"] = None
+        elif policy not in _OVERRIDABLE_POLICIES:
+            what = f"{name} is no policy that can be overridden"
+            sentences[f"{what}; {_choice(policy, _OVERRIDABLE_POLICIES)}"] = None
+    return list(sentences)
+
+
+def _choice(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, cutoff=0.8)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def unfit_publishers(

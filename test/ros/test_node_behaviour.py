@@ -383,6 +383,20 @@ def test_a_wrong_qos_override_is_named_and_the_activation_fails_visibly(
     assert probe.node.count_subscribers(f"/{name}/image") == 0
 
 
+def test_a_qos_override_of_nothing_is_told(start):
+    node = start(
+        *("-r", "__node:=idle", "-r", "image:=/idle/image", "-p", "publish.confidence:=true"),
+        *("-p", "qos_overrides./idle/imagee.subscription.reliability:=reliable"),
+        *("-p", "qos_overrides./idle/image.subscription.durability:=banana"),
+        *("-p", "qos_overrides./idle/image.subscription.depth:=3"),
+        *("-p", "qos_overrides./idle/confidence.publisher.depth:=3"),
+    )
+    node.wait_log("active on")
+    assert "imagee.subscription is of no topic of the node; did you mean /idle/image." in node.log
+    assert "durability is no policy that can be overridden; there are history, depth" in node.log
+    assert node.log.count("WARN") == 2
+
+
 def test_a_wrong_qos_override_of_a_result_is_named(start, probe):
     parameter = "qos_overrides./misreported/semantic.publisher.reliability"
     node = start("-r", "__node:=misreported", "-p", f"{parameter}:=5")

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy")
 from rclpy.clock import ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from rt_panoptic_ros.qos import EndpointReport, input_profile, unfit_publishers
+from rt_panoptic_ros.qos import EndpointReport, input_profile, unfit_publishers, unused_overrides
 from rt_panoptic_ros.steady_timer import create_steady_timer
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -46,6 +46,49 @@ def publisher(name, namespace, *, kind=IMAGE):
     return SimpleNamespace(
         node_name=name, node_namespace=namespace, topic_type=kind, qos_profile=profile
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "/camera/imagee.subscription.depth",
+            "qos_overrides./camera/imagee.subscription is of no topic of the node; "
+            "did you mean /camera/image.subscription?",
+        ),
+        (
+            "/camera/image.subscriber.depth",
+            "qos_overrides./camera/image.subscriber is of no topic of the node; "
+            "did you mean /camera/image.subscription?",
+        ),
+        (
+            "/camera/image.publisher.depth",
+            "qos_overrides./camera/image.publisher is of no topic of the node; "
+            "there are /camera/image.subscription, /rt_panoptic/semantic.publisher",
+        ),
+        (
+            "/camera/image.subscription.reliabilty",
+            "qos_overrides./camera/image.subscription.reliabilty is no policy that can be overridden; "
+            "did you mean reliability?",
+        ),
+        (
+            "/rt_panoptic/semantic.publisher.durability",
+            "qos_overrides./rt_panoptic/semantic.publisher.durability is no policy that can be overridden; "
+            "there are history, depth, reliability",
+        ),
+        ("/camera/image.subscription.reliability", None),
+        ("/rt_panoptic/semantic.publisher.history", None),
+    ],
+)
+def test_overrides_of_nothing_are_told_with_what_there_is(name, sentence):
+    given = ["overlay.opacity", f"qos_overrides.{name}"]
+    found = unused_overrides(given, ["/camera/image"], ["/rt_panoptic/semantic"])
+    assert found == ([] if sentence is None else [sentence])
+
+
+def test_overrides_of_one_topic_that_there_is_not_are_told_once():
+    given = [f"qos_overrides./other.publisher.{policy}" for policy in ("depth", "history")]
+    assert len(unused_overrides(given, ["/image"], ["/semantic"])) == 1
 
 
 UNKNOWN = ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_")
