@@ -85,6 +85,7 @@ class PanopticNode(LifecycleNode):
         self._told_progress = ""
         self._failure = ""
         self._last_taken = 0.0
+        self._told_namesake = False
 
         self._diagnostics = Diagnostics()
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -361,7 +362,20 @@ class PanopticNode(LifecycleNode):
         response.message = result.reason or ("enabled" if request.data else "disabled")
         return response
 
+    def _look_for_namesake(self) -> None:
+        """Warn once of another node of the same full name, whichever of the two came first."""
+        own = (self.get_name(), self.get_namespace())
+        if self._told_namesake or self.get_node_names_and_namespaces().count(own) < 2:
+            return
+        self._told_namesake = True
+        self.get_logger().warning(
+            f"another node is named {self.get_fully_qualified_name()}, too: both answer on the same topics and "
+            "services. Give one of them another name (-r __node:=NAME) or namespace (-r __ns:=/NAMESPACE). "
+            "A node that was killed is still listed for some seconds"
+        )
+
     def _publish_diagnostics(self) -> None:
+        self._look_for_namesake()
         inputs, outputs, segmenter = self._inputs, self._outputs, self._segmenter
         engine, device, details = describe(segmenter) if segmenter is not None else ("", "", {})
         situation = Situation(

@@ -121,7 +121,7 @@ def unused_overrides(
             continue
         entity, _, policy = rest.rpartition(".")
         if entity not in known:
-            what = f"qos_overrides.{entity} is of no topic of the node"
+            what = f"qos_overrides.{entity} is of no topic whose QoS can be overridden"
             sentences[f"{what}; {_choice(entity, known)}"] = None
         elif policy not in _OVERRIDABLE_POLICIES:
             what = f"{name} is no policy that can be overridden"

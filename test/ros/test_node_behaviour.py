@@ -301,6 +301,25 @@ def test_a_failing_engine_costs_the_frame_and_is_loaded_anew(node, probe, pictur
     probe.wait(lambda: seen.status("engine").level == DiagnosticStatus.OK, "OK again")
 
 
+def test_two_nodes_of_one_name_are_told_once_and_one_in_another_namespace_is_none(
+    start, probe, diagnosis
+):
+    options = ("-r", "__node:=twin", "-p", "diagnostics.period:=0.1")
+    elsewhere = start(*options, "-r", "__ns:=/elsewhere")
+    twins = [start(*options), start(*options)]
+    for node in twins:
+        node.wait_log("another node is named /twin, too")
+        node.wait_log("active on")
+    seen = [diagnosis("elsewhere/twin"), diagnosis("twin")]
+    for diagnoses in seen:
+        # Each had many more looks since.
+        probe.wait(lambda diagnoses=diagnoses: diagnoses.status("input"), "diagnostics")
+        before = len(diagnoses.messages)
+        probe.wait(lambda d=diagnoses, n=before: len(d.messages) > n + 20, "more of them")
+    assert [node.log.count("another node is named") for node in twins] == [1, 1]
+    assert "another node is named" not in elsewhere.log
+
+
 # QoS
 
 
@@ -392,7 +411,10 @@ def test_a_qos_override_of_nothing_is_told(start):
         *("-p", "qos_overrides./idle/confidence.publisher.depth:=3"),
     )
     node.wait_log("active on")
-    assert "imagee.subscription is of no topic of the node; did you mean /idle/image." in node.log
+    assert (
+        "imagee.subscription is of no topic whose QoS can be overridden; did you mean /idle/image."
+        in node.log
+    )
     assert "durability is no policy that can be overridden; there are history, depth" in node.log
     assert node.log.count("WARN") == 2
 

@@ -53,17 +53,17 @@ def publisher(name, namespace, *, kind=IMAGE):
     [
         (
             "/camera/imagee.subscription.depth",
-            "qos_overrides./camera/imagee.subscription is of no topic of the node; "
+            "qos_overrides./camera/imagee.subscription is of no topic whose QoS can be overridden; "
             "did you mean /camera/image.subscription?",
         ),
         (
             "/camera/image.subscriber.depth",
-            "qos_overrides./camera/image.subscriber is of no topic of the node; "
+            "qos_overrides./camera/image.subscriber is of no topic whose QoS can be overridden; "
             "did you mean /camera/image.subscription?",
         ),
         (
             "/camera/image.publisher.depth",
-            "qos_overrides./camera/image.publisher is of no topic of the node; "
+            "qos_overrides./camera/image.publisher is of no topic whose QoS can be overridden; "
             "there are /camera/image.subscription, /rt_panoptic/semantic.publisher",
         ),
         (
