@@ -6,7 +6,7 @@ import heapq
 import os
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,7 +20,12 @@ from rosbags.interfaces import Connection
 ZSTD_FRAME = b"\x28\xb5\x2f\xfd"
 """Starts what zstd compressed; CDR starts with 0, so no message can be taken for it."""
 
+MOST_BYTES = 1 << 30
+"""What a chunk may hold: recorders end theirs at a few megabytes, or behind the message that goes beyond."""
+
+_MAGIC_BYTES = 8
 _RECORD = struct.Struct("<BQ")
+_CHUNK_START = struct.Struct("<QQQ")
 _MESSAGE = struct.Struct("<HIQQ")
 _MESSAGE_INDEX_HEAD = 15
 _MESSAGE_INDEX_ENTRY = 16
@@ -187,20 +192,84 @@ def _content(chunk: RawChunk) -> memoryview:
     index = chunk.place
     place = index.chunk_start_offset + _CHUNK_HEAD + len(index.compression.encode())
     stored = _read(chunk.file, place, index.compressed_size)
-    if index.compression == "lz4":
-        content = lz4.frame.decompress(stored, return_bytearray=True)
-    elif index.compression == "zstd":
-        content = zstandard.ZstdDecompressor().decompress(stored, index.uncompressed_size)
-    elif not index.compression:
-        content = stored
-    else:
-        raise ValueError(f"compression {index.compression!r} is not known")
-    if len(content) != index.uncompressed_size:
-        raise ValueError(f"it holds {len(content)} bytes instead of {index.uncompressed_size}")
+    content = unpacked(index.compression, stored, index.uncompressed_size)
     (crc,) = struct.unpack("<I", _read(chunk.file, index.chunk_start_offset + _CRC_PLACE, 4))
     if crc and zlib.crc32(content) != crc:
         raise ValueError("its checksum is not right")
     return memoryview(content)
+
+
+def unpacked(compression: str, stored: bytes | bytearray, size: int) -> bytes | bytearray:
+    """What is ``stored`` in a chunk that says it holds ``size`` bytes, in no more memory than that takes.
+
+    Raises:
+        ValueError: it says too much, or not what it holds; decompressors raise their own.
+    """
+    _check_size(size)
+    if compression == "lz4":
+        decompressor = lz4.frame.LZ4FrameDecompressor(return_bytearray=True)
+        # One more, to see whether there is more.
+        content = decompressor.decompress(stored, max_length=size + 1)
+        if not decompressor.eof:
+            raise ValueError(f"it does not end after the {size} bytes that it says it holds")
+    elif compression == "zstd":
+        # The decompressor takes the frame's word before that of who calls it.
+        holds = zstandard.frame_content_size(stored)
+        if holds not in (-1, size):  # -1: the frame does not say it
+            raise ValueError(f"it holds {holds} bytes instead of {size}")
+        content = zstandard.ZstdDecompressor().decompress(stored, size)
+    elif not compression:
+        content = stored
+    else:
+        raise ValueError(f"compression {compression!r} is not known")
+    if len(content) != size:
+        raise ValueError(f"it holds {len(content)} bytes instead of {size}")
+    return content
+
+
+def check_chunk_sizes(path: Path) -> None:
+    """Accept an mcap none of whose chunks says it holds more than :data:`MOST_BYTES`.
+
+    Raises:
+        ValueError: one does.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            summary = mcap.reader.make_reader(file).get_summary()
+        # Cut off, damaged, or no mcap.
+        except Exception:  # noqa: BLE001
+            summary = None
+        if summary is not None and summary.chunk_indexes:
+            sizes: Iterable[int] = (index.uncompressed_size for index in summary.chunk_indexes)
+        else:
+            sizes = _sizes(file)
+        for size in sizes:
+            try:
+                _check_size(size)
+            except ValueError as error:
+                raise ValueError(f"a chunk cannot be read: {error}") from None
+
+
+def _sizes(file: BinaryIO) -> Iterator[int]:
+    """What the chunks of a file say they hold, from one record to the next."""
+    place = _MAGIC_BYTES
+    while True:
+        file.seek(place)
+        head = file.read(_RECORD.size + _CHUNK_START.size)
+        if len(head) < _RECORD.size + _CHUNK_START.size:
+            return
+        opcode, length = _RECORD.unpack_from(head)
+        if opcode == Opcode.CHUNK:
+            yield _CHUNK_START.unpack_from(head, _RECORD.size)[2]
+        place += _RECORD.size + length
+        if place >= 1 << 63:
+            return
+
+
+def _check_size(size: int) -> None:
+    if size > MOST_BYTES:
+        raise ValueError(f"it says it holds {size} bytes; at most {MOST_BYTES} are taken")
 
 
 def _messages(
@@ -224,6 +293,8 @@ def _read(file: BinaryIO, place: int, length: int) -> bytearray:
     Raises:
         EOFError: the file ends before.
     """
+    if place + length > os.fstat(file.fileno()).st_size:
+        raise EOFError("the file ends in the middle of it")
     content = bytearray(length)
     view = memoryview(content)
     while view:

@@ -15,7 +15,7 @@ import zstandard
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import Reader as RosbagReader
 
-from rt_panoptic_core.bags.chunks import ZSTD_FRAME, ChunkedMcap, RawChunk
+from rt_panoptic_core.bags.chunks import ZSTD_FRAME, ChunkedMcap, RawChunk, check_chunk_sizes
 from rt_panoptic_core.bags.recovery import RecoveredMcap
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.wording import shown
@@ -236,7 +236,7 @@ class BagReader:
                     sources.append((recovered, []))
         if not sources:
             raise BagError(f"{self.path}: nothing can be read: {'; '.join(notes)}")
-        self.damage += notes
+        self.damage += dict.fromkeys(notes)
         return sources
 
     def _whole(self) -> _Source:
@@ -278,6 +278,10 @@ def _check_connections(connections: Collection[Connection]) -> None:
 
 
 def _opened(path: Path) -> _Source:
+    for file in _storage_files(path):
+        if file.suffix == ".mcap":
+            # rosbags would decompress whatever there is.
+            check_chunk_sizes(file)
     reader = RosbagReader(path)
     reader.open()
     return reader  # type: ignore[return-value]

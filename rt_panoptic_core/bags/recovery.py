@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mcap.exceptions import EndOfFile, RecordLengthLimitExceeded
@@ -15,6 +16,8 @@ from rosbags.interfaces import (
     MessageDefinitionFormat,
 )
 from rosbags.rosbag2.metadata import parse_qos
+
+from rt_panoptic_core.bags.chunks import unpacked
 
 
 class RecoveredMcap:
@@ -71,7 +74,11 @@ class RecoveredMcap:
                         yield [record]
                         continue
                     try:
-                        yield breakup_chunk(record, validate_crc=True)
+                        content = unpacked(
+                            record.compression, record.data, record.uncompressed_size
+                        )
+                        whole = replace(record, compression="", data=bytes(content))
+                        yield breakup_chunk(whole, validate_crc=True)
                     # Decompressors and record parsers each raise their own on damaged bytes.
                     except Exception as error:  # noqa: BLE001
                         self._note(f"{self.path}: a chunk cannot be read: {error}")

@@ -1,12 +1,15 @@
 """Chunks of a recording that go into the annotated bag as they are."""
 
+import lz4.frame
 import mcap.reader
+import mcap.writer
 import numpy as np
 import pytest
 import rosbags.rosbag2
+import zstandard
 from mcap.records import Channel, Schema
 
-from rt_panoptic_core.bags import storage
+from rt_panoptic_core.bags import chunks, storage
 from rt_panoptic_core.bags.annotate import AnnotatedBag, result_topics
 from rt_panoptic_core.bags.chunks import RawChunk
 from rt_panoptic_core.bags.frames import Frame, read_frames
@@ -121,6 +124,50 @@ def test_a_damaged_chunk_is_not_passed_on(tmp_path, street):
     found = contents(tmp_path / "annotated")
     assert len(found) == 21
     assert {(topic, time) for topic, time, _ in found} >= {(CAMERA, 0), (LIDAR, 11 * 10**9)}
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_chunk_that_says_it_holds_too_much_is_left_out(
+    tmp_path, monkeypatch, compression, indexed
+):
+    path = tmp_path / "drive.mcap"
+    definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
+    with path.open("wb") as stream:
+        file = mcap.writer.Writer(
+            stream, chunk_size=50_000, compression=mcap.writer.CompressionType[compression.upper()]
+        )
+        file.start("ros2")
+        schema = file.register_schema(IMAGE, "ros2msg", definition.encode())
+        channel = file.register_channel(CAMERA, "cdr", schema)
+        for number in range(12):
+            data = bytes(1_000_000) if number == 7 else message(number)
+            file.add_message(channel, number * 10**9, data, number * 10**9)
+        file.finish()
+    if not indexed:
+        path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr(chunks, "MOST_BYTES", 200_000)
+    with BagReader(path) as reader:
+        found = [item.time // 10**9 for item in reader.messages()]
+        assert f"{path}: a chunk cannot be read: it says it holds" in reader.damage[0]
+        assert len(set(reader.damage)) == len(reader.damage)
+    assert set(range(12)) - {*found} == {6, 7}
+
+
+def test_a_chunk_does_not_take_more_memory_than_it_says(monkeypatch):
+    zeros = bytes(300_000)
+    for compression, stored in (
+        ("lz4", lz4.frame.compress(zeros, content_checksum=True)),
+        ("lz4", lz4.frame.compress(zeros, store_size=False)),
+        ("zstd", zstandard.compress(zeros)),
+    ):
+        assert chunks.unpacked(compression, stored, 300_000) == zeros
+        for size in (0, 1000, 299_999, 300_001):
+            with pytest.raises(ValueError, match=f"(instead of|after the) {size}"):
+                chunks.unpacked(compression, stored, size)
+    monkeypatch.setattr(chunks, "MOST_BYTES", 200_000)
+    with pytest.raises(ValueError, match="300000 bytes; at most 200000 are taken"):
+        chunks.unpacked("zstd", stored, 300_000)
 
 
 @pytest.mark.parametrize("compression", ["none", "message"])
