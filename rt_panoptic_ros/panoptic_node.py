@@ -369,9 +369,9 @@ class PanopticNode(LifecycleNode):
             return
         self._told_namesake = True
         self.get_logger().warning(
-            f"another node is named {self.get_fully_qualified_name()}, too: both answer on the same topics and "
-            "services. Give one of them another name (-r __node:=NAME) or namespace (-r __ns:=/NAMESPACE). "
-            "A node that was killed is still listed for some seconds"
+            f"another node is named {self.get_fully_qualified_name()}, too: both answer on the same topics "
+            "and services. Give one of them another name (-r __node:=NAME) or namespace (-r "
+            "__ns:=/NAMESPACE). A node that was killed is still listed for some seconds"
         )
 
     def _publish_diagnostics(self) -> None:

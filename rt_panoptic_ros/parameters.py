@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_device, parse_size
+from rt_panoptic_core.engines.spec import ENGINES, MAX_SIDE, PRECISIONS, parse_device, parse_size
 from rt_panoptic_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ Value = bool | int | float | str
 
 MODEL_OWN = -1.0
 """A threshold of this value means the model's own."""
+
+
+_MIN_NETWORK_SIDE = 32
+"""The backbone's stride: of a smaller image the network sees one location, most of it padding."""
 
 
 class Change(enum.Enum):
@@ -79,7 +83,8 @@ class ParameterSpec:
         """Why a value of this type is refused: names the parameter and what it must be; None if it is not."""
         if type(value) is type(self.default):
             return None
-        return f"{self.name}: {value!r} is refused; it must be a {self.type_name}" + (
+        wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+        return f"{self.name}: {value!r} is refused; it must be {wanted[type(self.default)]}" + (
             f", {self.range_text}" if self.range_text else ""
         )
 
@@ -109,6 +114,13 @@ def _number(value: float) -> str:
 def _size_or_empty(text: str) -> None:
     if text:
         parse_size(text)
+
+
+def _network_size_or_empty(text: str) -> None:
+    if text and min(parse_size(text)) < _MIN_NETWORK_SIDE:
+        raise ConfigError(
+            f"{text}: it must be height and width, each from {_MIN_NETWORK_SIDE} to {MAX_SIDE} pixels"
+        )
 
 
 def _threshold_or_own(value: float) -> None:
@@ -166,10 +178,11 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "network_size",
         "",
-        "HEIGHTxWIDTH in pixels that images are resized to inside the network, for example 512x1024. "
-        "Empty: the model's own. The outputs have the input's size always.",
+        "HEIGHTxWIDTH in pixels that images are resized to inside the network, for example 512x1024; "
+        f"each side from {_MIN_NETWORK_SIDE} pixels. Empty: the model's own. The outputs have the input's "
+        "size always.",
         Change.UNCONFIGURED,
-        check=_size_or_empty,
+        check=_network_size_or_empty,
     ),
     ParameterSpec(
         "image_size",

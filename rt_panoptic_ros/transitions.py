@@ -51,14 +51,12 @@ class Transitions:
 
     def _answer(self, blocking: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
         with self._lock:
-            try:
+            reason = _impossible(self._node._state_machine, request.transition)
+            if reason is None:
                 return blocking(request, response)
-            # rclpy raises its C errors for a transition that the state does not have.
-            except Exception as error:  # noqa: BLE001
-                label = request.transition.label or request.transition.id
-                self._node.get_logger().warning(f"transition {label} is not possible: {error}")
-                response.success = False
-                return response
+            self._node.get_logger().warning(reason)
+            response.success = False
+            return response
 
     def _aside(self, work: Callable[[], Any]) -> Future:
         future: Future = Future()
@@ -95,6 +93,27 @@ class Transitions:
         for thread in self._threads:
             thread.join(timeout)
         return not any(thread.is_alive() for thread in self._threads)
+
+
+def _impossible(machine: Any, asked: Any) -> str | None:
+    """Why the state of ``machine`` has no transition ``asked`` (by label, else by number); None if it has.
+
+    rclpy says nothing of a label, and of a number in which line of C code it failed.
+    """
+    possible = machine.available_transitions
+    if asked.label:
+        found, name = any(label == asked.label for _, label, *_ in possible), asked.label
+    else:
+        found = any(number == asked.id for number, *_ in possible)
+        labels = {number: label for number, label, *_ in machine.transition_graph}
+        name = f"{labels.get(asked.id, 'unknown')} ({asked.id})"
+    if found:
+        return None
+    choice = ", ".join(f"{label} ({number})" for number, label, *_ in possible)
+    return (
+        f"transition {name} is not possible: the node is {machine.current_state[1]}, possible from there: "
+        f"{choice or 'none'}"
+    )
 
 
 def on_executor(node: LifecycleNode, work: Callable[[], Result]) -> Result:

@@ -64,10 +64,14 @@ def test_a_threshold_takes_effect_at_the_next_frame(node, probe, picture):
         (
             "overlay.opacity",
             "half",
-            "overlay.opacity: 'half' is refused; it must be a double, 0 to 1",
+            "overlay.opacity: 'half' is refused; it must be a number, 0 to 1",
         ),
-        ("overlay.jpeg_quality", 80.5, "overlay.jpeg_quality: 80.5 is refused; it must be a int"),
-        ("overlay.names", 1, "overlay.names: 1 is refused; it must be a bool"),
+        (
+            "overlay.jpeg_quality",
+            80.5,
+            "overlay.jpeg_quality: 80.5 is refused; it must be an integer, 1",
+        ),
+        ("overlay.names", 1, "overlay.names: 1 is refused; it must be true or false"),
         ("overlay.jpeg_quality", 0, "out of range"),
         ("depth.sync", "exakt", "did you mean 'exact'?"),
         ("points.min_range", 500.0, "must be less than points.max_range 80"),

@@ -73,13 +73,26 @@ def test_each_state_holds_what_it_should(start, probe, picture):
     probe.wait(lambda: probe.state(node) == "finalized", "finalized")
 
 
-def test_an_impossible_transition_is_refused_and_survived(start, probe):
+@pytest.mark.parametrize(
+    ("transition", "name"),
+    [
+        (Transition(label="activate"), "activate"),
+        (Transition(id=Transition.TRANSITION_ACTIVATE), "activate (3)"),
+        (Transition(label="fly"), "fly"),
+        (Transition(id=77), "unknown (77)"),
+    ],
+    ids=["label", "number", "no label", "no number"],
+)
+def test_an_impossible_transition_is_refused_and_survived(start, probe, transition, name):
     node = start(*named("refusing"), *MANUAL)
-    assert not probe.transition("activate", "/refusing")
-    by_number = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
-    assert not probe.call(ChangeState, "/refusing/change_state", by_number).success
-    probe.wait(lambda: probe.state("/refusing") == "unconfigured", "unconfigured")
-    node.wait_log(f"transition {Transition.TRANSITION_ACTIVATE} is not possible")
+    request = ChangeState.Request(transition=transition)
+    assert not probe.call(ChangeState, "/refusing/change_state", request).success
+    node.wait_log(
+        f"transition {name} is not possible: the node is unconfigured, possible from there: "
+        "configure (1), shutdown (5)"
+    )
+    assert probe.transition("configure", "/refusing")
+    node.stop()
 
 
 def test_the_node_answers_while_the_engine_is_built(start, probe, diagnosis, tmp_path):
@@ -173,8 +186,10 @@ def test_a_second_signal_changes_nothing(start, probe):
     [
         ("engine:=tensorflow", "engine: 'tensorflow' is not one of auto, tensorrt, openvino"),
         ("overlay.opacity:=2.0", "overlay.opacity: 2 is out of range; it must be 0 to 1"),
-        ("overlay.names:=1", "overlay.names: 1 is refused; it must be a bool"),
+        ("overlay.names:=1", "overlay.names: 1 is refused; it must be true or false"),
         ("network_size:=big", "network_size: size 'big': it must be HEIGHTxWIDTH"),
+        ("network_size:=1x1", "network_size: 1x1: it must be height and width, each from 32 to"),
+        ("network_size:=512x31", "network_size: 512x31: it must be"),
         ("device:=gpu", "device: 'gpu': it must be auto, cpu, cuda or cuda:N"),
     ],
 )

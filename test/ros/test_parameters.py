@@ -39,6 +39,10 @@ def test_defaults_are_allowed(spec):
     assert spec.refusal(spec.default) is None
 
 
+def test_the_least_network_size_is_allowed():
+    assert BY_NAME["network_size"].refusal("32x32") is None
+
+
 def flat(values, prefix=""):
     for key, value in values.items():
         if isinstance(value, dict):
