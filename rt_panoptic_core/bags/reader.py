@@ -16,6 +16,7 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import Reader as RosbagReader
 
 from rt_panoptic_core.bags.chunks import ZSTD_FRAME, ChunkedMcap, RawChunk, check_chunk_sizes
+from rt_panoptic_core.bags.recovered_sqlite import RecoveredSqlite
 from rt_panoptic_core.bags.recovery import RecoveredMcap
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.wording import shown
@@ -152,9 +153,7 @@ class BagReader:
         except Exception as error:  # noqa: BLE001
             self._note(f"{self.path}: damaged after {len(given)} messages: {error}")
         for file in files:
-            if file.suffix != ".mcap":
-                continue
-            rest = RecoveredMcap(file)
+            rest = _recovered(file)
             self.damage += [note for note in rest.damage if note not in self.damage]
             for connection, time, data in rest.messages(_wanted(rest, topics)):
                 if (connection.topic, time) not in given:
@@ -229,11 +228,10 @@ class BagReader:
                 continue
             except Exception as error:  # noqa: BLE001 - as in _messages
                 notes.append(f"{file}: {error or type(error).__name__}")
-            if file.suffix == ".mcap":
-                recovered = RecoveredMcap(file)
-                notes += recovered.damage
-                if recovered.connections:
-                    sources.append((recovered, []))
+            recovered = _recovered(file)
+            notes += recovered.damage
+            if recovered.connections:
+                sources.append((recovered, []))
         if not sources:
             raise BagError(f"{self.path}: nothing can be read: {'; '.join(notes)}")
         self.damage += dict.fromkeys(notes)
@@ -285,6 +283,10 @@ def _opened(path: Path) -> _Source:
     reader = RosbagReader(path)
     reader.open()
     return reader  # type: ignore[return-value]
+
+
+def _recovered(file: Path) -> RecoveredMcap | RecoveredSqlite:
+    return RecoveredMcap(file) if file.suffix == ".mcap" else RecoveredSqlite(file)
 
 
 def _plain(data: bytes | memoryview) -> bytes | memoryview:

@@ -155,6 +155,36 @@ def test_a_cut_off_mcap_is_read_as_far_as_it_goes(tmp_path, cut):
     assert 200 * cut - 60 <= len(found) <= 200 * cut
 
 
+@pytest.mark.parametrize("cut", [0.02, 0.4, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_cut_off_sqlite_bag_is_read_as_far_as_it_goes(tmp_path, cut, alone):
+    path = write(tmp_path / "bag", 100, storage="sqlite3")
+    file = path / "bag_0.db3"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * cut)])
+    with BagReader(file if alone else path) as reader:
+        found = numbers(reader)
+        # A file of which only the last page is cut opens, and breaks down on the way.
+        assert reader.topics["/camera"].count == (100 if cut > 0.99 else len(found))
+        assert reader.topics["/camera"].definition.startswith("std_msgs/Header header")
+        assert reader.topics["/camera"].qos
+        assert any(f"damaged after {len(found)} messages" in note for note in reader.damage)
+    assert found == list(range(len(found)))
+    assert 100 * cut - 3 <= len(found) <= 100 * cut
+
+
+def test_an_sqlite_bag_that_is_damaged_inside_is_read_up_to_there(tmp_path):
+    path = write(tmp_path / "bag", 100, storage="sqlite3")
+    file = path / "bag_0.db3"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    file.write_bytes(content)
+    with BagReader(path) as reader:
+        found = [item.time // 10**9 for item in reader.messages(["/camera"])]
+        assert reader.damage
+    assert found[:45] == list(range(45))
+
+
 def test_a_damaged_chunk_is_left_out_and_those_behind_it_are_read(tmp_path):
     path = write(tmp_path / "bag", 200, compression="chunk")
     file = path / "bag_0.mcap"
