@@ -57,6 +57,26 @@ def test_a_wheel_says_that_it_is_typed(tmp_path):
     assert "rt_panoptic_core/taxonomies/cityscapes.yaml" in names
 
 
+@pytest.mark.parametrize(
+    ("version", "command", "status"),
+    [("59.6.0", "bdist_wheel", 1), ("59.6.0", "develop", 0), ("64.0", "bdist_wheel", 0)],
+)
+def test_a_setuptools_that_would_make_an_empty_wheel_is_refused(tmp_path, version, command, status):
+    (tmp_path / "setuptools.py").write_text(
+        f"__version__ = {version!r}\ndef setup(): print('made')\n", encoding="utf-8"
+    )
+    answer = subprocess.run(
+        [sys.executable, ROOT / "setup.py", command],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == status, answer.stderr
+    assert answer.stdout == ("" if status else "made\n")
+    assert ("setuptools 59.6.0 makes no wheel" in answer.stderr) == bool(status)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
 def test_the_types_reach_a_program_that_uses_it(tmp_path):
