@@ -19,6 +19,7 @@ from rt_panoptic_core.bags.chunks import ZSTD_FRAME, ChunkedMcap, RawChunk, chec
 from rt_panoptic_core.bags.recovered_sqlite import RecoveredSqlite
 from rt_panoptic_core.bags.recovery import RecoveredMcap
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.files import stream_kind
 from rt_panoptic_core.wording import shown
 
 
@@ -208,6 +209,10 @@ class BagReader:
     def _open(self) -> list[tuple[_Source, list[Path]]]:
         if not self.path.exists():
             raise BagError(f"{self.path} does not exist; give a bag's folder, .mcap or .db3 file")
+        if stream := stream_kind(self.path):
+            raise BagError(
+                f"{self.path} is {stream}, not a file; give a bag's folder, .mcap or .db3 file"
+            )
         try:
             return [(self._whole(), _storage_files(self.path))]
         except Exception as error:  # noqa: BLE001 - as in _messages

@@ -1,6 +1,7 @@
 """Bags on disk: read back by rosbags and by the mcap library, damaged, cut short, on a full disk."""
 
 import errno
+import os
 import shutil
 
 import mcap.reader
@@ -363,6 +364,9 @@ def test_what_is_no_bag_says_why(tmp_path):
         BagReader(tmp_path / "nowhere")
     with pytest.raises(BagError, match="no bag"):
         BagReader(tmp_path)
+    os.mkfifo(tmp_path / "pipe.mcap")
+    with pytest.raises(BagError, match=r"pipe\.mcap is a named pipe, not a file"):
+        BagReader(tmp_path / "pipe.mcap")
     empty = tmp_path / "empty.mcap"
     empty.touch()
     with pytest.raises(BagError, match="nothing can be read"):
