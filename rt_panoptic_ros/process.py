@@ -16,6 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from rt_panoptic_core.allocator import keep_freed_memory
 from rt_panoptic_core.errors import ConfigError, PanopticError
+from rt_panoptic_ros.core_log import core_log_to
 from rt_panoptic_ros.fastdds import use_profile
 
 _SECONDS_TO_STOP = 1.0
@@ -52,8 +53,9 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
             node = make_node()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
-            node.start()
-            _spin(executor, node)
+            with core_log_to(node.get_logger()):
+                node.start()
+                _spin(executor, node)
         except PanopticError as error:
             interrupts.over = True
             print(f"error: {error}", file=sys.stderr)

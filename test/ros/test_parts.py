@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import cv2
@@ -14,6 +15,7 @@ from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.image_codec import decode_image
 from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_ros.core_log import core_log_to
 from rt_panoptic_ros.depth_buffer import DepthBuffer
 from rt_panoptic_ros.inbox import Inbox
 from rt_panoptic_ros.model import thresholds_of
@@ -314,3 +316,23 @@ def test_the_last_image_before_a_bag_starts_again_is_not_from_the_future():
     assert not told
     assert not check.check("image", 91 * second)
     assert ["in the future" in words for words in told] == [True]
+
+
+def test_what_the_core_logs_is_in_the_nodes_log_once(caplog):
+    class Log:
+        def __init__(self):
+            self.said = []
+
+        def __getattr__(self, severity):
+            return lambda text: self.said.append((severity, text))
+
+    core, log = logging.getLogger("rt_panoptic_core.engines.cache"), Log()
+    with core_log_to(log):
+        core.warning("%s: damaged; building it again", "street.engine")
+        core.error("no space")
+    core.warning("afterwards")
+    assert log.said == [
+        ("warning", "street.engine: damaged; building it again"),
+        ("error", "no space"),
+    ]
+    assert [record.getMessage() for record in caplog.records] == ["afterwards"]
