@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with 2 where argparse itself finds the command line wrong, with 0 after help.
     """
+    if arguments is None:
+        _open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _Parser(
         prog="rt-panoptic", description="Real-time panoptic segmentation from dense detections."
@@ -106,6 +108,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None:
             # The process ends here: Python need not look through all that is left for cycles first.
             gc.freeze()
+
+
+def _open_standard_streams() -> None:
+    """Nothing where a standard stream is closed (``2>&-``): libraries write to it, and Python has none.
+
+    The next file that was opened would otherwise be taken for it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest free number is given: that of the stream.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            stream = os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8")
+            setattr(sys, name, stream)
 
 
 def _end_as_if_interrupted() -> None:
