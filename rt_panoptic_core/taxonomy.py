@@ -8,6 +8,7 @@ class (Cityscapes ``labelId``, COCO ``category_id``) and matters only where file
 from __future__ import annotations
 
 import colorsys
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -188,8 +189,8 @@ class Taxonomy:
             color = item.get("color", _color_by_index(index))
             source_id = item.get("source_id", index)
             try:
-                red, green, blue = (int(c) for c in color)
-                source_id = int(source_id)
+                red, green, blue = (_whole(c) for c in color)
+                source_id = _whole(source_id)
             except (TypeError, ValueError, OverflowError):
                 raise TaxonomyError(
                     f"{where} ({item['name']!r}): colour {shown(color)}, source_id {shown(source_id)}; "
@@ -237,6 +238,17 @@ class Taxonomy:
         raise TaxonomyError(
             f"taxonomy {name!r}: neither built in ({', '.join(sorted(built_in))}) nor a YAML file"
         )
+
+
+def _whole(value: Any) -> int:
+    """``value`` if it is a whole number.
+
+    Raises:
+        TypeError: it is none; true, 2.7 and "2" are none, though int() takes them.
+    """
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
 
 
 def _color_by_index(index: int) -> tuple[int, int, int]:
