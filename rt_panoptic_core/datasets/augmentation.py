@@ -66,10 +66,24 @@ class AugmentationConfig:
             raise ConfigError(
                 f"augmentation.crop {list(self.crop)}: it must be [height, width], each at least 32"
             )
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise ConfigError(
-                f"augmentation.scale {list(self.scale)}: it must be [lowest, highest], above 0"
+                f"augmentation.scale {list(self.scale)}: it must be [lowest, highest], above 0 and finite"
             )
+        if any(side < 1 for side in self.shortest):
+            raise ConfigError(
+                f"augmentation.shortest {list(self.shortest)}: each must be at least 1 pixel"
+            )
+        for name in ("longest", "copy_paste_most"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"augmentation.{name} {getattr(self, name)}: it must be at least 1"
+                )
+        for name, most in (("hue", 180), ("noise", 255)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ConfigError(
+                    f"augmentation.{name} {getattr(self, name)}: it must be from 0 to {most}"
+                )
         if self.shortest and self.crop:
             raise ConfigError("augmentation: give 'crop' or 'shortest', not both")
         for name in ("flip", "blur", "copy_paste", "focus"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.datasets.files import read_grey, read_rgb
+from rt_panoptic_core.datasets.files import read_grey, read_labelled_rgb
 from rt_panoptic_core.datasets.sample import PanopticSample
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
@@ -88,6 +88,11 @@ class CamVid:
         table = prediction_table(self.taxonomy)
         return np.where(table == UNLABELLED, UNLABELLED, self._classes[table]).astype(np.uint8)
 
+    @property
+    def picture_files(self) -> list[Path]:
+        """The file of each sample's image."""
+        return [image for image, _ in self._files]
+
     def __len__(self) -> int:
         return len(self._files)
 
@@ -98,12 +103,11 @@ class CamVid:
             DatasetError: a file cannot be decoded, sizes differ, or a label is none of CamVid's.
         """
         image_path, label_path = self._files[index]
-        image, labels = read_rgb(image_path), read_grey(label_path)
-        if labels.dtype != np.uint8 or labels.shape != image.shape[:2]:
-            raise DatasetError(
-                f"{label_path}: {labels.dtype} {list(labels.shape)}; it must be one byte a pixel, "
-                f"{list(image.shape[:2])} as its image"
-            )
+        labels = read_grey(label_path)
+        if labels.dtype != np.uint8:
+            raise DatasetError(f"{label_path}: {labels.dtype}; it must be one byte a pixel")
+        height, width = labels.shape
+        image = read_labelled_rgb(image_path, (height, width), label_path)
         highest = int(labels.max(initial=0))
         if highest > _UNLABELLED_BYTE:
             raise DatasetError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rt_panoptic_core.datasets.augmentation import resize_sample
-from rt_panoptic_core.datasets.files import check_files, check_folder, read_grey, read_rgb
+from rt_panoptic_core.datasets.files import check_files, check_folder, read_grey, read_labelled_rgb
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import ConfigError, DatasetError
 from rt_panoptic_core.id_maps import map_ids
@@ -59,18 +59,18 @@ class Cityscapes:
         title = f"Cityscapes {split}"
         check_folder(images, title, f"leftImg8bit_trainvaltest.zip's {split} images")
         check_folder(labels, title, f"gtFine_trainvaltest.zip's {split} labels")
-        self._images = sorted(images.glob(f"*/*{_IMAGE_SUFFIX}"))
-        if not self._images:
+        self.picture_files = sorted(images.glob(f"*/*{_IMAGE_SUFFIX}"))
+        if not self.picture_files:
             raise DatasetError(f"{title}: {images} has no CITY/*{_IMAGE_SUFFIX}")
         panoptic = base / "gtFine" / f"cityscapes_panoptic_{split}"
-        self._labels = [_label_file(image, labels, panoptic) for image in self._images]
-        check_files([*self._images, *self._labels], title)
+        self._labels = [_label_file(image, labels, panoptic) for image in self.picture_files]
+        check_files([*self.picture_files, *self._labels], title)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.picture_files)
 
     def __getitem__(self, index: int) -> PanopticSample:
-        image_file, label_file = self._images[index], self._labels[index]
+        image_file, label_file = self.picture_files[index], self._labels[index]
         if label_file.name.endswith("_panoptic.png"):
             ids = read_ids(label_file)
         else:
@@ -89,7 +89,7 @@ class Cityscapes:
         kept = np.where(is_thing, found, 0).astype(np.int32)
         sample = PanopticSample(
             image_file.name.removesuffix(_IMAGE_SUFFIX),
-            read_rgb(image_file),
+            read_labelled_rgb(image_file, ids.shape, label_file),
             map_ids(ids, found, class_ids, UNLABELLED),
             map_ids(ids, found, kept),
             instances,

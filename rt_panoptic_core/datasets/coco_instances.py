@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from rt_panoptic_core.datasets.augmentation import check_pixels, resize_to_pixels
 from rt_panoptic_core.datasets.categories import check_categories
@@ -20,7 +19,7 @@ from rt_panoptic_core.datasets.files import (
     check_folder,
     first_folder,
     listed,
-    read_rgb,
+    read_labelled_rgb,
 )
 from rt_panoptic_core.datasets.outlines import Region, outlined_region
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
@@ -71,7 +70,8 @@ class CocoInstances:
         taxonomy: Taxonomy | None = None,
         *,
         background: str | None = None,
-        share: tuple[float, float] = (0.0, 1.0),
+        split: str = "train",
+        held_out: float = 0.0,
         pixels: int = 0,
     ) -> None:
         """Read the JSON and check it and the images' files.
@@ -83,7 +83,8 @@ class CocoInstances:
                 categories as things but for the background, which is added where it is none of them.
             background: stuff class of what no outline covers; None for :data:`BACKGROUND` where the taxonomy
                 has that, "" where such pixels are to be void.
-            share: the pictures whose names' hashes, in [0, 1), lie between these two; all of them.
+            split, held_out: of all pictures this share, by their names' hashes, is ``val``, the rest
+                ``train``; at least one of each where there are two. 0 for all, whatever the split.
             pixels: see :func:`resize_to_pixels`.
 
         Raises:
@@ -102,17 +103,13 @@ class CocoInstances:
         )
         check_categories(self._title, categories, used, self.taxonomy)
         self._background = self._class_of(background)
-        self._pictures = [
-            picture
-            for picture in _pictures(content, self._title)
-            if share[0] <= _place(picture.file_name) < share[1]
-        ]
-        if not self._pictures:
-            raise DatasetError(f"{self._title}: it has no images, or none of this split")
+        self._pictures = _part(_pictures(content, self._title), split, held_out, self._title)
         folder = _folder_of(self._pictures[0], [Path(each) for each in images])
         check_folder(folder, self._title, "the images")
-        self._files = [folder / picture.file_name for picture in self._pictures]
-        check_files(self._files, self._title)
+        self.picture_files = [folder / picture.file_name for picture in self._pictures]
+        check_files(self.picture_files, self._title)
+        bare = sum(not picture.annotations for picture in self._pictures)
+        self.notes = [f"{counted(bare, 'picture')} without any outline"] if bare else []
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -131,7 +128,7 @@ class CocoInstances:
         seen = set(np.unique(instance).tolist())
         sample = PanopticSample(
             PurePosixPath(picture.file_name).with_suffix("").as_posix(),
-            self._image(index),
+            read_labelled_rgb(self.picture_files[index], picture.size, self._title),
             semantic,
             instance,
             tuple(annotation for annotation in instances if annotation.id in seen),
@@ -157,19 +154,6 @@ class CocoInstances:
             found.append((rank, (region, class_id, crowd)))
         # The sort keeps the file's order among equals.
         return [painted for _, painted in sorted(found, key=lambda each: each[0])]
-
-    def _image(self, index: int) -> npt.NDArray[np.uint8]:
-        """The picture as its outlines were drawn on it: tools turn photos as their EXIF says, or do not."""
-        file, size = self._files[index], self._pictures[index].size
-        image = read_rgb(file)
-        if image.shape[:2] != size and image.shape[1::-1] == size:
-            image = read_rgb(file, oriented=True)
-        if image.shape[:2] != size:
-            raise DatasetError(
-                f"{file}: {image.shape[1]}x{image.shape[0]} pixels, but {self._title} says "
-                f"{size[1]}x{size[0]}"
-            )
-        return image
 
     def _class_of(self, background: str | None) -> int:
         """Class id of what no outline covers."""
@@ -242,14 +226,14 @@ def open_coco_instances(
         )
     if held_out is None:
         held_out = _HELD_OUT if json_file in whole else 0.0
-    share = _share(json_file, split, held_out)
     named = [base / images.replace("{split}", split)] if images else []
     return CocoInstances(
         json_file,
         named or _image_folders(base, split),
         taxonomy,
         background=background,
-        share=share,
+        split=split,
+        held_out=held_out,
         pixels=pixels,
     )
 
@@ -274,17 +258,26 @@ def _image_folders(base: Path, split: str) -> list[Path]:
     return [*folders, base / "images" / "default", base / "images", base]
 
 
-def _share(json_file: Path, split: str, held_out: float) -> tuple[float, float]:
-    """The hashes of the pictures of ``split`` in the JSON of all pictures."""
+def _part(pictures: list[_Picture], split: str, held_out: float, title: str) -> list[_Picture]:
+    """The ``pictures`` of ``split`` where the share ``held_out`` of them is ``val``."""
     if not 0 <= held_out < 1:
-        raise DatasetError(f"{json_file}: held_out {held_out}: it must be from 0 to below 1")
+        raise DatasetError(f"{title}: held_out {held_out}: it must be from 0 to below 1")
     if held_out == 0:
-        return 0.0, 1.0
+        return pictures
     if split not in ("train", "val"):
         raise DatasetError(
-            f"{json_file}: it is split into train and val, so there is no {split!r} in it"
+            f"{title}: it is split into train and val, so there is no {split!r} in it"
         )
-    return (0.0, held_out) if split == "val" else (held_out, 1.0)
+    if len(pictures) < 2:
+        raise DatasetError(
+            f"{title}: a single picture cannot be split into train and val (held_out {held_out:g}): label "
+            "more, or set the option held_out to 0, which takes all pictures for either"
+        )
+    ranked = sorted(pictures, key=lambda picture: (_place(picture.file_name), picture.file_name))
+    count = sum(_place(picture.file_name) < held_out for picture in ranked)
+    # Of a few pictures the hashes may all lie on one side.
+    held = {picture.image_id for picture in ranked[: min(max(count, 1), len(ranked) - 1)]}
+    return [picture for picture in pictures if (picture.image_id in held) == (split == "val")]
 
 
 def _place(file_name: str) -> float:

@@ -18,7 +18,7 @@ from rt_panoptic_core.datasets.files import (
     check_folder,
     first_folder,
     listed,
-    read_rgb,
+    read_labelled_rgb,
 )
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
@@ -32,6 +32,7 @@ from rt_panoptic_core.panoptic_format import (
     taxonomy_of_categories,
 )
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
+from rt_panoptic_core.wording import counted
 
 _IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
 _NAMED_IDS = 10
@@ -44,7 +45,7 @@ class CocoPanoptic:
         self,
         annotations: str | os.PathLike[str],
         masks: str | os.PathLike[str],
-        images: str | os.PathLike[str],
+        images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         taxonomy: Taxonomy | None = None,
         *,
         pixels: int = 0,
@@ -54,7 +55,7 @@ class CocoPanoptic:
         Args:
             annotations: the JSON.
             masks: folder of the PNGs that it names.
-            images: folder of the images.
+            images: folder of the images, or several that they may be in; they are in the first that has one.
             taxonomy: label set whose source ids are the JSON's category ids; the JSON's own categories,
                 things first, for None.
             pixels: resize samples to about so many, as a model with that number in its header has images
@@ -72,7 +73,6 @@ class CocoPanoptic:
             list(content.categories.values()), content.path.stem
         )
         check_folder(Path(masks), self._title, "the PNGs that its annotations name")
-        check_folder(Path(images), self._title, "the images")
         if not content.annotations:
             raise DatasetError(f"{self._title}: it has no annotations")
         twice = [i for i, n in Counter(a["image_id"] for a in content.annotations).items() if n > 1]
@@ -86,11 +86,22 @@ class CocoPanoptic:
         check_categories(self._title, content.categories, used, self.taxonomy)
         self._records = content.annotations
         self._masks = [Path(masks) / record["file_name"] for record in self._records]
-        present = {file.name for file in Path(images).iterdir()}
-        self._images = [
-            Path(images) / _image_file(record, content.images, present) for record in self._records
-        ]
-        check_files([*self._images, *self._masks], self._title)
+        folders = [images] if isinstance(images, str | os.PathLike) else images
+        self.picture_files = _image_files(
+            self._records, content.images, [Path(folder) for folder in folders], self._title
+        )
+        check_files([*self.picture_files, *self._masks], self._title)
+        annotated = {record["image_id"] for record in self._records}
+        bare = len(content.images.keys() - annotated)
+        unlisted = len(annotated - content.images.keys()) if content.images else 0
+        self.notes = []
+        if bare:
+            self.notes.append(f"{counted(bare, 'image')} of the JSON without annotation, left out")
+        if unlisted:
+            self.notes.append(
+                f"{counted(unlisted, 'annotation')} of an image that is not in the JSON's 'images'; it was "
+                "found by the PNG's name"
+            )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -115,7 +126,7 @@ class CocoPanoptic:
         kept = np.where(is_thing, found, 0).astype(np.int32)
         sample = PanopticSample(
             image_name(record),
-            read_rgb(self._images[index]),
+            read_labelled_rgb(self.picture_files[index], ids.shape, mask_file),
             map_ids(ids, found, class_ids, UNLABELLED),
             map_ids(ids, found, kept),
             instances,
@@ -188,12 +199,34 @@ def open_coco_panoptic(
         base / masks
         if masks
         else first_folder([json_file.parent / name, base / name, base / "annotations" / name]),
-        base / images
-        if images
-        else first_folder([base / "images" / split, base / split, base / "images"]),
+        base / images if images else [base / "images" / split, base / split, base / "images"],
         taxonomy,
         pixels=pixels,
     )
+
+
+def _image_files(
+    records: Sequence[Mapping[str, Any]],
+    images: Mapping[Any, Mapping[str, Any]],
+    folders: Sequence[Path],
+    title: str,
+) -> list[Path]:
+    """The image's file of each record, in the first of ``folders`` that has one of them.
+
+    Raises:
+        DatasetError: none has, and the first is no folder.
+    """
+    for folder in folders:
+        if folder.is_dir():
+            present = {file.name for file in folder.iterdir()}
+            files = [folder / _image_file(record, images, present) for record in records]
+            if any(file.is_file() for file in files):
+                return files
+    others = ", ".join(str(folder) for folder in folders[1:])
+    check_folder(
+        folders[0], title, "the images" + (f"; nor are they in {others}" if others else "")
+    )
+    return [folders[0] / _image_file(record, images, set()) for record in records]
 
 
 def _image_file(

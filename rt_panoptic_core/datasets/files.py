@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,14 @@ from rt_panoptic_core.wording import counted
 
 LISTED_PROBLEMS = 20
 """So many of the bad files are named; the rest are counted."""
+
+_EXIF_STARTS = (b"Exif\0\0", b"eXIf")
+"""What stands before a JPEG's and a PNG's EXIF."""
+
+_BYTE_ORDERS = {b"II": "<", b"MM": ">"}
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = 1
+_QUARTER_TURNS = range(5, 9)
 
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 
@@ -60,20 +70,70 @@ def first_folder(candidates: Sequence[Path]) -> Path:
     return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
-def read_rgb(path: Path, *, oriented: bool = False) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] RGB of an image file, its pixels as they lie: labels belong to them.
+def read_labelled_rgb(
+    path: Path, size: tuple[int, int], labels: str | os.PathLike[str]
+) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3] RGB of an image file as its labels were drawn on it.
+
+    It is turned as its EXIF says, which is how viewers, browsers and annotation tools show it, unless only
+    its pixels as they lie have the labels' size.
 
     Args:
         path: of the file.
-        oriented: turn it as its EXIF says instead.
+        size: (height, width) of its labels.
+        labels: the file that has them, for the error.
 
     Raises:
-        DatasetError: it cannot be read, is cut off or damaged.
+        DatasetError: it cannot be read, is cut off or damaged, or of another size either way; both files are
+            named.
     """
     try:
-        return read_image(path, oriented=oriented)
+        image = read_image(path)
+        if image.shape[:2] != size and image.shape[1::-1] == size:
+            image = read_image(path, oriented=False)
     except ImageError as error:
         raise DatasetError(f"{error}; copy the file again") from error
+    if image.shape[:2] != size:
+        orientation = _exif_orientation(path)
+        turned = f" (turned by its EXIF, orientation {orientation})" if orientation > 1 else ""
+        raise DatasetError(
+            f"{path}: {image.shape[1]}x{image.shape[0]} pixels{turned}, but its labels in "
+            f"{os.fspath(labels)} are for {size[1]}x{size[0]}; they must be of one size"
+        )
+    return image
+
+
+def may_be_turned_wrongly(path: Path) -> bool:
+    """Whether the EXIF of an image file turns or mirrors it without a change of its size.
+
+    Then nothing tells whether its labels were drawn on it turned, or as its pixels lie.
+    """
+    orientation = _exif_orientation(path)
+    if orientation not in _QUARTER_TURNS:
+        return orientation != _UPRIGHT
+    try:
+        height, width = read_image(path).shape[:2]
+    except ImageError:
+        return False
+    return height == width
+
+
+def _exif_orientation(path: Path) -> int:
+    """The orientation, 2 to 8, that the EXIF of a JPEG or PNG says; 1, upright, where it says none."""
+    try:
+        data = path.read_bytes()
+        start = next((data.index(m) + len(m) for m in _EXIF_STARTS if m in data), len(data))
+        tiff = memoryview(data)[start:]
+        order = _BYTE_ORDERS[bytes(tiff[:2])]
+        (table,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, table)
+        for entry in range(entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, table + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG:
+                return value if value in range(2, 9) else _UPRIGHT
+    except (OSError, KeyError, struct.error):
+        pass
+    return _UPRIGHT
 
 
 def read_grey(path: Path) -> npt.NDArray[np.uint8]:

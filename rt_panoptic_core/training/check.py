@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from rt_panoptic_core.datasets.batch import check_sample
-from rt_panoptic_core.datasets.files import listed
+from rt_panoptic_core.datasets.files import listed, may_be_turned_wrongly
 from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.resources import cpu_threads
@@ -49,6 +50,7 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
     lines: list[str] = []
     problems: list[str] = []
     unlabelled: list[str] = []
+    learnt: set[Path] = set()
     for title, sources, datasets, lengths in (
         ("train", config.data.train, data.training_sets, data.train_lengths),
         ("validation", config.data.validation, data.validation_sets, data.validation_lengths),
@@ -59,7 +61,18 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
                 advance(1)
                 if sample is not None:
                     found.add(sample)
-            lines.append(f"{title:11} {source.label}: {counted(length, 'sample')}{found.told()}")
+            # What is made, or kept in a cache, has none.
+            files = list(getattr(dataset, "picture_files", ()))[:length]
+            notes = [*getattr(dataset, "notes", ()), *_turned_notes(files)]
+            if title == "train":
+                learnt.update(files)
+            elif shared := learnt.intersection(files):
+                notes.append(
+                    f"{len(shared)} of its pictures are in data.train too: how good the model is at others, "
+                    "they do not tell"
+                )
+            told = found.told() + "".join(f"\n            note: {note}" for note in notes)
+            lines.append(f"{title:11} {source.label}: {counted(length, 'sample')}{told}")
             if found.is_unlabelled:
                 unlabelled.append(nothing_labelled(f"data set {source.label!r} ({title})"))
     # One that is in both mixtures was read twice.
@@ -106,6 +119,22 @@ class _Contents:
                 told = "; ".join(part for part in (there, absent) if part)
                 lines.append(f"\n            {title}: {told}")
         return "".join(lines)
+
+
+def _turned_notes(files: list[Path]) -> list[str]:
+    """A line about pictures whose EXIF turns them so that labels for either reading would fit."""
+    with ThreadPoolExecutor(cpu_threads()) as pool:
+        doubtful = [
+            str(file)
+            for file, doubt in zip(files, pool.map(may_be_turned_wrongly, files), strict=True)
+            if doubt
+        ]
+    if not doubtful:
+        return []
+    return [
+        f"{counted(len(doubtful), 'picture')} that the EXIF turns or mirrors within its size, read as "
+        f"viewers show it; labels drawn on the pixels as they lie are wrong there:{listed(doubtful)}"
+    ]
 
 
 def _absent(names: list[str]) -> str:

@@ -6,6 +6,7 @@ Sections are dataclasses; every key is checked when the file is read, before any
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 OPTIMIZERS = ("sgd", "adamw")
 STORED = ("float32", "float16")
 SCHEDULES = ("steps", "cosine", "poly")
+
+_LARGEST_SEED = 2**32 - 1
+"""As NumPy has it."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,26 @@ class OptimizationConfig:
                 raise ConfigError(
                     f"optimization.{name} {getattr(self, name)!r}: unknown; one of {', '.join(known)}"
                 )
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ConfigError(
-                f"optimization.learning_rate {self.learning_rate}: it must be above 0"
+                f"optimization.learning_rate {self.learning_rate}: it must be above 0, and finite"
             )
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"optimization.ema {self.ema}: it must be at least 0 and below 1")
+        for name in ("ema", "momentum"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ConfigError(f"optimization.{name} {value}: it must be at least 0 and below 1")
+        for name in ("weight_decay", "backbone_factor", "warmup", "gamma", "clip"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"optimization.{name} {value}: it must be at least 0, and finite")
+        if not 0 <= self.warmup_factor <= 1:
+            raise ConfigError(
+                f"optimization.warmup_factor {self.warmup_factor}: it must be from 0 to 1"
+            )
+        if any(type(update) is not int or update < 1 for update in self.milestones):
+            raise ConfigError(
+                f"optimization.milestones {list(self.milestones)}: each must be a whole number from 1 on"
+            )
         if not 0 <= self.frozen_stages <= 5:
             raise ConfigError(f"optimization.frozen_stages {self.frozen_stages}: 0 to 5")
 
@@ -241,6 +259,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not self.data.train:
             raise ConfigError("data.train: empty; name at least one data set")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ConfigError(f"seed {self.seed}: it must be from 0 to {_LARGEST_SEED}")
         if self.stored not in STORED:
             raise ConfigError(f"stored {self.stored!r}: one of {', '.join(STORED)}")
         if self.losses.mask > 0 and not self.network.levelness:
@@ -264,7 +284,8 @@ def load_config(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> Tr
     """Configuration from a YAML file, with ``section.key=value`` changes.
 
     Values are YAML; where there is none it is an empty text. A file may name another with
-    ``base: other.yaml`` (beside it) and then holds only what differs; lists are replaced, not joined.
+    ``base: other.yaml`` (beside it) and then holds only what differs; lists are replaced, not joined. In
+    changes a number names an entry of a list: ``data.train.0.weight=2``.
 
     Raises:
         ConfigError: unreadable, malformed, an unknown key, a value of the wrong type or out of range.
@@ -355,8 +376,8 @@ def _source(item: Any, where: str) -> SourceConfig:
     source: SourceConfig = config_from_dict(SourceConfig, section, where)
     if not source.kind:
         raise ConfigError(f"{where}: it has no 'kind'")
-    if not source.weight > 0:
-        raise ConfigError(f"{where}: weight {source.weight}; it must be above 0")
+    if not 0 < source.weight < math.inf:
+        raise ConfigError(f"{where}: weight {source.weight}; it must be above 0, and finite")
     if source.limit < 0:
         raise ConfigError(
             f"{where}: limit {source.limit}; it must be positive, or 0 for all samples"
@@ -406,12 +427,22 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assign(data: dict[str, Any], keys: list[str], value: Any, change: str) -> None:
-    for position, key in enumerate(keys[:-1]):
-        inner = data.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {change!r}: {'.'.join(keys[: position + 1])} is no section")
-        data = inner
-    data[keys[-1]] = value
+    place: Any = data
+    for position, name in enumerate(keys):
+        key: Any = name
+        outer = ".".join(keys[:position])
+        if isinstance(place, list):
+            if not (name.isascii() and name.isdecimal() and int(name) < len(place)):
+                raise ConfigError(
+                    f"--set {change!r}: {outer} is a list of {len(place)}; its entries are {outer}.0, …"
+                )
+            key = int(name)
+        elif not isinstance(place, dict):
+            raise ConfigError(f"--set {change!r}: {outer} is no section")
+        if position == len(keys) - 1:
+            place[key] = value
+        else:
+            place = place[key] if isinstance(place, list) else place.setdefault(key, {})
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -79,9 +80,14 @@ class LossConfig:
             "classification",
             "semantics",
             "mask",
+            "focal_gamma",
         ):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"losses.{name} {getattr(self, name)}: it must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"losses.{name} {getattr(self, name)}: it must not be negative, and finite"
+                )
+        if not 0 <= self.focal_alpha <= 1:
+            raise ConfigError(f"losses.focal_alpha {self.focal_alpha}: it must be from 0 to 1")
         for name, known in (
             ("box_loss", BOX_LOSSES),
             ("focal_normalisation", FOCAL_NORMALISATIONS),

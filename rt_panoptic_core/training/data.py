@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader, Dataset
 
 from rt_panoptic_core.datasets.augmentation import AugmentationConfig, augment
@@ -137,6 +138,7 @@ class PanopticDataModule(L.LightningDataModule):
         self.training_sets = open_sources(config.data, config.data.train, taxonomy)
         self.validation_sets = open_sources(config.data, config.data.validation, taxonomy)
         self.train_lengths = _lengths(self.training_sets, config.data.train)
+        self._loaders: list[DataLoader[Any]] = []
         self.validation_lengths = _lengths(self.validation_sets, config.data.validation)
 
     def train_dataloader(self) -> DataLoader[EncodedSample]:
@@ -162,7 +164,7 @@ class PanopticDataModule(L.LightningDataModule):
             seed=config.seed,
             boxes_only=config.losses.supervision == "boxes",
         )
-        return DataLoader(
+        loader = DataLoader(
             samples,
             batch_size=config.optimization.batch_size,
             sampler=sampler,
@@ -170,6 +172,8 @@ class PanopticDataModule(L.LightningDataModule):
             drop_last=True,
             **self._workers(),
         )
+        self._loaders.append(loader)
+        return loader
 
     def val_dataloader(self) -> list[DataLoader[PanopticSample]]:
         """One loader a validation set; over all processes each sample comes exactly once."""
@@ -189,10 +193,21 @@ class PanopticDataModule(L.LightningDataModule):
                     sampler=sampler,
                     collate_fn=keep,  # type: ignore[arg-type]
                     num_workers=min(1, self.config.data.workers),
+                    persistent_workers=self.config.data.workers > 0,
                     worker_init_fn=prepare_worker,
                 )
             )
+        self._loaders += loaders
         return loaders
+
+    def close(self) -> None:
+        """End the processes that prepare batches.
+
+        After an error they would wait for the garbage collection, and the process, if it ended first, for
+        them.
+        """
+        CombinedLoader(self._loaders, "sequential").reset()
+        self._loaders.clear()
 
     def transfer_batch_to_device(
         self,
@@ -213,7 +228,7 @@ class PanopticDataModule(L.LightningDataModule):
         return {
             "num_workers": workers,
             "prefetch_factor": self.config.data.prefetch,
-            "persistent_workers": False,
+            "persistent_workers": True,
             "pin_memory": torch.cuda.is_available(),
             "worker_init_fn": prepare_worker,
         }

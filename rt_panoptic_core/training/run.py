@@ -8,7 +8,7 @@ import pickle
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,7 @@ def _train(
         _remove_outputs(folder)
     write_text(folder / "configuration.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
     _announce(config, data, network, resumed)
-    with warnings.catch_warnings(), _interrupts():
+    with warnings.catch_warnings(), _interrupts(), closing(data):
         for words in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", f".*{words}.*")
         try:

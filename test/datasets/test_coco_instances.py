@@ -5,8 +5,10 @@ import json
 import cv2
 import numpy as np
 import pytest
+from camera_pictures import with_orientation
 
 from rt_panoptic_core.datasets.coco_instances import CocoInstances
+from rt_panoptic_core.datasets.files import may_be_turned_wrongly
 from rt_panoptic_core.datasets.registry import open_dataset
 from rt_panoptic_core.errors import DatasetError, TaxonomyError
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
@@ -237,6 +239,36 @@ def test_one_json_is_split_by_the_names(tmp_path, json_file):
         open_dataset("coco_instances", tmp_path, "val", YARD, held_out=1)
 
 
+@pytest.mark.parametrize("held_out", [None, 0.9])
+def test_of_a_few_pictures_there_is_one_for_each_split(tmp_path, held_out):
+    """Whatever their hashes: of these two, both are above a tenth and below nine."""
+    options = {} if held_out is None else {"held_out": held_out}
+    found = []
+    for names in (["0.png", "3.png"], ["3.png", "0.png"]):
+        write(tmp_path / "result.json", [], names)
+        for name in names:
+            picture(tmp_path / name)
+        parts = [
+            [sample.name for sample in open_dataset("coco_instances", tmp_path, s, YARD, **options)]
+            for s in ("train", "val")
+        ]
+        assert sorted(parts[0] + parts[1]) == ["0", "3"]
+        assert len(parts[0]) == 1
+        found.append(parts)
+    assert found[0] == found[1]
+
+
+def test_a_single_picture_is_not_split(tmp_path):
+    write(tmp_path / "result.json")
+    picture(tmp_path / "a.png")
+    for split in ("train", "val"):
+        with pytest.raises(
+            DatasetError, match=r"a single picture .* \(held_out 0\.1\).*to 0, which"
+        ):
+            open_dataset("coco_instances", tmp_path, split, YARD)
+        assert len(open_dataset("coco_instances", tmp_path, split, YARD, held_out=0.0)) == 1
+
+
 def test_places_may_be_named(tmp_path):
     write(tmp_path / "labels" / "train.json")
     write(tmp_path / "labels" / "all.json", names=[f"{n}.png" for n in range(20)])
@@ -268,26 +300,75 @@ def test_resized_as_asked(exported):
     assert len(sample.instances) == 3
 
 
-def test_a_photo_whose_outlines_were_drawn_on_it_turned(exported):
-    upright = np.zeros((8, 12, 3), np.uint8)
-    upright[:, :4] = 255
+# By the orientation that EXIF says: what makes the picture stand upright.
+UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: np.swapaxes(pixels, 0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(np.swapaxes(pixels, 0, 1), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_photos_are_read_as_tools_show_them(exported, orientation, order):
+    """Turned by their EXIF, also where that does not change their size."""
+    stored = np.zeros((12, 8, 3) if orientation > 4 else (8, 12, 3), np.uint8)
+    stored[: stored.shape[0] // 2, : stored.shape[1] // 2] = 255
     file = exported / "images" / "a.jpg"
-    # EXIF 6: what lies must be turned clockwise by a quarter.
-    cv2.imwrite(str(file), np.rot90(upright), [cv2.IMWRITE_JPEG_QUALITY, 100])
-    data = file.read_bytes()
-    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"
-    exif = b"Exif\x00\x00" + tiff + bytes(4)
-    file.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    jpeg = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    file.write_bytes(with_orientation(jpeg, orientation, order=order))
+    write(exported / "annotations" / "instances_default.json", names=["a.jpg"])
+    image = opened(exported)[0].image
+    difference = image.astype(int) - UPRIGHT[orientation](stored)
+    assert np.abs(difference).mean() < 20
+    assert may_be_turned_wrongly(file) == (orientation in (2, 3, 4))
+
+
+def test_a_square_photo_is_read_as_tools_show_it(exported):
+    stored = np.zeros((8, 8, 3), np.uint8)
+    stored[:4] = 255
+    file = exported / "images" / "a.jpg"
+    file.write_bytes(with_orientation(cv2.imencode(".jpg", stored)[1].tobytes(), 6))
+    json_file = exported / "annotations" / "instances_default.json"
+    write(json_file, [], images=[{"id": 5, "file_name": "a.jpg", "width": 8, "height": 8}])
+    image = opened(exported)[0].image
+    assert image[:, 4:].min() > 200
+    assert image[:, :4].max() < 50
+    assert may_be_turned_wrongly(file)
+
+
+def test_a_photo_whose_outlines_were_drawn_on_its_pixels_as_they_lie(exported):
+    stored = np.zeros((8, 12, 3), np.uint8)
+    stored[:4] = 255
+    file = exported / "images" / "a.jpg"
+    file.write_bytes(with_orientation(cv2.imencode(".jpg", stored)[1].tobytes(), 6))
     write(exported / "annotations" / "instances_default.json", names=["a.jpg"])
     image = opened(exported)[0].image
     assert image.shape == (8, 12, 3)
-    assert image[:, :3].min() > 200
-    assert image[:, 6:].max() < 50
+    assert image[:4].min() > 200
 
 
 def test_a_picture_of_another_size_is_named(exported):
     picture(exported / "images" / "a.png", (9, 12))
-    with pytest.raises(DatasetError, match=r"a\.png: 12x9 pixels, but .*default\.json says 12x8"):
+    with pytest.raises(
+        DatasetError, match=r"a\.png: 12x9 pixels, but its labels in .*default\.json are for 12x8"
+    ):
+        opened(exported)[0]
+
+
+def test_a_turned_picture_of_another_size_is_named_with_its_turn(exported):
+    file = exported / "images" / "a.jpg"
+    jpeg = cv2.imencode(".jpg", np.zeros((12, 9, 3), np.uint8))[1].tobytes()
+    file.write_bytes(with_orientation(jpeg, 6))
+    write(exported / "annotations" / "instances_default.json", names=["a.jpg"])
+    with pytest.raises(
+        DatasetError, match=r"a\.jpg: 12x9 pixels \(turned by its EXIF, orientation 6\), but"
+    ):
         opened(exported)[0]
 
 
@@ -350,7 +431,7 @@ def image(**more):
 def test_a_value_that_cannot_be_is_named_with_its_place(exported, change, words):
     write(exported / "annotations" / "instances_default.json", **change)
     with pytest.raises(DatasetError) as caught:
-        opened(exported, share=(0.0, 0.5))
+        opened(exported, held_out=0.5)
     assert "1 entry cannot be used:\n  " + words in str(caught.value)
     assert len(str(caught.value)) < 400
 

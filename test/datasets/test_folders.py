@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
+from camera_pictures import with_orientation
 
 from rt_panoptic_core.datasets.cache import CachedDataset
 from rt_panoptic_core.datasets.options import fitted_options
@@ -284,6 +285,60 @@ def test_void_is_no_segment(coco):
     segments_of(coco, lambda s: s.append({"id": 0, "category_id": 1}))
     with pytest.raises(DatasetError, match=r"image 139: id 0 is listed, but it is void"):
         open_dataset("coco", coco, "val")
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [(3, True), (6, True), (6, False)])
+def test_photos_lie_as_their_id_maps(coco, orientation, turned):
+    """The PNG's size tells whether it was drawn on the photo as its EXIF turns it; if not, it was."""
+    folder = coco / "annotations" / "panoptic_val2017"
+    stored = np.zeros((12, 8, 3), np.uint8)
+    stored[:6] = 255
+    (coco / "val2017" / "000000000139.jpg").write_bytes(
+        with_orientation(cv2.imencode(".jpg", stored)[1].tobytes(), orientation)
+    )
+    upright = stored
+    if turned:
+        upright = np.rot90(stored, 2 if orientation == 3 else -1)
+    ids = np.full(upright.shape[:2], 3_000_000, np.int32)
+    ids[2, 2], ids[3, 3] = 77, 400
+    cv2.imwrite(str(folder / "000000000139.png"), ids_to_rgb(ids)[..., ::-1])
+    sample = open_dataset("coco", coco, "val")[0]
+    assert sample.image.shape[:2] == sample.semantic.shape == ids.shape
+    assert np.abs(sample.image.astype(int) - upright).mean() < 20
+
+
+def test_a_photo_and_a_frame_of_cityscapes_of_another_size_are_named_with_the_labels(
+    coco, cityscapes
+):
+    photo = coco / "val2017" / "000000000139.jpg"
+    stored = np.zeros((10, 8, 3), np.uint8)
+    photo.write_bytes(with_orientation(cv2.imencode(".jpg", stored)[1].tobytes(), 8))
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("coco", coco, "val")[0]
+    assert str(caught.value) == (
+        f"{photo}: 10x8 pixels (turned by its EXIF, orientation 8), but its labels in "
+        f"{coco}/annotations/panoptic_val2017/000000000139.png are for 8x8; they must be of one size"
+    )
+    (frame,) = cityscapes.glob("leftImg8bit/*/*/*.png")
+    cv2.imwrite(str(frame), np.zeros((8, 15, 3), np.uint8))
+    for height in (0, 4):
+        with pytest.raises(
+            DatasetError, match=r"leftImg8bit\.png: 15x8 pixels, but .*Ids\.png are for 16x8"
+        ):
+            open_dataset("cityscapes", cityscapes, "train", height=height)[0]
+
+
+def test_a_missing_folder_of_images_is_named_and_one_for_all_splits_is_found(coco):
+    (coco / "annotations" / "panoptic_val2017.json").rename(coco / "panoptic_val.json")
+    (coco / "annotations" / "panoptic_val2017").rename(coco / "panoptic_val")
+    (coco / "images" / "train").mkdir(parents=True)
+    (coco / "val2017").rename(coco / "images" / "test")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("coco_panoptic", coco, "val")
+    assert f"{coco}/images/val is no folder; it must hold the images" in str(caught.value)
+    assert f"nor are they in {coco}/val, {coco}/images" in str(caught.value)
+    (coco / "images" / "test" / "000000000139.jpg").rename(coco / "images" / "000000000139.jpg")
+    assert open_dataset("coco_panoptic", coco, "val")[0].image.shape == (8, 8, 3)
 
 
 def test_missing_coco_images_are_named(coco):

@@ -30,6 +30,9 @@ from rt_panoptic_core.training.interruption import TrainingInterruptedError
 from rt_panoptic_core.training.precision import training_precision
 from rt_panoptic_core.training.run import train
 
+sys.path.append(str(Path(__file__).parents[1] / "datasets"))
+from camera_pictures import with_orientation
+
 CPU = {"progress": False, "accelerator": "cpu", "devices": 1}
 
 
@@ -496,17 +499,20 @@ def test_missing_data_is_told_before_anything_starts(toy_settings, source):
     assert not Path(toy_settings["output"]).exists()
 
 
-def test_a_picture_that_cannot_be_decoded_is_named_from_a_worker(toy_settings, tmp_path):
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_picture_that_cannot_be_decoded_is_named_from_a_worker(toy_settings, tmp_path, split):
     root = tmp_path / "broken"
     shutil.copytree(toy_settings["data"]["toys_root"], root)
-    for image in (root / "images" / "train").iterdir():
+    for image in (root / "images" / split).iterdir():
         image.write_bytes(image.read_bytes()[:50])
     toy_settings["data"].update(toys_root=str(root), workers=1)
     with pytest.raises(DatasetError) as caught:
         train(config_from(toy_settings), **CPU)
     assert re.fullmatch(
-        r"\S+/images/train/000\d\.png: .*(cut|damaged|decoded).*", str(caught.value)
+        rf"\S+/images/{split}/000\d\.png: .*(cut|damaged|decoded).*", str(caught.value)
     )
+    # The process would wait for them for ever when it ends.
+    assert not multiprocessing.active_children()
 
 
 def test_accumulated_gradients_update_as_often_as_configured(toy_settings):
@@ -659,8 +665,38 @@ class TestCheck:
         told = str(caught.value)
         assert told.startswith("3 samples cannot be used:")
         assert re.search(rf"{cut}: .*(cut|damaged|decoded)", told)
-        assert "0004: the image is 96x32, its semantic map 96x64" in told
+        assert f"{small}: 96x32 pixels, but its labels in {root}/panoptic_train/0004.png" in told
         assert f"{grey}: a grey PNG" in told
+
+    def test_what_the_numbers_do_not_tell_is_noted(self, toy_settings, toys, tmp_path):
+        root = tmp_path / "own"
+        shutil.copytree(toys, root)
+        for split, orientation in (("train", 3), ("val", 1)):
+            file = root / "images" / split / "0001.png"
+            jpeg = cv2.imencode(".jpg", cv2.imread(str(file)))[1].tobytes()
+            file.write_bytes(with_orientation(jpeg, orientation))
+        file = root / "panoptic_val.json"
+        content = json.loads(file.read_text())
+        content["images"] = [{"id": n, "file_name": f"000{n}.png"} for n in (0, 1, 2, 3, 8)]
+        file.write_text(json.dumps(content))
+        toy_settings["data"]["toys_root"] = str(root)
+        train_told, told = check_run(config_from(toy_settings))
+        assert (
+            "note: 1 picture that the EXIF turns or mirrors within its size, read as viewers show it"
+        ) in train_told
+        assert f"\n  {root}/images/train/0001.png" in train_told
+        assert "note: 1 image of the JSON without annotation, left out" in told
+        assert "note: 1 annotation of an image that is not in the JSON's 'images'" in told
+        assert "EXIF" not in told
+        assert "data.train" not in told
+
+    def test_pictures_that_are_learnt_and_validated_are_counted(self, toy_settings):
+        toy_settings["data"]["validation"][0]["split"] = "train"
+        toy_settings["data"]["train"][0]["limit"] = 4
+        assert (
+            "note: 4 of its pictures are in data.train too"
+            in check_run(config_from(toy_settings))[1]
+        )
 
     def test_weights_are_looked_for(self, toy_settings):
         toy_settings["backbone_weights"] = "/nowhere.pth"
@@ -674,7 +710,7 @@ def test_a_picture_of_another_size_stops_training(toy_settings, tmp_path):
     for image in (root / "images" / "train").iterdir():
         cv2.imwrite(str(image), cv2.imread(str(image))[:, :80])
     toy_settings["data"]["toys_root"] = str(root)
-    with pytest.raises(DatasetError, match="the image is 80x64, its semantic map 96x64"):
+    with pytest.raises(DatasetError, match=r"80x64 pixels, but its labels in .*png are for 96x64"):
         train(config_from(toy_settings), **CPU)
 
 
@@ -685,6 +721,13 @@ class TestConfiguration:
         config = load_config(file, ["optimization.steps=9", "augmentation.crop=[32, 64]"])
         assert config.optimization.steps == 9
         assert config.augmentation.crop == (32, 64)
+
+    def test_changes_of_an_entry_of_a_list(self, toy_settings, tmp_path):
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(toy_settings))
+        changes = ["data.train.0.options.pixels=900", "data.train.0.weight=2"]
+        (source,) = load_config(file, changes).data.train
+        assert (source.kind, source.weight, source.options) == ("coco_panoptic", 2, {"pixels": 900})
 
     def test_values_as_yaml_reads_them(self, toy_settings, tmp_path):
         file = tmp_path / "run.yaml"
@@ -731,6 +774,34 @@ class TestConfiguration:
             ("data.train=[{kind: coco, limit: -2}]", r"train\[0\]: limit -2; it must be positive"),
             ("data.train=[{root: x}]", r"data.train\[0\]: it has no 'kind'"),
             ("augmentation.scale=[2, 1]", "lowest, highest"),
+            ("seed=-1", "seed -1: it must be from 0 to 4294967295"),
+            ("seed=4294967296", "seed 4294967296: it must be from 0"),
+            (
+                "optimization.learning_rate=.inf",
+                "learning_rate inf: it must be above 0, and finite",
+            ),
+            ("optimization.momentum=-0.9", "optimization.momentum -0.9: it must be at least 0 and"),
+            ("optimization.momentum=1", "optimization.momentum 1.0: .* below 1"),
+            ("optimization.warmup=-5", "optimization.warmup -5: it must be at least 0"),
+            ("optimization.warmup_factor=2", "warmup_factor 2.0: it must be from 0 to 1"),
+            ("optimization.clip=-1", "optimization.clip -1.0: it must be at least 0"),
+            ("optimization.clip=.nan", "optimization.clip nan: it must be at least 0"),
+            ("optimization.weight_decay=-1", "optimization.weight_decay -1.0: it must be at least"),
+            ("optimization.gamma=-0.1", "optimization.gamma -0.1: it must be at least 0"),
+            ("optimization.backbone_factor=-1", "backbone_factor -1.0: it must be at least 0"),
+            (
+                "optimization.milestones=[-3]",
+                r"milestones \[-3\]: each must be a whole number from",
+            ),
+            ("losses.focal_alpha=2", "losses.focal_alpha 2.0: it must be from 0 to 1"),
+            ("losses.focal_gamma=-2", "losses.focal_gamma -2.0: it must not be negative"),
+            ("augmentation.noise=-1", "augmentation.noise -1.0: it must be from 0 to 255"),
+            ("augmentation.hue=-1", "augmentation.hue -1.0: it must be from 0 to 180"),
+            ("augmentation.longest=0", "augmentation.longest 0: it must be at least 1"),
+            ("augmentation.copy_paste_most=0", "copy_paste_most 0: it must be at least 1"),
+            ("data.train.options.pixels=9", r"data\.train is a list of 1; .* data\.train\.0, …"),
+            ("data.train.1.weight=9", r"data\.train is a list of 1; .* data\.train\.0, …"),
+            ("seed.0=9", "seed is no section"),
             ("steps", "section.key=value"),
         ],
     )
