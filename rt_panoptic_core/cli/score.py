@@ -83,6 +83,12 @@ def _score(args: argparse.Namespace) -> int:
     files = open_files(
         args.ground_truth, args.predictions, args.ground_truth_folder, args.predictions_folder
     )
+    if files.by_name:
+        print(
+            f"note: {args.predictions} has no image id of {args.ground_truth}; images were paired by the "
+            "names of their files",
+            file=sys.stderr,
+        )
     with progress_bar("scoring", len(files.pairs), "images", quiet=args.quiet) as advance:
         record = score_files(
             files, processes=args.processes, boundary_ratio=args.boundary, progress=advance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from rt_panoptic_core.errors import DatasetError, ImageError
@@ -29,14 +29,13 @@ from rt_panoptic_core.panoptic_format import (
     read_ids,
 )
 from rt_panoptic_core.resources import cpu_threads
-from rt_panoptic_core.wording import counted
+from rt_panoptic_core.wording import counted, shown
 
 _LONGEST_SPAN = 32
 # A process has this many of its share left when it takes one more.
 _SPANS_AHEAD = 8
 _SHOWN_PROBLEMS = 100
-# A union would be put together anew for every segment.
-_NUMBER = (int, float)
+_SHOWN_IDS = 3
 
 
 class PanopticFilesError(DatasetError):
@@ -61,13 +60,17 @@ class PanopticPair(NamedTuple):
 
 @dataclass(frozen=True)
 class PanopticFiles:
-    """Ground truth and predictions that name each other; made by :func:`open_files`."""
+    """Ground truth and predictions that name each other; made by :func:`open_files`.
+
+    ``by_name``: by the names of their files, for they have no image id in common.
+    """
 
     truth: PanopticAnnotations
     truth_folder: Path
     predicted: PanopticAnnotations
     predicted_folder: Path
     pairs: list[PanopticPair]
+    by_name: bool = False
 
 
 @dataclass
@@ -121,7 +124,9 @@ def open_files(
 ) -> PanopticFiles:
     """Ground truth and predictions, every true image with its prediction; pictures are not read yet.
 
-    Predictions for images that the truth lacks are left out, as panopticapi does.
+    Predictions for images that the truth lacks are left out, as panopticapi does. Where no image id is in
+    both, images belong together whose files have one name, without folders and suffix: that of the image
+    where the JSON tells it, else of its PNG.
 
     Args:
         truth_json: the ground truth's JSON.
@@ -131,7 +136,8 @@ def open_files(
 
     Raises:
         DatasetError: a file or folder is missing or malformed.
-        PanopticFilesError: images without a prediction, or twice in a file; all are named.
+        PanopticFilesError: images without a prediction, or twice in a file; all are named. Or neither ids nor
+            names belong together.
     """
     truth = read_annotations(truth_json)
     predicted = read_annotations(predicted_json, categories_required=False)
@@ -147,11 +153,18 @@ def open_files(
         for image_id in _repeated(item["image_id"] for item in side.annotations)
     ]
     predicted_by_image = {item["image_id"]: item for item in predicted.annotations}
+    true_ids = {item["image_id"] for item in truth.annotations}
+    by_name = (
+        bool(true_ids) and bool(predicted_by_image) and true_ids.isdisjoint(predicted_by_image)
+    )
+    if by_name and not problems:
+        predicted_by_image = _paired_by_name(truth, predicted)
     pairs = []
     for item in truth.annotations:
         image_id = item["image_id"]
         if image_id not in predicted_by_image:
-            problems.append(f"{predicted.path}: no prediction for image {image_id!r}")
+            called = f" ({_file_stem(item, truth)})" if by_name else ""
+            problems.append(f"{predicted.path}: no prediction for image {image_id!r}{called}")
             continue
         image = truth.images.get(image_id, {})
         height, width = image.get("height"), image.get("width")
@@ -161,7 +174,45 @@ def open_files(
         raise PanopticFilesError(problems)
     if not pairs:
         raise DatasetError(f"{truth.path}: it holds no annotation")
-    return PanopticFiles(truth, folders[0], predicted, folders[1], pairs)
+    return PanopticFiles(truth, folders[0], predicted, folders[1], pairs, by_name)
+
+
+def _paired_by_name(
+    truth: PanopticAnnotations, predicted: PanopticAnnotations
+) -> dict[Any, dict[str, Any]]:
+    """The predicted annotation by the true image's id, where their files have one name.
+
+    Raises:
+        PanopticFilesError: there is none, or a name is used twice in one of the two.
+    """
+    named: list[dict[str, dict[str, Any]]] = []
+    for side in (truth, predicted):
+        named.append({_file_stem(item, side): item for item in side.annotations})
+    true, guessed = named
+    shared = true.keys() & guessed.keys()
+    unique = len(true) == len(truth.annotations) and len(guessed) == len(predicted.annotations)
+    if not shared or not unique:
+        why = "are used twice" if shared else "have none in common either"
+        told = [
+            ", ".join(f"{item['image_id']!r} ({_file_stem(item, side)})" for item in first)
+            + (", …" if len(side.annotations) > len(first) else "")
+            for side in (truth, predicted)
+            for first in [side.annotations[:_SHOWN_IDS]]
+        ]
+        raise PanopticFilesError(
+            [
+                f"{predicted.path}: its image ids are {told[1]}; {truth.path} has {told[0]}: none is in "
+                f"both, and the files' names, which stand in brackets, {why}"
+            ]
+        )
+    return {true[name]["image_id"]: guessed[name] for name in shared}
+
+
+def _file_stem(annotation: Mapping[str, Any], side: PanopticAnnotations) -> str:
+    """Name of an annotation's image without folders and suffix; of its PNG where the JSON has no such."""
+    image_file = side.images.get(annotation["image_id"], {}).get("file_name")
+    name = image_file if isinstance(image_file, str) else annotation["file_name"]
+    return PurePosixPath(name).stem
 
 
 def score_files(
@@ -191,6 +242,7 @@ def score_files(
             missing, damaged or 16-bit picture, or two sizes; every case in all files is named.
     """
     categories = list(files.truth.categories.values())
+    classes = _classes(categories, files.truth.path)
     job = _Job(files, {c["id"]: index for index, c in enumerate(categories)}, boundary_ratio)
     count = processes if processes is not None else cpu_threads()
     spans = _spans(len(files.pairs), count)
@@ -213,7 +265,7 @@ def score_files(
     results["area_differences"] = total.area_differences
     subject = {"ground_truth": str(files.truth.path), "predictions": str(files.predicted.path)}
     frames = tuple(frame for _, frame in sorted(total.frames.items()))
-    return EvaluationRecord(subject, _classes(categories), results, frames)
+    return EvaluationRecord(subject, classes, results, frames)
 
 
 def _spans(items: int, processes: int) -> list[range]:
@@ -269,6 +321,10 @@ def _score_pair(job: _Job, index: int, part: _Partial) -> list[str]:
         problems,
         area_from_json=False,
     )
+    problems = problems or _impossible_areas(
+        *(shared, truth, truth_areas),
+        f"{files.truth.path}: image {pair.truth['image_id']!r}",
+    )
     if problems:
         return problems
     part.area_differences += sum(
@@ -312,8 +368,8 @@ def _segments(
         if category_id not in class_ids:
             problems.append(f"{where}: segment {segment_id} has the unknown category {category_id}")
             continue
-        stated = info.get("area", area) if area_from_json else area
-        if not isinstance(stated, _NUMBER) or not 0 < stated == int(stated):
+        stated: Any = info.get("area", area) if area_from_json else area
+        if not _is_area(stated):
             problems.append(
                 f"{where}: segment {segment_id} has the area {stated!r}; it must be a whole number "
                 "of pixels, at least 1"
@@ -333,6 +389,37 @@ def _segments(
     return segments
 
 
+def _is_area(value: Any) -> bool:
+    """Whether ``value`` is a whole number of pixels, at least 1; true and infinity are none."""
+    kind = type(value)
+    return (kind is int or (kind is float and value.is_integer())) and value > 0
+
+
+def _impossible_areas(
+    shared: Overlaps,
+    truth: Mapping[int, Segment],
+    areas: Mapping[int, int],
+    where: str,
+) -> list[str]:
+    """What is wrong with areas in the truth's JSON that are smaller than what a prediction covers of them.
+
+    Their IoU would be above 1; other areas that differ from the PNG's are taken, as panopticapi does.
+    """
+    smaller = {number for number, segment in truth.items() if segment.area < areas[number]}
+    if not smaller:
+        return []
+    covered: dict[int, int] = {}
+    for (truth_id, _), pixels in shared.as_dict().items():
+        if truth_id in smaller:
+            covered[truth_id] = max(covered.get(truth_id, 0), pixels)
+    return [
+        f"{where}: segment {number} has the area {truth[number].area}, but {areas[number]} pixels in the "
+        f"PNG, {pixels} of them under one prediction; correct its area"
+        for number, pixels in covered.items()
+        if pixels > truth[number].area
+    ]
+
+
 def _class_pairs(
     shared: Overlaps,
     truth: Mapping[int, Segment],
@@ -349,11 +436,16 @@ def _class_pairs(
     return pairs
 
 
-def _classes(categories: Sequence[Mapping[str, Any]]) -> tuple[ClassRecord, ...]:
+def _classes(categories: Sequence[Mapping[str, Any]], origin: Path) -> tuple[ClassRecord, ...]:
     classes = []
     for category in categories:
         color = category.get("color", (128, 128, 128))
-        red, green, blue = (int(part) for part in color)
+        try:
+            red, green, blue = (int(part) for part in color)
+        except (TypeError, ValueError, OverflowError):
+            raise DatasetError(
+                f"{origin}: category {category['name']!r}: color {shown(color)}; it must be [r, g, b]"
+            ) from None
         classes.append(ClassRecord(category["name"], bool(category["isthing"]), (red, green, blue)))
     return tuple(classes)
 

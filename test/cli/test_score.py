@@ -46,6 +46,20 @@ def test_panopticapis_own_arguments_work(files, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(TABLE)
 
 
+def test_predictions_of_segment_are_paired_by_their_names(files, capsys):
+    for path, changed in ((files[0], lambda n: n + 1000), (files[1], lambda n: f"{n}")):
+        content = json.loads(Path(path).read_text())
+        for annotation in content["annotations"]:
+            annotation["image_id"] = changed(annotation["image_id"])
+        Path(path).write_text(json.dumps(content))
+    assert main(["score", "--ground-truth", files[0], "--predictions", files[1]]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(TABLE)
+    assert told.err.splitlines()[0] == (
+        f"note: {files[1]} has no image id of {files[0]}; images were paired by the names of their files"
+    )
+
+
 def test_per_class_and_boundary_tables(files, capsys):
     arguments = ["score", "--ground-truth", files[0], "--predictions", files[1]]
     assert main([*arguments, "--per-class", "--boundary", "0.1", "--processes", "1"]) == 0

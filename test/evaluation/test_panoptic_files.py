@@ -17,7 +17,7 @@ from rt_panoptic_core.evaluation.panoptic_files import (
     open_files,
     score_files,
 )
-from rt_panoptic_core.panoptic_format import write_ids
+from rt_panoptic_core.panoptic_format import read_ids, write_ids
 
 
 @pytest.fixture
@@ -59,7 +59,8 @@ def test_frames_have_the_names_that_an_evaluation_gives_them(files):
     folder = files[0].parent / "images"
     folder.mkdir()
     for number in range(3):
-        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((3, 12, 3), np.uint8))
+        size = read_ids(files[0].with_suffix("") / f"{number}.png").shape
+        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((*size, 3), np.uint8))
     names = [frame.name for frame in score_files(open_files(*files), processes=1).frames]
     truth = CocoPanoptic(files[0], files[0].with_suffix(""), folder)
     assert names == [truth[index].name for index in range(3)] == ["0", "1", "ulm_000000_000019"]
@@ -98,6 +99,42 @@ def test_areas_are_the_jsons_as_panopticapi_takes_them(files):
         (before - 12 / 15 + 12 / 21) / 3
     )
     assert record.results["area_differences"] == 1
+
+
+def test_an_area_that_a_prediction_exceeds_is_refused(files):
+    """The IoU would be above 1, and PQ with it."""
+
+    def shrink(content):
+        content["annotations"][2]["segments_info"][1]["area"] = 11
+
+    change(files[0], shrink)
+    (problem,) = problems_of(files)
+    words = "truth.json: image 2: segment 98 has the area 11, but 15 pixels in the PNG, 12 of them under"
+    assert words in problem
+
+
+@pytest.mark.parametrize("area", [True, math.inf, math.nan, 2.5, "7", -1])
+def test_an_area_is_a_whole_number(files, area):
+    def spoil(content):
+        content["annotations"][0]["segments_info"][0]["area"] = area
+
+    change(files[0], spoil)
+    (problem,) = problems_of(files)
+    assert f"has the area {area!r}; it must be a whole number" in problem
+
+
+@pytest.mark.parametrize("color", ["red", None, [1, 2], [math.inf, 0, 0]])
+def test_a_colour_that_is_none_is_named_with_its_category(files, color):
+    change(files[0], lambda content: content["categories"][0].update(color=color))
+    with pytest.raises(DatasetError, match=r"truth\.json: category .*it must be \[r, g, b\]"):
+        score_files(open_files(*files), processes=1)
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "\ud800.png"])
+def test_a_name_that_no_file_has(files, name):
+    change(files[0], lambda content: content["annotations"][0].update(file_name=name))
+    (problem,) = problems_of(files)
+    assert "is no name of a file" in problem
 
 
 def test_predictions_for_other_images_are_left_out(files):
@@ -174,6 +211,69 @@ def test_images_without_prediction_or_twice(files):
     assert "truth.json: image 0 has more than one annotation" in caught.value.problems[0]
     assert "predictions.json: no prediction for image 2" in caught.value.problems[1]
     assert "2 problems, nothing scored" in str(caught.value)
+
+
+def renamed(files, *, truth_names=("a", "b", "c"), names=("c", "a", "b")):
+    """The truth with ids of its own and named images; of the same images predictions that know the names."""
+
+    def rename(content):
+        content["images"] = [
+            {"id": 1000 + n, "file_name": f"val/{name}.jpg"} for n, name in enumerate(truth_names)
+        ]
+        for annotation in content["annotations"]:
+            annotation["image_id"] += 1000
+
+    def call(content):
+        places = [truth_names.index(name) if name in truth_names else 0 for name in names]
+        content["annotations"] = [
+            {**content["annotations"][place], "image_id": name}
+            for place, name in zip(places, names, strict=True)
+        ]
+        content["images"] = [{"id": name, "file_name": f"{name}.png"} for name in names]
+
+    change(files[0], rename)
+    change(files[1], call)
+
+
+def test_without_an_id_in_common_names_pair_the_images(files):
+    renamed(files)
+    opened = open_files(*files)
+    assert opened.by_name
+    assert score_files(opened, processes=1).results["panoptic"]["all"]["pq"] == pytest.approx(
+        ALL[0]
+    )
+
+
+def test_with_an_id_in_common_names_pair_nothing(files):
+    assert not open_files(*files).by_name
+    renamed(files)
+    change(files[1], lambda c: c["annotations"][0].update(image_id=1001))
+    assert problems_of(files) == [
+        f"{files[1]}: no prediction for image 1000",
+        f"{files[1]}: no prediction for image 1002",
+    ]
+
+
+def test_an_image_whose_name_no_prediction_has_is_named(files):
+    renamed(files, names=("c", "a"))
+    assert problems_of(files) == [f"{files[1]}: no prediction for image 1001 (b)"]
+
+
+@pytest.mark.parametrize(
+    ("truth_names", "names", "why"),
+    [
+        (("a", "b", "c"), ("d", "e", "f"), "have none in common either"),
+        (("a", "a", "c"), ("c", "a"), "are used twice"),
+    ],
+)
+def test_files_that_neither_ids_nor_names_pair(files, truth_names, names, why):
+    renamed(files, truth_names=truth_names, names=names)
+    (problem,) = problems_of(files)
+    told = ", ".join(f"'{name}' ({name})" for name in names)
+    assert problem.startswith(
+        f"{files[1]}: its image ids are {told}; {files[0]} has 1000 (a), 1001 ("
+    )
+    assert problem.endswith(why)
 
 
 def test_problems_are_found_in_all_processes_and_told_in_order(files, tmp_path):
