@@ -89,6 +89,8 @@ def read_ids(path: str | os.PathLike[str]) -> Ids:
         raise ImageError(f"{name}: there is no such picture") from None
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte, or letters that no file name has
+        raise ImageError(f"{name!r} is no name of a file: {error}") from error
     header = _read_header(data, name)
     if _fast_decoder is None or header.color_type != _PNG_RGB or not data.endswith(_PNG_END):
         check_chunks(data, name)

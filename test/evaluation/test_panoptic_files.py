@@ -109,7 +109,7 @@ def test_an_area_that_a_prediction_exceeds_is_refused(files):
 
     change(files[0], shrink)
     (problem,) = problems_of(files)
-    words = "truth.json: image 2: segment 98 has the area 11, but 15 pixels in the PNG, 12 of them under"
+    words = "truth.json: image 2: segment 98 has the area 11, but 12 pixels in the PNG, 12 of them under"
     assert words in problem
 
 
