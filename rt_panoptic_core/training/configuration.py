@@ -261,6 +261,9 @@ class TrainingConfig:
             raise ConfigError("data.train: empty; name at least one data set")
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ConfigError(f"seed {self.seed}: it must be from 0 to {_LARGEST_SEED}")
+        pixels = self.metadata.get("pixels", "0")
+        if not (pixels.isascii() and pixels.isdecimal()):
+            raise ConfigError(f"metadata.pixels {pixels!r}: it must be a whole number")
         if self.stored not in STORED:
             raise ConfigError(f"stored {self.stored!r}: one of {', '.join(STORED)}")
         if self.losses.mask > 0 and not self.network.levelness:

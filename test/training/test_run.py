@@ -775,6 +775,7 @@ class TestConfiguration:
             ("data.train=[{root: x}]", r"data.train\[0\]: it has no 'kind'"),
             ("augmentation.scale=[2, 1]", "lowest, highest"),
             ("seed=-1", "seed -1: it must be from 0 to 4294967295"),
+            ("metadata={pixels: 0.5M}", "metadata.pixels '0.5M': it must be a whole number"),
             ("seed=4294967296", "seed 4294967296: it must be from 0"),
             (
                 "optimization.learning_rate=.inf",
