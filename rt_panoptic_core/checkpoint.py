@@ -146,6 +146,10 @@ def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
                 f"{name}: an engine, which holds a model for one size and precision; name the checkpoint "
                 "that it was built from. Engines are taken from the engine cache (docs/engines.md)"
             ) from error
+        if source.suffix == ".ckpt":
+            raise CheckpointError(
+                f"{name}: what a training goes on from, not its model; {_models_in(source.parent)}"
+            ) from error
         raise CheckpointError(
             f"{name}: not a readable safetensors file ({error}); "
             "convert a .pth with 'rt-panoptic convert-checkpoint', or copy the file again"
@@ -208,8 +212,16 @@ def find_model(path: str | os.PathLike[str] | None) -> Path:
         return shipped[name]
     if Path(name).is_file():
         return Path(name)
+    if Path(name).is_dir():
+        raise CheckpointError(f"{name}: a folder, no model; {_models_in(Path(name))}")
     listed = ", ".join(shipped) or "none"
     raise CheckpointError(f"{name}: no such file, nor a shipped model (those are: {listed})")
+
+
+def _models_in(folder: Path) -> str:
+    """Which models there are in ``folder``, to be named instead of something else in it."""
+    found = ", ".join(str(file) for file in sorted(folder.glob("*.safetensors")))
+    return f"the models there are {found}" if found else "there is no .safetensors there yet"
 
 
 def load_weights(network: PanopticNetwork, tensors: Mapping[str, Tensor], origin: str) -> None:

@@ -271,3 +271,17 @@ def test_an_unknown_model_lists_the_shipped_ones(tmp_path):
         assert name in str(e.value)
     with pytest.raises(CheckpointError):
         load_checkpoint(tmp_path)
+
+
+def test_of_a_runs_folder_and_of_its_checkpoint_the_models_are_named(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"PK\3\4 and more")
+    for name in (tmp_path, tmp_path / "last.ckpt"):
+        with pytest.raises(CheckpointError, match=r"there is no \.safetensors there yet"):
+            load_checkpoint(name)
+    for name in ("final", "best"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    told = f"the models there are {tmp_path}/best.safetensors, {tmp_path}/final.safetensors"
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: a folder, no model; {told}"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=f"last.ckpt: what a training goes on from.*{told}"):
+        load_checkpoint(tmp_path / "last.ckpt")
