@@ -484,3 +484,11 @@ def test_all_missing_pictures_are_named(exported):
         opened(exported)
     assert "2 files" in str(caught.value)
     assert "b.png: missing" in str(caught.value)
+
+
+def test_pictures_without_outlines_are_counted(exported):
+    assert opened(exported).notes == []
+    write(exported / "annotations" / "instances_default.json", names=("a.png", "b.png", "c.png"))
+    for name in "bc":
+        picture(exported / "images" / f"{name}.png")
+    assert opened(exported).notes == ["2 pictures without any outline"]
