@@ -84,6 +84,11 @@ def stream_kind(path: str | os.PathLike[str]) -> str | None:
     return _STREAMS.get(stat.S_IFMT(mode))
 
 
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """``path`` without links; unlike ``Path.resolve()`` before Python 3.13 it takes links in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether there is something at ``path`` that is neither file nor folder: a device, a pipe, a socket."""
     return stream_kind(path) is not None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ImageError
-from rt_panoptic_core.files import read_bytes, stream_kind
+from rt_panoptic_core.files import read_bytes, resolved, stream_kind
 from rt_panoptic_core.image_codec import decode_compressed
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
@@ -60,16 +60,16 @@ def find_inputs(
     problems: list[str] = []
     names: set[str] = set()
     seen: set[Path] = set()
-    skipped = _resolved(leave_out) if leave_out is not None else None
+    skipped = resolved(leave_out) if leave_out is not None else None
 
     def add(path: Path, name: str) -> bool:
         kind = _kind(path)
         if kind is None:
             return False
-        resolved = _resolved(path)
-        if resolved in seen:
+        target = resolved(path)
+        if target in seen:
             return True
-        seen.add(resolved)
+        seen.add(target)
         unique = name
         if unique in names:
             unique = f"{name}_{path.suffix[1:].lower()}"
@@ -86,7 +86,7 @@ def find_inputs(
         if path.is_dir():
             found = False
             for below in sorted(path.rglob("*")):
-                if skipped is not None and skipped in _resolved(below).parents:
+                if skipped is not None and skipped in resolved(below).parents:
                     continue
                 relative = below.relative_to(path)
                 if any(part.startswith(".") for part in relative.parts):
@@ -137,7 +137,7 @@ def read_image(
         raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
     if not data:
         raise ImageError(f"{name}: the file is empty")
-    size = compressed_size(data)
+    size = compressed_size(data) if most_pixels is not None else None
     if most_pixels is not None and size is not None and size[0] * size[1] > most_pixels:
         raise ImageError(
             f"{name}: {size[1]}x{size[0]} pixels; at most {most_pixels // 2**20} megapixels are taken"
@@ -203,11 +203,6 @@ def quiet_decoders() -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     else:  # OpenCV before 4.13
         cv2.setLogLevel(0)  # type: ignore[attr-defined]
-
-
-def _resolved(path: Path) -> Path:
-    # Not Path.resolve(): for links in a circle it raises an error of its own before Python 3.13.
-    return Path(os.path.realpath(path))
 
 
 def _is_camera(path: Path) -> bool:

@@ -21,6 +21,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2.metadata import parse_qos
 
+from rt_panoptic_core.bags.recovered import Recovered
+
 _FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 _TOPIC = ("id", "name", "type")
 # Recordings before ROS 2 Iron lack one or all of these.
@@ -29,19 +31,12 @@ _DEFINITION = ("topic_type", "encoding", "encoded_message_definition")
 _FILE_SYSTEMS = count()
 
 
-class RecoveredSqlite:
-    """The messages of an sqlite3 recording from its start to where it breaks off, without its index.
-
-    Attributes:
-        connections: the topics, with the messages that can be read counted.
-        damage: one sentence for each thing that is wrong.
-    """
+class RecoveredSqlite(Recovered):
+    """The messages of an sqlite3 recording from its start to where it breaks off, without its index."""
 
     def __init__(self, path: Path) -> None:
         """Read through the file once."""
-        self.path = path
-        self.damage: list[str] = []
-        self.connections: list[Connection] = []
+        super().__init__(path)
         topics: list[dict[str, Any]] = []
         definitions: dict[str, MessageDefinition] = {}
         try:
@@ -81,9 +76,6 @@ class RecoveredSqlite:
             if topic in wanted:
                 yield wanted[topic], time, data
 
-    def close(self) -> None:
-        """Nothing: the file is open only while it is read."""
-
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:
         """Topic's number, log time and data."""
         number = 0
@@ -98,10 +90,6 @@ class RecoveredSqlite:
                         yield topic, time, data
         except (apsw.Error, OSError) as error:
             self._note(f"{self.path}: cut off or damaged after {number} messages: {error}")
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.damage:
-            self.damage.append(sentence)
 
 
 class _File(apsw.VFSFile):

@@ -18,23 +18,18 @@ from rosbags.interfaces import (
 from rosbags.rosbag2.metadata import parse_qos
 
 from rt_panoptic_core.bags.chunks import unpacked
+from rt_panoptic_core.bags.recovered import Recovered
 
 
-class RecoveredMcap:
+class RecoveredMcap(Recovered):
     """The messages of an mcap from its start to where it breaks off, without the index.
 
     A chunk that is damaged inside is left out and the ones behind it are read.
-
-    Attributes:
-        connections: the channels, with the messages that can be read counted.
-        damage: one sentence for each thing that is wrong.
     """
 
     def __init__(self, path: Path) -> None:
         """Read through the file once."""
-        self.path = path
-        self.damage: list[str] = []
-        self.connections: list[Connection] = []
+        super().__init__(path)
         counts: dict[int, int] = {}
         schemas: dict[int, Schema] = {}
         channels: dict[int, Channel] = {}
@@ -60,9 +55,6 @@ class RecoveredMcap:
             for message in sorted(found, key=lambda m: m.log_time):
                 yield wanted[message.channel_id], message.log_time, message.data
 
-    def close(self) -> None:
-        """Nothing: the file is open only while it is read."""
-
     def _records(self) -> Iterator[list[McapRecord]]:
         """The records of each chunk, and each record outside of one by itself."""
         with self.path.open("rb") as file:
@@ -86,10 +78,6 @@ class RecoveredMcap:
                 short = isinstance(error, (EndOfFile, RecordLengthLimitExceeded))
                 reason = "the file ends in the middle of a record" if short else str(error)
                 self._note(f"{self.path}: cut off after {file.tell()} of {size} bytes: {reason}")
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.damage:
-            self.damage.append(sentence)
 
     @staticmethod
     def _connection(channel: Channel, schema: Schema | None, count: int) -> Connection:

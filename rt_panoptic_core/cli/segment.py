@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from rt_panoptic_core.cli.arguments import UsageError, number
 from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
 from rt_panoptic_core.cli.outputs import output_folder
 from rt_panoptic_core.errors import ConfigError, ImageError
-from rt_panoptic_core.files import write_bytes
+from rt_panoptic_core.files import resolved, write_bytes
 from rt_panoptic_core.image_files import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -125,8 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_output(args: argparse.Namespace) -> None:
     """Refuse a folder for the results that a folder of inputs is, or is in: it would hold no input."""
-    # Not Path.resolve(): for links in a circle it raises an error of its own before Python 3.13.
-    output = Path(os.path.realpath(args.output))
+    output = resolved(args.output)
     for item in args.inputs:
         folder = Path(item)
         if folder.is_dir() and folder.resolve().is_relative_to(output):
