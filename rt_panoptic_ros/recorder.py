@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from rt_panoptic_core.bags.ahead import Behind
+from rt_panoptic_core.pipeline import Behind
 from rt_panoptic_core.errors import ConfigError, PanopticError
 from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.image_codec import decode_image

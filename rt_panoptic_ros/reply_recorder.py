@@ -12,7 +12,7 @@ from threading import Lock
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from rt_panoptic_core.bags.ahead import Behind
+from rt_panoptic_core.pipeline import Behind
 from rt_panoptic_core.bags.annotate import ResultTopics
 from rt_panoptic_core.bags.messages import IMAGE, INSTANCES
 from rt_panoptic_core.bags.reader import BagMessage

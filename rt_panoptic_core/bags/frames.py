@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.bags.ahead import Ahead, give_way
 from rt_panoptic_core.bags.chunks import RawChunk
 from rt_panoptic_core.bags.messages import (
     COMPRESSED_IMAGE,
@@ -24,6 +23,7 @@ from rt_panoptic_core.bags.messages import (
 )
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
 from rt_panoptic_core.errors import BagError, ImageError
+from rt_panoptic_core.pipeline import Ahead, give_way
 
 GROUND_TRUTH = "ground_truth"
 """A topic below a namespace of this name is no camera's."""

@@ -251,7 +251,8 @@ class BagReader:
         except BaseException:
             reader.close()
             raise
-        if getattr(reader, "compression_mode", None) is None:
+        # Recorders write an empty name where they do not compress, or leave it out.
+        if not getattr(reader, "compression_mode", None):
             with suppress(Exception):
                 files, connections = _storage_files(self.path), list(reader.connections)
                 chunked = ChunkedMcap(files, connections, self._note)

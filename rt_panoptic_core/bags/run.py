@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from rt_panoptic_core.bags.ahead import Behind, Beside
 from rt_panoptic_core.bags.analysis import TopicAnalysis
 from rt_panoptic_core.bags.annotate import AnnotatedBag, result_topics
 from rt_panoptic_core.bags.answers import Answer, Answers
@@ -23,6 +22,7 @@ from rt_panoptic_core.bags.reader import BagMessage, BagReader
 from rt_panoptic_core.bags.survey import TopicSurvey
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.pipeline import Behind, Beside
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.visualization.overlay import draw_overlay
 

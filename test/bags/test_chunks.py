@@ -6,6 +6,7 @@ import mcap.writer
 import numpy as np
 import pytest
 import rosbags.rosbag2
+import yaml
 import zstandard
 from mcap.records import Channel, Schema
 
@@ -176,6 +177,25 @@ def test_what_is_asked_to_be_stored_otherwise_is_written_anew(tmp_path, street, 
     given, _ = copied(path, tmp_path / "annotated", street, compression)
     assert not any(isinstance(item, RawChunk) for item in given)
     assert len(contents(tmp_path / "annotated")) == 24
+
+
+@pytest.mark.parametrize("mode", [None, "", "none", "NONE"])
+def test_a_recorder_s_folder_gives_its_chunks(tmp_path, street, make_flat_bag, mode):
+    """However metadata.yaml says that nothing more than the chunks is compressed."""
+    path = make_flat_bag()
+    metadata = path / "metadata.yaml"
+    told = yaml.safe_load(metadata.read_text(encoding="utf-8"))
+    information = told["rosbag2_bagfile_information"]
+    assert information.pop("compression_mode") == ""
+    if mode is not None:
+        information["compression_mode"] = mode
+    metadata.write_text(yaml.safe_dump(told), encoding="utf-8")
+    given, damage = copied(path, tmp_path / "annotated", street)
+    assert any(isinstance(item, RawChunk) for item in given)
+    assert not damage
+    (file,) = path.glob("*.mcap")
+    (made,) = (tmp_path / "annotated").glob("*.mcap")
+    assert stored_chunks(made) == stored_chunks(file)
 
 
 def test_files_that_number_their_channels_differently_are_read_message_by_message(tmp_path, street):

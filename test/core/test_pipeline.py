@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rt_panoptic_core.bags.ahead import Beside
+from rt_panoptic_core.pipeline import Beside
 
 
 @pytest.mark.parametrize("streams", [1, 2, 4])
