@@ -15,6 +15,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+_MOST_WAITING = 64
+"""Items that wait for one before them: a frame in the making may have many messages behind it."""
+
 _END = object()
 
 _NICE = 10
@@ -144,8 +147,9 @@ class Behind(Generic[Item]):
 class Beside(Generic[Item]):
     """Hands items on in the order in which they came, where making some takes a while.
 
-    Up to ``streams`` of these are made at a time, by threads; with one, the calling thread makes it. As a
-    context manager it hands on what is left when the block ends, and gives it up where the block fails.
+    Up to ``streams`` of these are made at a time, by threads; with one, the calling thread makes it. Few
+    wait to be made, and few others for those before them. As a context manager it hands on what is left when
+    the block ends, and gives it up where the block fails.
     """
 
     def __init__(self, hand_on: Callable[[Item], None], streams: int) -> None:
@@ -176,7 +180,8 @@ class Beside(Generic[Item]):
         while self._waiting:
             item = self._waiting[0]
             if isinstance(item, Future):
-                if self._making <= limit and not item.done():
+                crowded = self._making > limit or len(self._waiting) > _MOST_WAITING
+                if not crowded and not item.done():
                     return
                 self._making -= 1
                 item = item.result()

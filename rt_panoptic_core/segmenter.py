@@ -157,7 +157,8 @@ class Segmenter:
     @property
     def engine(self) -> Engine | None:
         """The engine used last, or None before the first image."""
-        return next(reversed(self._engines.values()), None)
+        with self._lock:
+            return next(reversed(self._engines.values()), None)
 
     def engine_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the engine that images of ``image_size``, (height, width), go through.
@@ -237,27 +238,32 @@ class Segmenter:
     def map(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[PanopticResult]:
         """Results of ``images``, as :meth:`segment` gives them, in their order.
 
-        In mode ``throughput`` as many images at a time as the engine has streams; ``images`` is read that
-        far ahead, on the calling thread.
+        In mode ``throughput`` as many images at a time as the engine has streams. ``images`` is read that
+        far ahead, on the calling thread; an array must not be written again before its result is there.
 
         Raises:
-            ImageError: wrong rank, dtype or size; where the image's result would have come.
-            EngineError: the engine failed; likewise.
+            ImageError: wrong rank, dtype or size; where the image's result would have come, as every error.
+            EngineError: the engine failed.
         """
+        iterator = iter(images)
         with ExitStack() as stack:
             pool: ThreadPoolExecutor | None = None
             pending: deque[Future[PanopticResult]] = deque()
-            # What nobody waits for any more is not begun.
-            stack.callback(lambda: [future.cancel() for future in pending])
-            for image in images:
+            while True:
                 try:
+                    image = next(iterator)
                     streams = self.prepare(check_image(image)).streams
-                except (ImageError, EngineError):
+                except StopIteration:
+                    break
+                # Whatever it is: the results of the images before it come first.
+                except Exception:
                     while pending:
                         yield pending.popleft().result()
                     raise
                 if pool is None:
-                    pool = stack.enter_context(ThreadPoolExecutor(streams))
+                    pool = ThreadPoolExecutor(streams)
+                    # What nobody waits for any more is not begun.
+                    stack.callback(pool.shutdown, cancel_futures=True)
                 pending.append(pool.submit(self.segment, image))
                 # One more than runs, so that no stream waits for the caller.
                 while len(pending) > (streams + 1 if streams > 1 else 0):

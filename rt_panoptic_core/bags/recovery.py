@@ -88,7 +88,10 @@ class RecoveredMcap(Recovered):
                 MessageDefinitionFormat.IDL if is_idl else MessageDefinitionFormat.MSG,
                 schema.data.decode("utf-8", "replace"),
             )
-        offered = parse_qos(channel.metadata.get("offered_qos_profiles", ""))
+        try:
+            offered = parse_qos(channel.metadata.get("offered_qos_profiles", ""))
+        except Exception:  # noqa: BLE001 - whatever the library makes of a text that is none; unknown, then
+            offered = []
         return Connection(
             id=channel.id,
             topic=channel.topic,

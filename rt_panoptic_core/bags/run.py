@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -175,7 +175,8 @@ class EvaluationRun:
         others = None if self._plan.copy == "all" else ()
         chunks = self._bag.takes_chunks
         items = read_frames(self._reader, self._topics, others, chunks=chunks, spent=spent)
-        with Beside(hand_on, self._answers.streams) as beside:
+        # An error's traceback would keep the generator, and with it the threads that read.
+        with closing(items), Beside(hand_on, self._answers.streams) as beside:
             for item in items:
                 if isinstance(item, Frame):
                     beside.put_made(partial(_answered, item, self._answers.ask(item)))

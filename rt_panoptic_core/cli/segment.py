@@ -6,7 +6,7 @@ import argparse
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
@@ -35,7 +35,7 @@ from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.inference.tracking import InstanceTracker
 from rt_panoptic_core.panoptic_format import PanopticWriter, file_stem
-from rt_panoptic_core.pipeline import Beside
+from rt_panoptic_core.pipeline import Ahead, Beside
 from rt_panoptic_core.visualization.overlay import draw_overlay
 from rt_panoptic_core.visualization.video import VideoWriter
 from rt_panoptic_core.wording import counted
@@ -53,8 +53,11 @@ _DEFAULT_RATE = 25.0
 _MANY_SIZES = 5
 _JPEG_QUALITY = 92
 
-_AT_A_TIME = 4
-"""Pictures on their way at a time: while some are in the engine, others are read and drawn."""
+_AT_A_TIME = 3
+"""Pictures in the engine, or being drawn, at a time."""
+
+_READ_AHEAD = 3
+"""Pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,13 +197,25 @@ class _Job:
             image_ids, video_ids = self._writers(stack)
             for kind, group in groupby(files, lambda file: file.kind):
                 if kind == "image":
-                    with Beside(partial(self._keep, ids=image_ids), _AT_A_TIME) as beside:
-                        for file in group:
-                            beside.put_made(partial(self._picture, file))
+                    self._pictures(list(group), image_ids)
                     continue
                 for file in group:
                     self._progress.update(self._task, description=file.path.name)
                     self._done(file, partial(self._video, file, video_ids))
+
+    def _pictures(self, files: Iterable[InputFile], ids: PanopticWriter | None) -> None:
+        ahead = Ahead(map(_read, files), _READ_AHEAD)
+        try:
+            with Beside(partial(self._keep, ids=ids), _AT_A_TIME) as beside:
+                for file, image in ahead:
+                    if isinstance(image, ImageError):
+                        beside.put(_Picture(file, image))
+                    elif (problem := self._prepare(image, file.path)) is not None:
+                        beside.put(_Picture(file, problem))
+                    else:
+                        beside.put_made(partial(self._picture, file, image))
+        finally:
+            ahead.close()
 
     def _keep(self, picture: _Picture, ids: PanopticWriter | None) -> None:
         """Write what was made of a picture, in the order of the pictures."""
@@ -237,13 +252,9 @@ class _Job:
         # A video's frames are many; but without its overlay they are all that is left to write.
         return writer, writer if self._args.ids or self._args.no_overlay else None
 
-    def _picture(self, file: InputFile) -> _Picture:
+    def _picture(self, file: InputFile, image: npt.NDArray[np.uint8]) -> _Picture:
         """What is made of a picture, on a thread of its own."""
-        try:
-            image = read_image(file.path, most_pixels=MAX_PIXELS)
-            result = self._segment(image, file.path)
-        except ImageError as error:
-            return _Picture(file, error)
+        result = self._segmenter.segment(image)
         if self._args.no_overlay:
             return _Picture(file, result)
         try:
@@ -319,7 +330,10 @@ class _Job:
         try:
             with ExitStack() as stack, Beside(keep, _AT_A_TIME) as beside:
                 for image in video.frames():
-                    beside.put_made(partial(self._frame, image, file.path))
+                    problem = self._prepare(image, file.path)
+                    if problem is not None:
+                        raise problem
+                    beside.put_made(partial(self._frame, image))
         except KeyboardInterrupt:
             if number and not self._args.no_overlay:
                 self._progress.console.print(
@@ -344,19 +358,23 @@ class _Job:
                 "read; the results hold those"
             )
 
-    def _frame(self, image: npt.NDArray[np.uint8], path: Path) -> _Frame:
-        return _Frame(image, self._segment(image, path))
+    def _frame(self, image: npt.NDArray[np.uint8]) -> _Frame:
+        return _Frame(image, self._segmenter.segment(image))
 
-    def _segment(self, image: npt.NDArray[np.uint8], path: Path) -> PanopticResult:
+    def _prepare(self, image: npt.NDArray[np.uint8], path: Path) -> ImageError | None:
+        """Have the engine for an image ready; why there can be none.
+
+        On the thread that an interrupt reaches: building one takes a while, as may waiting for one who does.
+        """
         from rt_panoptic_core.segmenter import check_image
 
         try:
             self._segmenter.prepare(check_image(image))
-            if self._begun is None:
-                self._begun = time.perf_counter()
-            return self._segmenter.segment(image)
         except (ConfigError, ImageError) as error:
-            raise ImageError(f"{path}: {error}") from error
+            return ImageError(f"{path}: {error}")
+        if self._begun is None:
+            self._begun = time.perf_counter()
+        return None
 
     def _count(self, result: PanopticResult) -> None:
         """Count an image, and say once that many sizes need as many engines, and what to do about it."""
@@ -422,6 +440,13 @@ def image_id(name: str) -> int | str:
     if last.endswith("_leftImg8bit"):
         return last.removesuffix("_leftImg8bit")
     return name
+
+
+def _read(file: InputFile) -> tuple[InputFile, npt.NDArray[np.uint8] | ImageError]:
+    try:
+        return file, read_image(file.path, most_pixels=MAX_PIXELS)
+    except ImageError as error:
+        return file, error
 
 
 def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -1,5 +1,7 @@
 """Chunks of a recording that go into the annotated bag as they are."""
 
+import shutil
+
 import lz4.frame
 import mcap.reader
 import mcap.writer
@@ -31,7 +33,7 @@ def message(number):
     return bytes(serialize(image_message(np.roll(NOISE, number, axis=1), head)))
 
 
-def record(path, compression="lz4", ids=(7, 3)):
+def record(path, compression="lz4", ids=(7, 3), offered=None):
     """An mcap of two topics whose channels are numbered as no writer of ours would."""
     definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
     stream = WholeWritesFile(path, Reserve(path.parent))
@@ -39,7 +41,13 @@ def record(path, compression="lz4", ids=(7, 3)):
     file.add_schema(Schema(id=9, name=IMAGE, encoding="ros2msg", data=definition.encode()))
     for number, topic in zip(ids, (CAMERA, LIDAR), strict=True):
         file.add_channel(
-            Channel(id=number, topic=topic, message_encoding="cdr", metadata={}, schema_id=9)
+            Channel(
+                id=number,
+                topic=topic,
+                message_encoding="cdr",
+                metadata={} if offered is None else {"offered_qos_profiles": offered},
+                schema_id=9,
+            )
         )
     for number in range(12):
         for channel in ids:
@@ -196,6 +204,25 @@ def test_a_recorder_s_folder_gives_its_chunks(tmp_path, street, make_flat_bag, m
     (file,) = path.glob("*.mcap")
     (made,) = (tmp_path / "annotated").glob("*.mcap")
     assert stored_chunks(made) == stored_chunks(file)
+
+
+def test_a_file_beside_the_recording_is_not_read(tmp_path, street, make_flat_bag):
+    """As a repaired copy that was left there."""
+    path = make_flat_bag()
+    (file,) = path.glob("*.mcap")
+    shutil.copy(file, path / "recovered.mcap")
+    with BagReader(path) as reader:
+        assert reader.chunked is not None
+        assert len(list(reader.messages())) == sum(t.count for t in reader.topics.values())
+        assert [note.rsplit("/", 1)[-1] for note in reader.damage] == [
+            "recovered.mcap: metadata.yaml does not list it, so it is not read"
+        ]
+
+
+def test_a_quality_of_service_that_is_none_is_unknown(tmp_path):
+    path = record(tmp_path / "drive.mcap", offered="x")
+    with BagReader(path) as reader:
+        assert reader.topics[CAMERA].count == 12
 
 
 def test_files_that_number_their_channels_differently_are_read_message_by_message(tmp_path, street):

@@ -57,6 +57,19 @@ def test_no_more_are_begun_than_are_soon_needed():
             assert len(begun) - len(handed) <= 3
 
 
+def test_what_waits_for_one_in_the_making_is_bounded():
+    """A recording may hold thousands of messages between two pictures."""
+    handed, gate, put = [], threading.Event(), []
+    with Beside(handed.append, 2) as beside:
+        beside.put_made(lambda: gate.wait(60) and "made")
+        threading.Timer(0.3, gate.set).start()
+        for number in range(1000):
+            beside.put(number)
+            put.append(number)
+            assert gate.is_set() or len(put) <= 64
+    assert handed == ["made", *range(1000)]
+
+
 @pytest.mark.parametrize("streams", [1, 3])
 def test_an_error_comes_in_the_place_of_its_item(streams):
     handed, made = [], []

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -315,6 +316,46 @@ def test_an_image_that_is_none_ends_map_after_those_before_it(checkpoint):
     check(next(results), (64, 96))
     with pytest.raises(ImageError, match="uint8 "):
         next(results)
+    segmenter.close()
+
+
+def test_an_error_of_what_gives_the_images_comes_after_their_results(checkpoint):
+    segmenter, results = throughput_segmenter(checkpoint), []
+
+    def images():
+        for seed in range(5):
+            yield picture(64, 96, seed)
+        raise OSError("the camera is gone")
+
+    with pytest.raises(OSError, match="the camera is gone"):
+        results.extend(segmenter.map(images()))
+    assert len(results) <= 5
+    results.clear()
+    with pytest.raises(OSError, match="the camera is gone"):
+        for result in segmenter.map(images()):
+            results.append(result)
+    assert len(results) == 5
+    segmenter.close()
+
+
+def test_what_nobody_waits_for_is_not_begun(checkpoint, monkeypatch):
+    segmenter, begun, gate = throughput_segmenter(checkpoint), [], threading.Event()
+    segment = segmenter.segment
+
+    def slow(image):
+        begun.append(image)
+        if len(begun) > 1:
+            assert gate.wait(60)
+        return segment(image)
+
+    segmenter.prepare((64, 96))
+    monkeypatch.setattr(segmenter, "segment", slow)
+    results = segmenter.map(picture(64, 96, seed) for seed in range(20))
+    next(results)
+    threading.Timer(0.3, gate.set).start()
+    results.close()
+    # One is done, two are running; the fourth was waiting.
+    assert len(begun) == 3
     segmenter.close()
 
 
