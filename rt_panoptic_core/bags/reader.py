@@ -216,7 +216,7 @@ class BagReader:
         try:
             return [self._whole()]
         except Exception as error:  # noqa: BLE001 - as in _messages
-            reason = str(error) or type(error).__name__
+            reason = _reason(error)
         if self.path.is_dir() and not (self.path / "metadata.yaml").exists():
             reason = "metadata.yaml is missing, as after a recorder that was killed"
         files = _storage_files(self.path)
@@ -232,11 +232,11 @@ class BagReader:
                 sources.append((_opened(file), [file]))
                 continue
             except Exception as error:  # noqa: BLE001 - as in _messages
-                notes.append(f"{file}: {error or type(error).__name__}")
+                notes.append(f"{file}: {_reason(error)}")
             try:
                 recovered = _recovered(file)
             except Exception as error:  # noqa: BLE001 - as in _messages
-                notes.append(f"{file}: {error or type(error).__name__}")
+                notes.append(f"{file}: {_reason(error)}")
                 continue
             notes += recovered.damage
             if recovered.connections:
@@ -302,6 +302,13 @@ def _opened(path: Path) -> _Source:
     reader = RosbagReader(path)
     reader.open()
     return reader  # type: ignore[return-value]
+
+
+def _reason(error: Exception) -> str:
+    """What a library's ``error`` says, in words of their own where it says a name and nothing else."""
+    if isinstance(error, KeyError):
+        return f"it has {error}, which cannot be read"
+    return str(error) or type(error).__name__
 
 
 def _recovered(file: Path) -> RecoveredMcap | RecoveredSqlite:

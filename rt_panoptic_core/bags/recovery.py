@@ -42,6 +42,12 @@ class RecoveredMcap(Recovered):
                 elif isinstance(record, Message):
                     counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
         for channel in channels.values():
+            if channel.message_encoding != "cdr":
+                self._note(
+                    f"{self.path}: {channel.topic} is left out: its messages are encoded as "
+                    f"{channel.message_encoding!r}, not as those of ROS 2 are"
+                )
+                continue
             schema = schemas.get(channel.schema_id)
             self.connections.append(self._connection(channel, schema, counts.get(channel.id, 0)))
 

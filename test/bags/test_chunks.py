@@ -219,6 +219,28 @@ def test_a_file_beside_the_recording_is_not_read(tmp_path, street, make_flat_bag
         ]
 
 
+def test_messages_that_are_not_of_ros_are_left_out_and_named(tmp_path):
+    path = tmp_path / "drive.mcap"
+    definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
+    with path.open("wb") as file:
+        writer = mcap.writer.Writer(file)
+        writer.start(profile="ros2")
+        image = writer.register_schema(IMAGE, "ros2msg", definition.encode())
+        other = writer.register_schema("note", "jsonschema", b"{}")
+        camera = writer.register_channel(CAMERA, "cdr", image)
+        notes = writer.register_channel("/notes", "json", other)
+        for number in range(3):
+            writer.add_message(camera, number * 10**9, message(number), number * 10**9)
+            writer.add_message(notes, number * 10**9, b'{"a": 1}', number * 10**9)
+        writer.finish()
+    with BagReader(path) as reader:
+        assert list(reader.topics) == [CAMERA]
+        assert [m.topic for m in reader.messages()] == [CAMERA] * 3
+        said = "\n".join(reader.damage)
+    assert "it has 'jsonschema', which cannot be read" in said
+    assert "/notes is left out: its messages are encoded as 'json', not as those of ROS 2" in said
+
+
 def test_a_quality_of_service_that_is_none_is_unknown(tmp_path):
     path = record(tmp_path / "drive.mcap", offered="x")
     with BagReader(path) as reader:
