@@ -53,13 +53,17 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     # too, and what open() gives others can be asked for only by changing it for all threads.)
     try:
         try:
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            os.close(handle)
         except OSError as error:
             # The user knows nothing of temporary names.
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
+        # Libraries that make the file anew make it private.
+        temporary.chmod(mode)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
