@@ -91,12 +91,10 @@ def conclude(
 def timing_summary(timing: Timing) -> dict[str, Any]:
     """Plain data: seconds elapsed, of a frame, of processor time, and what comes on top of inference."""
     computed = timing.computed
-    # What the frames would have taken, had every stream always had one.
-    inference = sum(computed) / timing.streams
+    inference = sum(computed)
     return {
         "elapsed": timing.elapsed,
         "inference": inference,
-        "streams": timing.streams,
         "frames_computed": len(computed),
         "frames_resumed": timing.resumed,
         "frame_p50": float(np.percentile(computed, 50)) if computed else None,

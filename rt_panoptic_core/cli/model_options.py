@@ -100,9 +100,9 @@ def refuse_idle_calibration(args: argparse.Namespace, *others: str | None) -> No
 
 
 def open_segmenter(
-    args: argparse.Namespace, checkpoint: Checkpoint, progress: Progress, mode: str = "latency"
+    args: argparse.Namespace, checkpoint: Checkpoint, progress: Progress
 ) -> Segmenter:
-    """Segmenter of ``checkpoint`` as all of the options want it, in ``mode``.
+    """Segmenter of ``checkpoint`` as all of the options want it.
 
     Raises:
         UsageError: the options contradict each other.
@@ -117,7 +117,6 @@ def open_segmenter(
         device=args.device,
         precision=args.precision,
         threads=args.threads,
-        mode=mode,
         calibration=args.calibration,
         progress=progress,
     )

@@ -31,8 +31,7 @@ class EngineSpec:
         engine: one of :data:`ENGINES`.
         precision: one of :data:`PRECISIONS`.
         device: ``cpu`` or ``cuda:N``.
-        mode: ``latency`` (one frame at a time, all threads on it) or ``throughput`` (several, where the
-            engine is OpenVINO; the same results).
+        mode: ``latency`` (one frame at a time, all threads on it) or ``throughput``.
         threads: CPU threads; None = all that the process may use.
     """
 
