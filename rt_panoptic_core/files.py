@@ -41,8 +41,7 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     if is_stream(path):
         yield Path(path)
         return
-    # Not Path.resolve(): for links in a circle it raises an error of its own before Python 3.13.
-    target = Path(os.path.realpath(path))
+    target = resolved(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Cut short, so that no name is too long for a temporary one that is not too long itself.
     stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
