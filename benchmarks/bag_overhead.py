@@ -3,11 +3,12 @@
     rt-panoptic make-bag --frames 40 --output street
     python benchmarks/bag_overhead.py street --engine openvino
 
-In one process and with one engine, a bare loop of inference over the decoded pictures and the whole
-evaluation of the bag take turns. Printed are the medians over the rounds of the milliseconds a frame, and of
-each round's ratio of the two with its range; below them the processor time of a frame by what was done. On a
-machine that is busy with something else, give the process a priority of its own (`chrt -f 10 python …`);
-then nothing gives way to the inference, which is the harder case.
+In one process take turns: a bare loop of inference over the decoded pictures, one after the other, as the
+engine answers a robot; another with as many pictures at a time as the engine has streams; and the whole
+evaluation of the bag, which uses the streams. Printed are the medians over the rounds of the milliseconds a
+frame, and of each round's ratio of the whole to the loops with its range; below them the processor time of a
+frame by what was done. On a machine that is busy with something else, give the process a priority of its own
+(`chrt -f 10 python …`); then nothing gives way to the inference, which is the harder case.
 """
 
 from __future__ import annotations
@@ -46,30 +47,36 @@ PLANS = {
 class Rounds:
     """What the rounds of one plan took, milliseconds a frame."""
 
-    bare: list[float] = field(default_factory=list)
+    single: list[float] = field(default_factory=list)
+    streams: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
     processor: list[dict[str, float]] = field(default_factory=list)
 
     def row(self, name: str) -> str:
         """A line of the table of times."""
-        ratios = sorted(100 * (w / b - 1) for w, b in zip(self.whole, self.bare, strict=True))
-        return (
-            f"| {name} | {statistics.median(self.bare):.1f} ms | {statistics.median(self.whole):.1f} ms | "
-            f"{statistics.median(ratios):+.0f} % ({ratios[0]:+.0f} to {ratios[-1]:+.0f}) |"
-        )
+        times = [
+            f"{statistics.median(each):.1f} ms" for each in (self.single, self.streams, self.whole)
+        ]
+        tops = []
+        for bare in (self.single, self.streams):
+            ratios = sorted(100 * (w / b - 1) for w, b in zip(self.whole, bare, strict=True))
+            tops.append(
+                f"{statistics.median(ratios):+.0f} % ({ratios[0]:+.0f} to {ratios[-1]:+.0f})"
+            )
+        return f"| {' | '.join((name, *times, *tops))} |"
 
     def median(self, part: str) -> float:
         """Milliseconds of processor time a frame."""
         return statistics.median(each.get(part, 0.0) for each in self.processor)
 
 
-def evaluate(bag: Path, segmenter: Segmenter, plan: EvaluationPlan) -> EvaluationRun:
+def evaluate(bag: Path, segmenter: Segmenter, streams: int, plan: EvaluationPlan) -> EvaluationRun:
     """The pass that was made over the bag."""
     with BagReader(bag) as reader, tempfile.TemporaryDirectory() as folder:
         surveys = survey(reader, [topic.name for topic in find_image_topics(reader)])
         output = OutputFolder(Path(folder) / "out")
         output.path.mkdir()
-        answers = EngineAnswers(segmenter)
+        answers = EngineAnswers(segmenter, streams=streams)
         made = EvaluationRun(reader, surveys, answers, segmenter.taxonomy, {}, output, plan)
         made.run()
         return made
@@ -98,16 +105,23 @@ def main() -> int:
     found = {name: Rounds() for name in args.plans}
     try:
         images = pictures(args.bag)
-        segmenter = Segmenter.from_checkpoint(args.model, args.engine, threads=args.threads)
-        for image in images[:5]:
-            segmenter.segment(image)
+        single, segmenter = (
+            Segmenter.from_checkpoint(args.model, args.engine, threads=args.threads, mode=mode)
+            for mode in ("latency", "throughput")
+        )
+        for opened in (single, segmenter):
+            for _ in opened.map(images[:6]):
+                pass
+        engine = segmenter.engine
+        assert engine is not None
         for _ in range(args.rounds):
             for name, rounds in found.items():
-                start = time.perf_counter()
-                for image in images:
-                    segmenter.segment(image)
-                rounds.bare.append(1e3 * (time.perf_counter() - start) / len(images))
-                made = evaluate(args.bag, segmenter, PLANS[name])
+                for opened, times in ((single, rounds.single), (segmenter, rounds.streams)):
+                    start = time.perf_counter()
+                    for _ in opened.map(images):
+                        pass
+                    times.append(1e3 * (time.perf_counter() - start) / len(images))
+                made = evaluate(args.bag, segmenter, engine.streams, PLANS[name])
                 rounds.whole.append(1e3 * made.elapsed / len(images))
                 rounds.processor.append(
                     {part: 1e3 * s / len(images) for part, s in made.processor.items()}
@@ -115,12 +129,12 @@ def main() -> int:
     except PanopticError as error:
         print(error, file=sys.stderr)
         return 2
-    engine = segmenter.engine
-    assert engine is not None
     print(
-        f"{len(images)} frames of {images[0].shape[1]}x{images[0].shape[0]}, {engine.spec.label}\n"
+        f"{len(images)} frames of {images[0].shape[1]}x{images[0].shape[0]}, {engine.spec.label}, "
+        f"{engine.streams} at a time\n"
     )
-    print("| evaluation | bare inference | evaluation | on top |\n|---|---|---|---|")
+    head = "evaluation", "one by one", "streams", "whole", "on top of one by one", "of streams"
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for name, rounds in found.items():
         print(rounds.row(name))
     parts = list(next(iter(found.values())).processor[0])

@@ -6,9 +6,9 @@ import errno
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,23 +47,22 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
     if len(suffix) > _LONGEST_STEM:
         suffix = ""
+    temporary = target.with_name(f".{stem}.{secrets.token_hex(8)}.part{suffix}")
+    # The name first: an interrupt at any moment then leaves nothing. (tempfile.mkstemp's files are private,
+    # too, and what open() gives others can be asked for only by changing it for all threads.)
     try:
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{stem}.", suffix=f".part{suffix}"
-        )
-    except OSError as error:
-        # The user knows nothing of temporary names.
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        try:
+            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            os.close(handle)
+        except OSError as error:
+            # The user knows nothing of temporary names.
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        # mkstemp makes private files; the result gets what open() would have given it.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        # Libraries that make the file anew make it private.
+        temporary.chmod(mode)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

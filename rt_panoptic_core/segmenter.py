@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import compress
 from types import TracebackType
@@ -18,12 +20,20 @@ import numpy.typing as npt
 import torch
 
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
-from rt_panoptic_core.engines.base import Engine, EngineOutput, Progress, no_progress
+from rt_panoptic_core.engines.base import (
+    Engine,
+    EngineClosedError,
+    EngineOutput,
+    Progress,
+    no_progress,
+)
 from rt_panoptic_core.engines.pytorch_engine import cpu_threads_of_torch
 from rt_panoptic_core.engines.select import check_names, open_engine
 from rt_panoptic_core.engines.spec import (
     MAX_SIDE,
+    MODES,
     check_calibration,
+    check_choice,
     checked_size,
     checked_threads,
     whole_pair,
@@ -47,7 +57,8 @@ class Segmenter:
     rest is filled with the mean colour). Without, the size follows the image: its own, or, where the
     checkpoint names the number of pixels it was trained for (``pixels`` in its header), scaled to that.
     Engines for the last few sizes stay open. Threads may share a segmenter: their images are answered one
-    after the other. Processes may not: each opens its own.
+    after the other, or, in mode ``throughput``, as many at a time as the engine has streams (:meth:`map` does
+    that for you). Processes may not: each opens its own.
 
     As a context manager it frees its engines when the block ends::
 
@@ -64,6 +75,7 @@ class Segmenter:
         device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        mode: str = "latency",
         calibration: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -75,16 +87,19 @@ class Segmenter:
             device: ``cpu``, ``cuda`` or ``cuda:N``, or None for the engine's best.
             precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or None for the fastest native one.
             threads: CPU threads, or None for all that the process may use.
+            mode: ``latency``, every image as soon as can be, or ``throughput``, many images in the shortest
+                time, see :class:`EngineSpec`.
             calibration: folder of images that int8 is calibrated on; needed where the cache has no such
                 engine yet, and refused for every other precision.
             progress: told what a build is doing.
 
         Raises:
-            ConfigError: an engine, precision or device that does not exist, a side of ``size`` that is not
-                from 1 to 8192 pixels, no thread, or a folder for calibration without int8.
+            ConfigError: an engine, precision, device or mode that does not exist, a side of ``size`` that is
+                not from 1 to 8192 pixels, no thread, or a folder for calibration without int8.
             CheckpointError: the checkpoint's header says nonsense about its size.
         """
         check_names(engine, precision, device)
+        check_choice("mode", mode, MODES)
         check_calibration(calibration, precision)
         self.checkpoint = checkpoint
         self.thresholds: Thresholds = checkpoint.inference.thresholds
@@ -93,6 +108,7 @@ class Segmenter:
         self._device = device
         self._precision = precision
         self._threads = checked_threads(threads)
+        self._mode = mode
         self._calibration = calibration
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
@@ -111,6 +127,7 @@ class Segmenter:
         *,
         precision: str | None = None,
         threads: int | None = None,
+        mode: str = "latency",
         calibration: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
     ) -> Segmenter:
@@ -127,6 +144,7 @@ class Segmenter:
             device=device,
             precision=precision,
             threads=threads,
+            mode=mode,
             calibration=calibration,
             progress=progress,
         )
@@ -139,7 +157,8 @@ class Segmenter:
     @property
     def engine(self) -> Engine | None:
         """The engine used last, or None before the first image."""
-        return next(reversed(self._engines.values()), None)
+        with self._lock:
+            return next(reversed(self._engines.values()), None)
 
     def engine_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the engine that images of ``image_size``, (height, width), go through.
@@ -183,6 +202,7 @@ class Segmenter:
                 self._engine_name,
                 self._precision,
                 self._device,
+                mode=self._mode,
                 threads=self._threads,
                 calibration=self._calibration,
                 progress=self._progress,
@@ -201,16 +221,66 @@ class Segmenter:
         height, width = check_image(image)
         size = self.engine_size((height, width))
         fitted, placement = _fit(image, size, self._fill)
-        # The answer is in the engine's buffers until it is copied.
-        with self._lock:
-            engine = self._prepared(size)
+        while True:
+            with self._lock:
+                engine = self._prepared(size)
+                if engine.streams == 1:
+                    # The answer is in the engine's buffers until it is copied.
+                    output = self._run(engine, fitted)
+                    return _result(output, placement, (height, width), self.taxonomy)
             try:
-                output = engine.run(fitted, self.thresholds)
-            except EngineError:
-                # It has closed itself; the next image opens another.
-                self._engines.pop(size, None)
-                raise
+                output = self._run(engine, fitted)
+            except EngineClosedError:
+                # Another thread's image needed its place before this one had a stream.
+                continue
             return _result(output, placement, (height, width), self.taxonomy)
+
+    def map(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[PanopticResult]:
+        """Results of ``images``, as :meth:`segment` gives them, in their order.
+
+        In mode ``throughput`` as many images at a time as the engine has streams. ``images`` is read that
+        far ahead, on the calling thread; an array must not be written again before its result is there.
+
+        Raises:
+            ImageError: wrong rank, dtype or size; where the image's result would have come, as every error.
+            EngineError: the engine failed.
+        """
+        iterator = iter(images)
+        with ExitStack() as stack:
+            pool: ThreadPoolExecutor | None = None
+            pending: deque[Future[PanopticResult]] = deque()
+            while True:
+                try:
+                    image = next(iterator)
+                    streams = self.prepare(check_image(image)).streams
+                except StopIteration:
+                    break
+                # Whatever it is: the results of the images before it come first.
+                except Exception:
+                    while pending:
+                        yield pending.popleft().result()
+                    raise
+                if pool is None:
+                    pool = ThreadPoolExecutor(streams)
+                    # What nobody waits for any more is not begun.
+                    stack.callback(pool.shutdown, cancel_futures=True)
+                pending.append(pool.submit(self.segment, image))
+                # One more than runs, so that no stream waits for the caller.
+                while len(pending) > (streams + 1 if streams > 1 else 0):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    def _run(self, engine: Engine, fitted: npt.NDArray[np.uint8]) -> EngineOutput:
+        try:
+            return engine.run(fitted, self.thresholds)
+        except EngineError:
+            # It has closed itself; the next image opens another.
+            with self._lock:
+                size = engine.spec.image_size
+                if self._engines.get(size) is engine:
+                    del self._engines[size]
+            raise
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Instances of ``image`` with their whole, possibly overlapping masks, by falling score.

@@ -14,8 +14,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rosbags.interfaces import QosDurability, QosReliability
 from rosgraph_msgs.msg import Clock
 
-from rt_panoptic_core.bags.ahead import Ahead
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
+from rt_panoptic_core.pipeline import Ahead
 from rt_panoptic_ros.stamps import NANOSECONDS
 
 _MESSAGES_AHEAD = 64

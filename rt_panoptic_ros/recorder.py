@@ -24,10 +24,10 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from rt_panoptic_core.bags.ahead import Behind
 from rt_panoptic_core.errors import ConfigError, PanopticError
 from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.image_codec import decode_image
+from rt_panoptic_core.pipeline import Behind
 from rt_panoptic_core.visualization.video import VideoWriter
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.panoptic_node import NODE_NAME

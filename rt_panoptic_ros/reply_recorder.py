@@ -12,11 +12,11 @@ from threading import Lock
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from rt_panoptic_core.bags.ahead import Behind
 from rt_panoptic_core.bags.annotate import ResultTopics
 from rt_panoptic_core.bags.messages import IMAGE, INSTANCES
 from rt_panoptic_core.bags.reader import BagMessage
 from rt_panoptic_core.bags.writer import BagWriter
+from rt_panoptic_core.pipeline import Behind
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.qos import output_profile
 from rt_panoptic_ros.stamps import NANOSECONDS

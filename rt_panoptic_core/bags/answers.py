@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -40,11 +41,15 @@ class Answer(NamedTuple):
 class Answers(Protocol):
     """A source of results; frames are given in the order of the bag."""
 
-    def answer(self, frame: Frame) -> Answer:
-        """What it says of ``frame``; called on the thread that does the inference."""
+    @property
+    def streams(self) -> int:
+        """Frames that are best computed at a time."""
+
+    def ask(self, frame: Frame) -> Callable[[], Answer]:
+        """What computes the answer to ``frame``, on any thread and beside those to other frames."""
 
     def settle(self, frame: Frame, answer: Answer) -> PanopticResult | None:
-        """The result to measure and write; called in the same order, on another thread."""
+        """The result to measure and write; called in the order of the bag, on a thread of its own."""
 
     def close(self) -> None:
         """Close files."""
@@ -69,12 +74,14 @@ class Timing:
         elapsed: from the first message to the last output.
         inference: of each computed frame, by topic in the order of its frames; None where one was not
             computed (read back, or not readable).
+        streams: frames that were computed at a time; then each takes longer than it would alone.
         resumed: frames read back from an interrupted run.
         processor: of processor time, by what was done; see :class:`EvaluationRun`.
     """
 
     elapsed: float = 0.0
     inference: dict[str, list[float | None]] = field(default_factory=dict)
+    streams: int = 1
     resumed: int = 0
     processor: dict[str, float] = field(default_factory=dict)
 
@@ -92,7 +99,12 @@ class EngineAnswers:
     """
 
     def __init__(
-        self, segmenter: Segments, *, track: bool = True, done: RecordedResults | None = None
+        self,
+        segmenter: Segments,
+        *,
+        track: bool = True,
+        done: RecordedResults | None = None,
+        streams: int = 1,
     ) -> None:
         """Answer with ``segmenter``.
 
@@ -100,36 +112,41 @@ class EngineAnswers:
             segmenter: the engine.
             track: give an object the same instance id in every frame.
             done: what an interrupted run left.
+            streams: images that the segmenter answers at a time.
         """
         self._segmenter = segmenter
         self._track = track
         self._done = done
         self._trackers: dict[str, InstanceTracker] = {}
         self._first_stamps: dict[str, int] = {}
-        self.timing = Timing()
+        self.timing = Timing(streams=streams)
 
-    def answer(self, frame: Frame) -> Answer:
-        """See :class:`Answers`.
+    @property
+    def streams(self) -> int:
+        """See :class:`Answers`."""
+        return self.timing.streams
 
-        Raises:
-            EngineError: the engine failed.
-        """
+    def ask(self, frame: Frame) -> Callable[[], Answer]:
+        """See :class:`Answers`; what is returned raises EngineError where the engine fails."""
         times = self.timing.inference.setdefault(frame.topic, [])
+        times.append(None)
         if frame.image is None:
-            times.append(None)
-            return Answer(None, UNREADABLE, frame.error)
+            return partial(Answer, None, UNREADABLE, frame.error)
         result = self._done.take(frame) if self._done is not None else None
         if result is not None:
-            times.append(None)
             self.timing.resumed += 1
-            return Answer(result, read_back=True)
+            return partial(Answer, result, read_back=True)
+        return partial(self._computed, frame.image, times, len(times) - 1)
+
+    def _computed(
+        self, image: npt.NDArray[np.uint8], times: list[float | None], number: int
+    ) -> Answer:
         started = time.perf_counter()
         try:
-            result = self._segmenter.segment(frame.image)
+            result = self._segmenter.segment(image)
         except ImageError as error:
-            times.append(None)
             return Answer(None, FAILED, str(error))
-        times.append(time.perf_counter() - started)
+        times[number] = time.perf_counter() - started
         return Answer(result)
 
     def settle(self, frame: Frame, answer: Answer) -> PanopticResult | None:
@@ -167,16 +184,17 @@ class ReplayAnswers:
         """
         self._results = results
         self._latencies = latencies
+        self.streams = 1
 
-    def answer(self, frame: Frame) -> Answer:
+    def ask(self, frame: Frame) -> Callable[[], Answer]:
         """See :class:`Answers`."""
         result = self._results.take(frame)
         if result is not None:
             latency = self._latencies.get((frame.topic, frame.number))
-            return Answer(result, read_back=True, latency=latency)
+            return partial(Answer, result, read_back=True, latency=latency)
         if frame.image is None:
-            return Answer(None, UNREADABLE, frame.error)
-        return Answer(None, DROPPED)
+            return partial(Answer, None, UNREADABLE, frame.error)
+        return partial(Answer, None, DROPPED)
 
     def settle(self, frame: Frame, answer: Answer) -> PanopticResult | None:
         """The node's result as it is."""

@@ -91,10 +91,12 @@ def conclude(
 def timing_summary(timing: Timing) -> dict[str, Any]:
     """Plain data: seconds elapsed, of a frame, of processor time, and what comes on top of inference."""
     computed = timing.computed
-    inference = sum(computed)
+    # What the frames would have taken, had every stream always had one.
+    inference = sum(computed) / timing.streams
     return {
         "elapsed": timing.elapsed,
         "inference": inference,
+        "streams": timing.streams,
         "frames_computed": len(computed),
         "frames_resumed": timing.resumed,
         "frame_p50": float(np.percentile(computed, 50)) if computed else None,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.bags.ahead import Ahead, give_way
 from rt_panoptic_core.bags.chunks import RawChunk
 from rt_panoptic_core.bags.messages import (
     COMPRESSED_IMAGE,
@@ -24,6 +23,7 @@ from rt_panoptic_core.bags.messages import (
 )
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
 from rt_panoptic_core.errors import BagError, ImageError
+from rt_panoptic_core.pipeline import Ahead, give_way
 
 GROUND_TRUTH = "ground_truth"
 """A topic below a namespace of this name is no camera's."""
@@ -93,7 +93,7 @@ def read_frames(
     *,
     chunks: bool = False,
     spent: dict[str, float] | None = None,
-) -> Iterator[Frame | BagMessage | RawChunk]:
+) -> Generator[Frame | BagMessage | RawChunk]:
     """The pictures of ``topics`` and the messages of ``others`` (None: of every other topic), by log time.
 
     With ``chunks``, for bags that give them (:attr:`BagReader.chunked`), the recorded chunks stand for the
@@ -188,6 +188,8 @@ def _kind(reader: BagReader, topic: Topic) -> str:
     if topic.message_type == COMPRESSED_IMAGE:
         return "colour"
     for message in reader.messages([topic.name]):
+        if message.message_type != IMAGE:
+            continue
         try:
             encoding = deserialize(message.data, message.message_type).encoding
         except BagError:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.bags.ahead import Ahead
 from rt_panoptic_core.bags.messages import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -26,6 +25,7 @@ from rt_panoptic_core.bags.messages import (
 from rt_panoptic_core.bags.sources import FrameSource, SourceFrame, fitted
 from rt_panoptic_core.bags.writer import BagWriter, qos
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.pipeline import Ahead
 
 START = 1_700_000_000 * 10**9
 """Stamp of the first frame, nanoseconds: fixed, so that the same source gives the same bytes."""

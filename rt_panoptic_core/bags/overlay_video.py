@@ -37,8 +37,12 @@ class OverlayVideo:
         if picture is None:
             picture = self._last
         if picture.shape != self._last.shape:
-            size = (self._last.shape[1], self._last.shape[0])
-            picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+            height, width = self._last.shape[:2]
+            # Averages of parts of pixels take four times as long, and differ little where few are left out.
+            method = cv2.INTER_AREA if 2 * width < picture.shape[1] else cv2.INTER_LINEAR
+            picture = np.asarray(
+                cv2.resize(picture, (width, height), interpolation=method), np.uint8
+            )
         self._last = picture
         try:
             self._video.write(picture)

@@ -214,9 +214,9 @@ class BagReader:
                 f"{self.path} is {stream}, not a file; give a bag's folder, .mcap or .db3 file"
             )
         try:
-            return [(self._whole(), _storage_files(self.path))]
+            return [self._whole()]
         except Exception as error:  # noqa: BLE001 - as in _messages
-            reason = str(error) or type(error).__name__
+            reason = _reason(error)
         if self.path.is_dir() and not (self.path / "metadata.yaml").exists():
             reason = "metadata.yaml is missing, as after a recorder that was killed"
         files = _storage_files(self.path)
@@ -232,8 +232,12 @@ class BagReader:
                 sources.append((_opened(file), [file]))
                 continue
             except Exception as error:  # noqa: BLE001 - as in _messages
-                notes.append(f"{file}: {error or type(error).__name__}")
-            recovered = _recovered(file)
+                notes.append(f"{file}: {_reason(error)}")
+            try:
+                recovered = _recovered(file)
+            except Exception as error:  # noqa: BLE001 - as in _messages
+                notes.append(f"{file}: {_reason(error)}")
+                continue
             notes += recovered.damage
             if recovered.connections:
                 sources.append((recovered, []))
@@ -242,30 +246,40 @@ class BagReader:
         self.damage += dict.fromkeys(notes)
         return sources
 
-    def _whole(self) -> _Source:
-        """The bag as rosbags opens it; by its chunks where all is there for that."""
+    def _whole(self) -> tuple[_Source, list[Path]]:
+        """The bag as rosbags opens it; by its chunks where all is there for that. And the files it reads."""
         reader = _opened(self.path)
         try:
             _check_connections(reader.connections)
-            self._use_files_once(reader)
+            files = self._files_once(reader)
         except BaseException:
             reader.close()
             raise
-        if getattr(reader, "compression_mode", None) is None:
+        # Recorders write an empty name where they do not compress, or leave it out.
+        if not getattr(reader, "compression_mode", None):
             with suppress(Exception):
-                files, connections = _storage_files(self.path), list(reader.connections)
-                chunked = ChunkedMcap(files, connections, self._note)
+                chunked = ChunkedMcap(files, list(reader.connections), self._note)
                 reader.close()
-                return chunked
-        return reader
+                return chunked, files
+        return reader, files
 
-    def _use_files_once(self, reader: _Source) -> None:
-        """Have rosbags read each file once, however often metadata.yaml lists it."""
-        storages = getattr(getattr(reader, "storage", None), "storages", [])
-        files = {storage.path: storage for storage in storages}
+    def _files_once(self, reader: _Source) -> list[Path]:
+        """The files that rosbags reads: those in metadata.yaml, and each once, however often it is there."""
+        storages = getattr(getattr(reader, "storage", None), "storages", None)
+        if storages is None:
+            return _storage_files(self.path)
+        files = {Path(storage.path): storage for storage in storages}
         if len(files) < len(storages):
             storages[:] = files.values()
             self._note(f"{self.path}: metadata.yaml lists a file more than once; it is read once")
+        if getattr(reader, "compression_mode", None) == "file":
+            # These are copies, and gone with the reader.
+            return []
+        names = {file.name for file in files}
+        for file in _storage_files(self.path):
+            if file.name not in names:
+                self._note(f"{file}: metadata.yaml does not list it, so it is not read")
+        return list(files)
 
 
 def _check_connections(connections: Collection[Connection]) -> None:
@@ -288,6 +302,13 @@ def _opened(path: Path) -> _Source:
     reader = RosbagReader(path)
     reader.open()
     return reader  # type: ignore[return-value]
+
+
+def _reason(error: Exception) -> str:
+    """What a library's ``error`` says, in words of their own where it says a name and nothing else."""
+    if isinstance(error, KeyError):
+        return f"it has {error}, which cannot be read"
+    return str(error) or type(error).__name__
 
 
 def _recovered(file: Path) -> RecoveredMcap | RecoveredSqlite:

@@ -42,6 +42,12 @@ class RecoveredMcap(Recovered):
                 elif isinstance(record, Message):
                     counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
         for channel in channels.values():
+            if channel.message_encoding != "cdr":
+                self._note(
+                    f"{self.path}: {channel.topic} is left out: its messages are encoded as "
+                    f"{channel.message_encoding!r}, not as those of ROS 2 are"
+                )
+                continue
             schema = schemas.get(channel.schema_id)
             self.connections.append(self._connection(channel, schema, counts.get(channel.id, 0)))
 
@@ -88,7 +94,10 @@ class RecoveredMcap(Recovered):
                 MessageDefinitionFormat.IDL if is_idl else MessageDefinitionFormat.MSG,
                 schema.data.decode("utf-8", "replace"),
             )
-        offered = parse_qos(channel.metadata.get("offered_qos_profiles", ""))
+        try:
+            offered = parse_qos(channel.metadata.get("offered_qos_profiles", ""))
+        except Exception:  # noqa: BLE001 - whatever the library makes of a text that is none; unknown, then
+            offered = []
         return Connection(
             id=channel.id,
             topic=channel.topic,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from rt_panoptic_core.bags.ahead import Behind
 from rt_panoptic_core.bags.analysis import TopicAnalysis
 from rt_panoptic_core.bags.annotate import AnnotatedBag, result_topics
 from rt_panoptic_core.bags.answers import Answer, Answers
@@ -22,6 +22,7 @@ from rt_panoptic_core.bags.reader import BagMessage, BagReader
 from rt_panoptic_core.bags.survey import TopicSurvey
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.pipeline import Behind, Beside
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.visualization.overlay import draw_overlay
 
@@ -64,6 +65,8 @@ _Item: TypeAlias = "_Step | BagMessage | RawChunk"
 
 class EvaluationRun:
     """A pass. Reading and decoding run ahead of the answers, measuring and writing behind them.
+
+    The answers come from as many threads as they have streams.
 
     Attributes:
         analyses: by image topic.
@@ -161,15 +164,24 @@ class EvaluationRun:
         self, behind: Behind[_Item], progress: Callable[[int], None], spent: dict[str, float]
     ) -> None:
         done = 0
+
+        def hand_on(item: _Item) -> None:
+            nonlocal done
+            behind.put(item)
+            if isinstance(item, _Step):
+                done += 1
+                progress(done)
+
         others = None if self._plan.copy == "all" else ()
         chunks = self._bag.takes_chunks
-        for item in read_frames(self._reader, self._topics, others, chunks=chunks, spent=spent):
-            if not isinstance(item, Frame):
-                behind.put(item)
-                continue
-            behind.put(_Step(item, self._answers.answer(item)))
-            done += 1
-            progress(done)
+        items = read_frames(self._reader, self._topics, others, chunks=chunks, spent=spent)
+        # An error's traceback would keep the generator, and with it the threads that read.
+        with closing(items), Beside(hand_on, self._answers.streams) as beside:
+            for item in items:
+                if isinstance(item, Frame):
+                    beside.put_made(partial(_answered, item, self._answers.ask(item)))
+                else:
+                    beside.put(item)
 
     def _measured(self, item: _Item) -> _Item:
         if not isinstance(item, _Step):
@@ -211,6 +223,10 @@ class EvaluationRun:
             # While another error is on its way out, that one is the one to tell.
             if complete:
                 raise
+
+
+def _answered(frame: Frame, answer: Callable[[], Answer]) -> _Step:
+    return _Step(frame, answer())
 
 
 def _children() -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from rt_panoptic_core.bags.frames import decode_frame
+from rt_panoptic_core.bags.messages import IMAGE_TYPES
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.errors import BagError
 
@@ -41,7 +42,8 @@ def survey(reader: BagReader, topics: Collection[str]) -> list[TopicSurvey]:
     open_topics = set(topics)
     for message in reader.messages(topics):
         look = found[message.topic]
-        if message.topic not in open_topics:
+        # A name may be that of messages of other types, too.
+        if message.topic not in open_topics or message.message_type not in IMAGE_TYPES:
             continue
         # Whole pictures are decoded until there is one; of the others the stamp is enough.
         frame = decode_frame(message, len(look.stamps), pixels=look.size is None)

@@ -49,7 +49,8 @@ def print_timing(console: Console, timing: Mapping[str, Any]) -> None:
     console.print(
         f"{counted(timing['frames_computed'], 'frame')} computed in {timing['elapsed']:.1f} s "
         f"({timing['frames_per_second']:.1f} a second), inference p50 "
-        f"{1e3 * timing['frame_p50']:.1f} ms; "
+        f"{1e3 * timing['frame_p50']:.1f} ms"
+        + (f", {timing['streams']} at a time; " if timing["streams"] > 1 else "; ")
         + (
             f"{counted(timing['frames_resumed'], 'frame')} read back"
             if timing["frames_resumed"]

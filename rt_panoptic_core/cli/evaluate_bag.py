@@ -253,15 +253,18 @@ class _Offline:
         cv2.setNumThreads(1)
         self._track = not args.no_track
         with build_progress("building the engine") as progress:
-            self._segmenter = open_segmenter(args, checkpoint, progress)
+            self._segmenter = open_segmenter(args, checkpoint, progress, mode="throughput")
             # Built before the clock starts, one for each size of image.
             engines = [self._segmenter.prepare(look.size) for look in surveys if look.size]
+        self._streams = max(engine.streams for engine in engines)
         self.engine = f"{engines[0].library}, {engines[0].spec.label}"
 
     def answers(self, done: RecordedResults | None) -> Answers:
         from rt_panoptic_core.bags.answers import EngineAnswers
 
-        self._answers = EngineAnswers(self._segmenter, track=self._track, done=done)
+        self._answers = EngineAnswers(
+            self._segmenter, track=self._track, done=done, streams=self._streams
+        )
         return self._answers
 
     def timing(self, passing: EvaluationRun) -> Timing:

@@ -100,9 +100,9 @@ def refuse_idle_calibration(args: argparse.Namespace, *others: str | None) -> No
 
 
 def open_segmenter(
-    args: argparse.Namespace, checkpoint: Checkpoint, progress: Progress
+    args: argparse.Namespace, checkpoint: Checkpoint, progress: Progress, mode: str = "latency"
 ) -> Segmenter:
-    """Segmenter of ``checkpoint`` as all of the options want it.
+    """Segmenter of ``checkpoint`` as all of the options want it, in ``mode``.
 
     Raises:
         UsageError: the options contradict each other.
@@ -117,6 +117,7 @@ def open_segmenter(
         device=args.device,
         precision=args.precision,
         threads=args.threads,
+        mode=mode,
         calibration=args.calibration,
         progress=progress,
     )

@@ -6,11 +6,12 @@ import argparse
 import errno
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,6 +35,7 @@ from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.inference.tracking import InstanceTracker
 from rt_panoptic_core.panoptic_format import PanopticWriter, file_stem
+from rt_panoptic_core.pipeline import Ahead, Beside
 from rt_panoptic_core.visualization.overlay import draw_overlay
 from rt_panoptic_core.visualization.video import VideoWriter
 from rt_panoptic_core.wording import counted
@@ -50,6 +52,12 @@ EXIT_SOME_SKIPPED = 3
 _DEFAULT_RATE = 25.0
 _MANY_SIZES = 5
 _JPEG_QUALITY = 92
+
+_AT_A_TIME = 3
+"""Pictures in the engine, or being drawn, at a time."""
+
+_READ_AHEAD = 3
+"""Pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--no-overlay and --ids none: then nothing is left to write")
     _check_output(args)
     quiet_decoders()
+    # Threads of a pool spin while they wait for each other, on cores that the engine needs.
+    cv2.setNumThreads(1)
     files, problems = find_inputs(args.inputs, leave_out=args.output)
     for problem in problems:
         console.print(f"[red]skipped[/] {_plain(problem)}")
@@ -113,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
             args,
             load_checkpoint(args.model),
             lambda step, _: progress.update(task, description=step),
+            mode="throughput",
         )
         job = _Job(args, segmenter, progress, task, left_out=len(problems))
         job.work(files)
@@ -135,32 +146,19 @@ def _check_output(args: argparse.Namespace) -> None:
             )
 
 
-@dataclass
-class _Tally:
-    """Where the time went, in seconds.
+class _Picture(NamedTuple):
+    """What was made of a picture: its result and its overlay as JPEG, or why there is none."""
 
-    Attributes:
-        first: of the first image, which warms the engine up.
-        rest: of all others.
-    """
+    file: InputFile
+    result: PanopticResult | ImageError
+    overlay: bytes | ImageError | None = None
 
-    frames: int = 0
-    first: float = 0.0
-    rest: float = 0.0
-    begun: float | None = None
 
-    def add(self, seconds: float) -> None:
-        """Count an image."""
-        if self.frames:
-            self.rest += seconds
-        else:
-            self.first = seconds
-        self.frames += 1
+class _Frame(NamedTuple):
+    """A frame of a video."""
 
-    @property
-    def each(self) -> float:
-        """Seconds that an image takes."""
-        return self.rest / (self.frames - 1) if self.frames > 1 else self.first
+    image: npt.NDArray[np.uint8]
+    result: PanopticResult
 
 
 class _Job:
@@ -178,7 +176,9 @@ class _Job:
         self._segmenter = segmenter
         self._progress = progress
         self._task = task
-        self._tally = _Tally()
+        self._images = 0
+        # When the first engine was ready: its building is not counted.
+        self._begun: float | None = None
         # Of the id maps that were written: two images must not have one.
         self._stems: set[str] = set()
         self._names: Counter[str] = Counter()
@@ -195,23 +195,45 @@ class _Job:
         self._folders.update(file.name.rpartition("/")[0] for file in files)
         with ExitStack() as stack:
             image_ids, video_ids = self._writers(stack)
-            for file in files:
-                self._progress.update(self._task, description=file.path.name)
-                try:
-                    if file.kind == "image":
-                        self._image(file, image_ids)
+            for kind, group in groupby(files, lambda file: file.kind):
+                if kind == "image":
+                    self._pictures(list(group), image_ids)
+                    continue
+                for file in group:
+                    self._progress.update(self._task, description=file.path.name)
+                    self._done(file, partial(self._video, file, video_ids))
+
+    def _pictures(self, files: Iterable[InputFile], ids: PanopticWriter | None) -> None:
+        ahead = Ahead(map(_read, files), _READ_AHEAD)
+        try:
+            with Beside(partial(self._keep, ids=ids), _AT_A_TIME) as beside:
+                for file, image in ahead:
+                    if isinstance(image, ImageError):
+                        beside.put(_Picture(file, image))
+                    elif (problem := self._prepare(image, file.path)) is not None:
+                        beside.put(_Picture(file, problem))
                     else:
-                        self._video(file, video_ids)
-                    self.done += 1
-                except ImageError as error:
-                    self._skip(str(error))
-                except OSError as error:
-                    if error.errno != errno.ENAMETOOLONG:
-                        raise
-                    self._skip(
-                        f"{file.path}: its name is too long for a result to be called after it"
-                    )
-                self._progress.advance(self._task)
+                        beside.put_made(partial(self._picture, file, image))
+        finally:
+            ahead.close()
+
+    def _keep(self, picture: _Picture, ids: PanopticWriter | None) -> None:
+        """Write what was made of a picture, in the order of the pictures."""
+        self._progress.update(self._task, description=picture.file.path.name)
+        self._done(picture.file, partial(self._write, picture, ids))
+
+    def _done(self, file: InputFile, work: Callable[[], None]) -> None:
+        """Count ``file`` as done by ``work``, or as skipped."""
+        try:
+            work()
+            self.done += 1
+        except ImageError as error:
+            self._skip(str(error))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self._skip(f"{file.path}: its name is too long for a result to be called after it")
+        self._progress.advance(self._task)
 
     def _skip(self, problem: str) -> None:
         self.skipped += 1
@@ -230,18 +252,32 @@ class _Job:
         # A video's frames are many; but without its overlay they are all that is left to write.
         return writer, writer if self._args.ids or self._args.no_overlay else None
 
-    def _image(self, file: InputFile, ids: PanopticWriter | None) -> None:
-        image = read_image(file.path, most_pixels=MAX_PIXELS)
-        result = self._segment(image, file.path)
+    def _picture(self, file: InputFile, image: npt.NDArray[np.uint8]) -> _Picture:
+        """What is made of a picture, on a thread of its own."""
+        result = self._segmenter.segment(image)
+        if self._args.no_overlay:
+            return _Picture(file, result)
+        try:
+            return _Picture(file, result, _jpeg(self._draw(image, result)))
+        except ImageError as error:
+            # The id map can still be written.
+            return _Picture(file, result, error)
+
+    def _write(self, picture: _Picture, ids: PanopticWriter | None) -> None:
+        file, result, overlay = picture
+        if isinstance(result, ImageError):
+            raise result
+        self._count(result)
         # First what may fail for its name.
         if ids is not None:
             called = self._id_of(file)
             # The bare name, as data sets have it, where that tells which picture it was.
             alone = self._names[file.path.name] == 1
             ids.add(called, result, image_file=file.path.name if alone else str(file.path))
-        if not self._args.no_overlay:
-            path = self._args.output / "overlays" / f"{file.name}.jpg"
-            write_bytes(path, _jpeg(self._draw(image, result)))
+        if isinstance(overlay, ImageError):
+            raise overlay
+        if overlay is not None:
+            write_bytes(self._args.output / "overlays" / f"{file.name}.jpg", overlay)
 
     def _id_of(self, file: InputFile) -> int | str:
         """What the picture is called in the panoptic JSON, as no other one there."""
@@ -271,21 +307,33 @@ class _Job:
         rate = video.fps or _DEFAULT_RATE
         path = self._args.output / "overlays" / f"{file.name}.mp4"
         number = 0
+        overlay: VideoWriter | None = None
+
+        def keep(frame: _Frame) -> None:
+            nonlocal number, overlay
+            result = frame.result
+            self._count(result)
+            if tracker is not None:
+                result = tracker.update(result, number / rate)
+            if not self._args.no_overlay:
+                if overlay is None:
+                    # Not before: an unreadable first frame must not leave an encoder behind.
+                    overlay = stack.enter_context(VideoWriter(path, rate))
+                overlay.write(self._draw(frame.image, result))
+            if ids is not None:
+                called = f"{folder}/{number:06d}"
+                self._stems.add(called)
+                ids.add(called, result)
+            number += 1
+            self._progress.advance(task)
+
         try:
-            with ExitStack() as stack:
-                # An unreadable first frame must not leave an encoder behind, so it comes first.
-                for number, (image, result) in enumerate(
-                    self._segmented(video, file.path, tracker), start=1
-                ):
-                    if not self._args.no_overlay:
-                        if number == 1:
-                            overlay = stack.enter_context(VideoWriter(path, rate))
-                        overlay.write(self._draw(image, result))
-                    if ids is not None:
-                        called = f"{folder}/{number - 1:06d}"
-                        self._stems.add(called)
-                        ids.add(called, result)
-                    self._progress.advance(task)
+            with ExitStack() as stack, Beside(keep, _AT_A_TIME) as beside:
+                for image in video.frames():
+                    problem = self._prepare(image, file.path)
+                    if problem is not None:
+                        raise problem
+                    beside.put_made(partial(self._frame, image))
         except KeyboardInterrupt:
             if number and not self._args.no_overlay:
                 self._progress.console.print(
@@ -310,33 +358,29 @@ class _Job:
                 "read; the results hold those"
             )
 
-    def _segmented(
-        self, video: Video, path: Path, tracker: InstanceTracker | None
-    ) -> Iterator[tuple[npt.NDArray[np.uint8], PanopticResult]]:
-        for image in video.frames():
-            result = self._segment(image, path)
-            yield image, result if tracker is None else tracker.update(result)
+    def _frame(self, image: npt.NDArray[np.uint8]) -> _Frame:
+        return _Frame(image, self._segmenter.segment(image))
 
-    def _segment(self, image: npt.NDArray[np.uint8], path: Path) -> PanopticResult:
+    def _prepare(self, image: npt.NDArray[np.uint8], path: Path) -> ImageError | None:
+        """Have the engine for an image ready; why there can be none.
+
+        On the thread that an interrupt reaches: building one takes a while, as may waiting for one who does.
+        """
         from rt_panoptic_core.segmenter import check_image
 
         try:
-            # The engine is built here, so that its time is not counted.
-            size = check_image(image)
-            self._segmenter.prepare(size)
-            self._hint(self._segmenter.engine_size(size))
-            begun = time.perf_counter()
-            if self._tally.begun is None:
-                self._tally.begun = begun
-            result = self._segmenter.segment(image)
+            self._segmenter.prepare(check_image(image))
         except (ConfigError, ImageError) as error:
-            raise ImageError(f"{path}: {error}") from error
-        self._tally.add(time.perf_counter() - begun)
-        return result
+            return ImageError(f"{path}: {error}")
+        if self._begun is None:
+            self._begun = time.perf_counter()
+        return None
 
-    def _hint(self, size: tuple[int, int]) -> None:
-        """Say once that pictures of many sizes need as many engines, and what to do about it."""
-        self._sizes.add(size)
+    def _count(self, result: PanopticResult) -> None:
+        """Count an image, and say once that many sizes need as many engines, and what to do about it."""
+        self._images += 1
+        height, width = result.semantic.shape
+        self._sizes.add(self._segmenter.engine_size((height, width)))
         if len(self._sizes) == _MANY_SIZES and not self._hinted:
             self._hinted = True
             height, width = (max(sides) for sides in zip(*self._sizes, strict=True))
@@ -359,13 +403,13 @@ class _Job:
 
     def summary(self) -> str:
         """What was done, in a few lines."""
-        tally, engine = self._tally, self._segmenter.engine
+        engine = self._segmenter.engine
         lines = []
-        if tally.begun is not None and tally.frames and engine is not None:
+        if self._begun is not None and self._images and engine is not None:
+            seconds = time.perf_counter() - self._begun
+            pace = f", {self._images / seconds:.1f} a second" if self._images > 1 else ""
             lines.append(
-                f"{counted(tally.frames, 'image')} in "
-                f"{time.perf_counter() - tally.begun:.1f} s, "
-                f"{tally.each * 1e3:.1f} ms each in {engine.spec.label}"
+                f"{counted(self._images, 'image')} in {seconds:.1f} s{pace}, with {engine.spec.label}"
             )
             if self._args.engine == "auto" and engine.spec.engine == "pytorch":
                 from rt_panoptic_core.engines.select import missing_for
@@ -377,7 +421,7 @@ class _Job:
             lines.append(f"{self.skipped} of {counted(self.done + self.skipped, 'input')} skipped")
         if self.cut_short:
             lines.append(f"{counted(self.cut_short, 'video')} cut short")
-        if tally.frames:
+        if self._images:
             lines.append(f"results: {self._args.output}")
         licence = self._segmenter.checkpoint.metadata.get("licence")
         if licence:
@@ -396,6 +440,13 @@ def image_id(name: str) -> int | str:
     if last.endswith("_leftImg8bit"):
         return last.removesuffix("_leftImg8bit")
     return name
+
+
+def _read(file: InputFile) -> tuple[InputFile, npt.NDArray[np.uint8] | ImageError]:
+    try:
+        return file, read_image(file.path, most_pixels=MAX_PIXELS)
+    except ImageError as error:
+        return file, error
 
 
 def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:

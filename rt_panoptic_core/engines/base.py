@@ -34,7 +34,8 @@ STAGES = ("prepare", "network", "post-processing")
 class EngineOutput:
     """What a graph says of one image, in the image's pixels.
 
-    The arrays are views of the engine's own buffers: they hold until its next ``run``.
+    The arrays are views of the engine's own buffers, which hold until its next ``run``; with several streams
+    they are arrays of their own.
 
     Attributes:
         semantic: uint8 [H, W], class id; 255 where unlabelled.
@@ -60,7 +61,10 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """A graph ready to run. One thread at a time may use it; different engines are independent."""
+    """A graph ready to run. As many threads at a time as it has streams may use it.
+
+    Different engines are independent.
+    """
 
     @property
     def spec(self) -> EngineSpec:
@@ -69,6 +73,10 @@ class Engine(Protocol):
     @property
     def library(self) -> str:
         """Library and version that run it, for example ``OpenVINO 2026.4.1``."""
+
+    @property
+    def streams(self) -> int:
+        """Images that it runs at a time: 1, but for mode ``throughput`` where the library has it."""
 
     @property
     def stages(self) -> dict[str, float]:
@@ -97,6 +105,10 @@ Answer = tuple[list[npt.NDArray[Any]], dict[str, float]]
 """The graph's outputs in their order, with their batch dimension, and seconds by stage."""
 
 
+class EngineClosedError(EngineError):
+    """Nothing failed: the engine was closed before."""
+
+
 class EngineBase(ABC):
     """What the engines share: what is checked before a frame, and what becomes of one that fails."""
 
@@ -106,6 +118,11 @@ class EngineBase(ABC):
         self.library = library
         self._thresholds = thresholds
         self._stages: dict[str, float] = {}
+
+    @property
+    def streams(self) -> int:
+        """See :class:`Engine`."""
+        return 1
 
     @property
     def stages(self) -> dict[str, float]:
@@ -140,7 +157,7 @@ class EngineBase(ABC):
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise EngineError(
+            raise EngineClosedError(
                 f"{self.spec.label}: the engine is closed; open it again with open_engine"
             )
 
@@ -148,6 +165,8 @@ class EngineBase(ABC):
         """The output of ``infer``, whose failure closes the engine."""
         try:
             arrays, self._stages = infer()
+        except EngineClosedError:
+            raise
         except RuntimeError as error:  # EngineError is one, too
             raise self._failed(error) from error
         return output_of(arrays)

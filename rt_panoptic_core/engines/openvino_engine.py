@@ -8,10 +8,11 @@ Both models share the memory of the tensors between them.
 from __future__ import annotations
 
 import os
+import queue
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,8 @@ from rt_panoptic_core.engines.base import (
     OUTPUT_NAMES,
     Answer,
     EngineBase,
-    EngineOutput,
     Progress,
-    check_image,
     no_progress,
-    thresholds_array,
 )
 from rt_panoptic_core.engines.cache import Sections, open_cached
 from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
@@ -40,6 +38,9 @@ from rt_panoptic_core.inference.config import Thresholds
 LIBRARY = f"OpenVINO {ov.__version__.split('-')[0]}"
 
 _PARTS = ("network", "postprocessing")
+
+_MAX_STREAMS = 4
+"""Each holds the network's maps of an image of its own, and several threads on one image lose little more."""
 
 # Ends the name of an input that stands for the network's output of the same name.
 _STAND_IN = "_in"
@@ -135,6 +136,10 @@ def split_graph(model: onnx.ModelProto, between: tuple[str, ...]) -> tuple[ov.Mo
 class OpenVinoEngine(EngineBase):
     """Two compiled models between buffers of their own.
 
+    In mode ``latency`` all threads work on one image. In mode ``throughput`` there are several streams, each
+    with an image of its own on a share of the threads: then no thread waits for another after every layer,
+    and what comes before and after the network is done beside it.
+
     Its stages are ``prepare and network`` and ``post-processing``.
     """
 
@@ -146,6 +151,8 @@ class OpenVinoEngine(EngineBase):
         """
         super().__init__(spec, LIBRARY, thresholds)
         self._lanes: list[_Lane] = []
+        # Those that run nothing; None once the engine is closed, for whoever waits.
+        self._free: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()
         core = ov.Core()
         try:
             compiled = [
@@ -162,45 +169,44 @@ class OpenVinoEngine(EngineBase):
             self._lanes = [_Lane(*compiled) for _ in range(streams)]
         except (RuntimeError, KeyError) as error:
             raise self._failed(error) from error
+        self._streams = streams
+        for lane in self._lanes:
+            self._free.put(lane)
 
-    def map(
-        self, images: Iterable[npt.NDArray[np.uint8]], thresholds: Thresholds | None = None
-    ) -> Iterator[EngineOutput]:
-        """Outputs of ``images`` in their order, as many at a time as the CPU has streams.
-
-        What mode ``throughput`` is for. Each output is a copy of its own.
-        """
-        self._check_open()
-        values = thresholds_array(thresholds or self._thresholds)
-        # A frame that fails closes the engine, before its turn to be said.
-        lanes = self._lanes
-        with ThreadPoolExecutor(len(lanes)) as pool:
-            pending: list[Future[EngineOutput]] = []
-            for index, image in enumerate(images):
-                check_image(image, self.spec.image_size)
-                if len(pending) == len(lanes):
-                    yield pending.pop(0).result()
-                # The lane is free: its last frame was the one just yielded.
-                lane = lanes[index % len(lanes)]
-                pending.append(pool.submit(self._run_copy, lane, image, values))
-            for future in pending:
-                yield future.result()
+    @property
+    def streams(self) -> int:
+        """See :class:`Engine`."""
+        return self._streams
 
     def close(self) -> None:
-        """Free the compiled models."""
+        """Free the compiled models; streams that are running an image end it."""
         self._lanes = []
+        with suppress(queue.Empty):
+            while True:
+                self._free.get_nowait()
+        self._free.put(None)
 
     @property
     def _is_open(self) -> bool:
         return bool(self._lanes)
 
     def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
-        return self._lanes[0].run(image, thresholds)
-
-    def _run_copy(
-        self, lane: _Lane, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]
-    ) -> EngineOutput:
-        return self._guarded(lambda: lane.run(image, thresholds)).copy()
+        lane = self._free.get()
+        if lane is None:
+            self._free.put(None)
+            self._check_open()
+        assert lane is not None
+        try:
+            outputs, stages = lane.run(image, thresholds)
+            # With several streams, another thread may take the lane before these are read.
+            return [o.copy() for o in outputs] if self._streams > 1 else outputs, stages
+        except RuntimeError:
+            # Those who wait are to hear that the engine is closed, not to fail one after the other.
+            self.close()
+            raise
+        finally:
+            if self._is_open:
+                self._free.put(lane)
 
     def _words(self, error: Exception) -> str:
         # The last line that says something: OpenVINO puts where before what.
@@ -218,6 +224,8 @@ class OpenVinoEngine(EngineBase):
             "PERFORMANCE_HINT": self.spec.mode.upper(),
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
         }
+        if self.spec.mode == "throughput":
+            configuration["PERFORMANCE_HINT_NUM_REQUESTS"] = _MAX_STREAMS
         if self.spec.threads is not None:
             configuration["INFERENCE_NUM_THREADS"] = self.spec.threads
         return configuration

@@ -169,7 +169,7 @@ def open_engine(
         engine: ``auto`` or one of :data:`ENGINES`.
         precision: one of :data:`PRECISIONS`; None = the fastest that keeps the results.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None = the engine's best.
-        mode: ``latency`` or ``throughput`` (OpenVINO).
+        mode: ``latency`` or ``throughput``, see :class:`EngineSpec`.
         threads: CPU threads; None = all that the process may use.
         calibration: folder of images that int8 is calibrated on; needed where the cache has no engine yet.
         progress: told what a build is doing.

@@ -31,7 +31,8 @@ class EngineSpec:
         engine: one of :data:`ENGINES`.
         precision: one of :data:`PRECISIONS`.
         device: ``cpu`` or ``cuda:N``.
-        mode: ``latency`` (one frame at a time, all threads on it) or ``throughput``.
+        mode: ``latency`` (one frame at a time, all threads on it) or ``throughput`` (several, where the
+            engine is OpenVINO; the same results).
         threads: CPU threads; None = all that the process may use.
     """
 

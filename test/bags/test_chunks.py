@@ -1,11 +1,14 @@
 """Chunks of a recording that go into the annotated bag as they are."""
 
+import shutil
+
 import lz4.frame
 import mcap.reader
 import mcap.writer
 import numpy as np
 import pytest
 import rosbags.rosbag2
+import yaml
 import zstandard
 from mcap.records import Channel, Schema
 
@@ -30,7 +33,7 @@ def message(number):
     return bytes(serialize(image_message(np.roll(NOISE, number, axis=1), head)))
 
 
-def record(path, compression="lz4", ids=(7, 3)):
+def record(path, compression="lz4", ids=(7, 3), offered=None):
     """An mcap of two topics whose channels are numbered as no writer of ours would."""
     definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
     stream = WholeWritesFile(path, Reserve(path.parent))
@@ -38,7 +41,13 @@ def record(path, compression="lz4", ids=(7, 3)):
     file.add_schema(Schema(id=9, name=IMAGE, encoding="ros2msg", data=definition.encode()))
     for number, topic in zip(ids, (CAMERA, LIDAR), strict=True):
         file.add_channel(
-            Channel(id=number, topic=topic, message_encoding="cdr", metadata={}, schema_id=9)
+            Channel(
+                id=number,
+                topic=topic,
+                message_encoding="cdr",
+                metadata={} if offered is None else {"offered_qos_profiles": offered},
+                schema_id=9,
+            )
         )
     for number in range(12):
         for channel in ids:
@@ -176,6 +185,66 @@ def test_what_is_asked_to_be_stored_otherwise_is_written_anew(tmp_path, street, 
     given, _ = copied(path, tmp_path / "annotated", street, compression)
     assert not any(isinstance(item, RawChunk) for item in given)
     assert len(contents(tmp_path / "annotated")) == 24
+
+
+@pytest.mark.parametrize("mode", [None, "", "none", "NONE"])
+def test_a_recorder_s_folder_gives_its_chunks(tmp_path, street, make_flat_bag, mode):
+    """However metadata.yaml says that nothing more than the chunks is compressed."""
+    path = make_flat_bag()
+    metadata = path / "metadata.yaml"
+    told = yaml.safe_load(metadata.read_text(encoding="utf-8"))
+    information = told["rosbag2_bagfile_information"]
+    assert information.pop("compression_mode") == ""
+    if mode is not None:
+        information["compression_mode"] = mode
+    metadata.write_text(yaml.safe_dump(told), encoding="utf-8")
+    given, damage = copied(path, tmp_path / "annotated", street)
+    assert any(isinstance(item, RawChunk) for item in given)
+    assert not damage
+    (file,) = path.glob("*.mcap")
+    (made,) = (tmp_path / "annotated").glob("*.mcap")
+    assert stored_chunks(made) == stored_chunks(file)
+
+
+def test_a_file_beside_the_recording_is_not_read(tmp_path, street, make_flat_bag):
+    """As a repaired copy that was left there."""
+    path = make_flat_bag()
+    (file,) = path.glob("*.mcap")
+    shutil.copy(file, path / "recovered.mcap")
+    with BagReader(path) as reader:
+        assert reader.chunked is not None
+        assert len(list(reader.messages())) == sum(t.count for t in reader.topics.values())
+        assert [note.rsplit("/", 1)[-1] for note in reader.damage] == [
+            "recovered.mcap: metadata.yaml does not list it, so it is not read"
+        ]
+
+
+def test_messages_that_are_not_of_ros_are_left_out_and_named(tmp_path):
+    path = tmp_path / "drive.mcap"
+    definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
+    with path.open("wb") as file:
+        writer = mcap.writer.Writer(file)
+        writer.start(profile="ros2")
+        image = writer.register_schema(IMAGE, "ros2msg", definition.encode())
+        other = writer.register_schema("note", "jsonschema", b"{}")
+        camera = writer.register_channel(CAMERA, "cdr", image)
+        notes = writer.register_channel("/notes", "json", other)
+        for number in range(3):
+            writer.add_message(camera, number * 10**9, message(number), number * 10**9)
+            writer.add_message(notes, number * 10**9, b'{"a": 1}', number * 10**9)
+        writer.finish()
+    with BagReader(path) as reader:
+        assert list(reader.topics) == [CAMERA]
+        assert [m.topic for m in reader.messages()] == [CAMERA] * 3
+        said = "\n".join(reader.damage)
+    assert "it has 'jsonschema', which cannot be read" in said
+    assert "/notes is left out: its messages are encoded as 'json', not as those of ROS 2" in said
+
+
+def test_a_quality_of_service_that_is_none_is_unknown(tmp_path):
+    path = record(tmp_path / "drive.mcap", offered="x")
+    with BagReader(path) as reader:
+        assert reader.topics[CAMERA].count == 12
 
 
 def test_files_that_number_their_channels_differently_are_read_message_by_message(tmp_path, street):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import threading
+import time
 
 import cv2
 import mcap.reader
@@ -156,9 +158,52 @@ def test_the_same_bag_and_model_give_the_same_bytes(make_flat_bag, street, tmp_p
     assert written(tmp_path / "a") == written(tmp_path / "b")
 
 
+@pytest.mark.parametrize("streams", [2, 3])
+def test_several_streams_give_the_bytes_of_one(make_flat_bag, street, tmp_path, streams):
+    path = make_flat_bag(frames=range(16), truth=True)
+    evaluate(path, tmp_path / "one", street)
+
+    class Uneven:
+        """Later frames are done first."""
+
+        taxonomy = street.taxonomy
+
+        def segment(self, image):
+            time.sleep(0.02 if image[0, 0, 0] % 3 == 0 else 0.0)
+            return street.segment(image)
+
+    answers = EngineAnswers(Uneven(), streams=streams)
+    evaluate(path, tmp_path / "several", street, answers=answers)
+    assert written(tmp_path / "one") == written(tmp_path / "several")
+    timing = json.loads((tmp_path / "several" / "timing.json").read_text(encoding="utf-8"))
+    assert timing["streams"] == streams
+    (times,) = timing["inference_by_frame"].values()
+    assert len(times) == 16
+    assert all(seconds >= 0.02 for seconds in times[::3])
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_no_thread_reads_on_after_a_failure(make_flat_bag, street, tmp_path, streams):
+    """Nor where somebody keeps the error: the bag is closed."""
+
+    class Failing:
+        taxonomy = street.taxonomy
+
+        def segment(self, _):
+            raise EngineError("out of memory")
+
+    path = make_flat_bag(frames=range(40))
+    before = set(threading.enumerate())
+    with pytest.raises(EngineError, match="out of memory") as kept:
+        evaluate(path, tmp_path / "out", street, answers=EngineAnswers(Failing(), streams=streams))
+    assert kept.value.__traceback__ is not None
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("stop_at", [1, 7, 15])
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
-    make_flat_bag, street, tmp_path, monkeypatch, stop_at
+    make_flat_bag, street, tmp_path, monkeypatch, stop_at, streams
 ):
     # Small chunks, so that the partial bag holds frames as that of a long run does.
     monkeypatch.setattr("rt_panoptic_core.bags.storage._CHUNK_BYTES", 10_000)
@@ -175,7 +220,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
 
     folder = tmp_path / "broken"
     with pytest.raises(EngineError, match="out of memory"):
-        evaluate(path, folder, street, answers=EngineAnswers(Failing()))
+        evaluate(path, folder, street, answers=EngineAnswers(Failing(), streams=streams))
     partial = folder / "annotated.partial"
     assert partial.exists()
     assert not (folder / "report.json").exists()

@@ -1,6 +1,8 @@
 """One graph, several engines, the same answers."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from rt_panoptic_core.engines.graph import build_graph, fold_batch_norm
 from rt_panoptic_core.engines.measurement import BOUNDARY, measure_together
 from rt_panoptic_core.engines.onnx_export import OPSET, PIXELS, export_onnx, network_outputs
 from rt_panoptic_core.engines.select import missing_for, open_engine
-from rt_panoptic_core.errors import EngineError, EngineMemoryError, ImageError
+from rt_panoptic_core.errors import EngineError, ImageError
 from rt_panoptic_core.evaluation.agreement import agreement
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.network.config import NetworkConfig
@@ -253,41 +255,74 @@ def test_a_closed_engine_says_so(checkpoint, picture):
         engine.run(picture(1))
 
 
-def test_throughput_mode_keeps_the_order(checkpoint, exported_once, reference, picture):
-    engine = open_engine(checkpoint, SIZE, "openvino", "fp32", mode="throughput")
-    images = [picture(seed) for seed in range(5)]
-    outputs = list(engine.map(images))
-    assert len(outputs) == 5
+def throughput_engine(checkpoint):
+    engine = open_engine(checkpoint, SIZE, "openvino", "fp32", mode="throughput", threads=2)
+    assert engine.streams == 2
+    return engine
+
+
+def test_in_throughput_mode_threads_share_an_engine(checkpoint, exported_once, reference, picture):
+    engine = throughput_engine(checkpoint)
+    images = [picture(seed) for seed in range(12)]
+    # More threads than streams: some wait for one.
+    with ThreadPoolExecutor(5) as pool:
+        outputs = list(pool.map(engine.run, images))
     for image, output in zip(images, outputs, strict=True):
         same(output, reference.run(image))
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
-        next(engine.map(images))
+        engine.run(images[0])
 
 
-def test_a_failure_in_throughput_mode_is_said_whenever_it_is_met(
-    checkpoint, exported_once, picture, monkeypatch
+def test_a_failure_in_throughput_mode_frees_those_who_wait_for_a_stream(
+    checkpoint, exported_once, picture
 ):
-    """The frame after it may be asked for before its own turn comes."""
-    engine = open_engine(checkpoint, SIZE, "openvino", "fp32", mode="throughput")
-    failed = threading.Event()
+    engine = throughput_engine(checkpoint)
+    waiting = threading.Event()
 
     class Broken:
         def run(self, *_):
-            failed.set()
+            assert waiting.wait(60)
             raise RuntimeError("where\nstd::bad_alloc")
 
-    engine._lanes = [Broken(), Broken()]
-
-    def images():
-        yield picture(1)
-        assert failed.wait(60)
-        yield from (picture(seed) for seed in range(4))
-
-    with pytest.raises(EngineMemoryError, match="OpenVINO failed: std::bad_alloc; use a smaller"):
-        list(engine.map(images()))
+    assert engine._free.get()
+    assert engine._free.get()
+    engine._free.put(Broken())
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(engine.run, picture(seed)) for seed in range(3)]
+        time.sleep(0.2)
+        waiting.set()
+        words = sorted(str(future.exception(60)) for future in futures)
+    assert all(isinstance(future.exception(), EngineError) for future in futures)
+    # One failed, and says of what; the others never ran.
+    assert "OpenVINO failed: std::bad_alloc; use a smaller" in words[0]
+    assert all("the engine is closed; open it again" in each for each in words[1:])
     with pytest.raises(EngineError, match="is closed"):
         engine.run(picture(1))
+
+
+def test_a_frame_that_runs_while_its_engine_is_closed_ends(checkpoint, exported_once, picture):
+    engine = throughput_engine(checkpoint)
+    begun, closed = threading.Event(), threading.Event()
+    lane = engine._free.get()
+
+    class Slow:
+        def run(self, *given):
+            begun.set()
+            assert closed.wait(60)
+            return lane.run(*given)
+
+    assert engine._free.get()
+    engine._free.put(Slow())
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(engine.run, picture(1))
+        assert begun.wait(60)
+        engine.close()
+        closed.set()
+        assert future.result(60).semantic.shape == SIZE
+    # Only the word for whoever waits is left: nothing holds the compiled models.
+    assert engine._free.get_nowait() is None
+    assert engine._free.empty()
 
 
 def test_threads_of_one_engine_are_not_those_of_the_process(checkpoint, picture, monkeypatch):

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -269,6 +270,127 @@ def test_threads_may_share_a_segmenter(checkpoint):
     segmenter.close()
 
 
+def throughput_segmenter(checkpoint, **options):
+    return Segmenter(
+        checkpoint, engine="openvino", device="cpu", threads=2, mode="throughput", **options
+    )
+
+
+def test_map_answers_in_order_whatever_the_sizes_are(checkpoint):
+    sizes = [(64, 96), (64, 96), (32, 32), (64, 96), (48, 64), (48, 64), (64, 96), (32, 32)]
+    images = [picture(*size, seed=seed) for seed, size in enumerate(sizes)]
+    alone = Segmenter(checkpoint, engine="openvino", device="cpu", threads=2)
+    many = throughput_segmenter(checkpoint)
+    for segmenter in (alone, many):
+        for image, found in zip(images, segmenter.map(iter(images)), strict=True):
+            expected = alone.segment(image)
+            assert np.array_equal(found.semantic, expected.semantic)
+            assert np.array_equal(found.instance, expected.instance)
+            assert found.segments == expected.segments
+    assert (alone.engine.streams, many.engine.streams) == (1, 2)
+    alone.close()
+    many.close()
+
+
+def test_map_reads_only_a_little_ahead(checkpoint):
+    segmenter, read = throughput_segmenter(checkpoint), []
+
+    def images():
+        for number in range(20):
+            read.append(number)
+            yield picture(64, 96)
+
+    results = segmenter.map(images())
+    for number in range(8):
+        next(results)
+        assert len(read) <= number + 1 + segmenter.engine.streams + 1
+    results.close()
+    segmenter.close()
+
+
+def test_an_image_that_is_none_ends_map_after_those_before_it(checkpoint):
+    segmenter = throughput_segmenter(checkpoint)
+    images = [picture(64, 96), picture(64, 96), np.zeros((4, 4), np.uint8), picture(64, 96)]
+    results = segmenter.map(images)
+    check(next(results), (64, 96))
+    check(next(results), (64, 96))
+    with pytest.raises(ImageError, match="uint8 "):
+        next(results)
+    segmenter.close()
+
+
+def test_an_error_of_what_gives_the_images_comes_after_their_results(checkpoint):
+    segmenter, results = throughput_segmenter(checkpoint), []
+
+    def images():
+        for seed in range(5):
+            yield picture(64, 96, seed)
+        raise OSError("the camera is gone")
+
+    with pytest.raises(OSError, match="the camera is gone"):
+        results.extend(segmenter.map(images()))
+    assert len(results) <= 5
+    results.clear()
+    with pytest.raises(OSError, match="the camera is gone"):
+        for result in segmenter.map(images()):
+            results.append(result)
+    assert len(results) == 5
+    segmenter.close()
+
+
+def test_what_nobody_waits_for_is_not_begun(checkpoint, monkeypatch):
+    segmenter, begun, gate = throughput_segmenter(checkpoint), [], threading.Event()
+    segment = segmenter.segment
+
+    def slow(image):
+        begun.append(image)
+        if len(begun) > 1:
+            assert gate.wait(60)
+        return segment(image)
+
+    segmenter.prepare((64, 96))
+    monkeypatch.setattr(segmenter, "segment", slow)
+    results = segmenter.map(picture(64, 96, seed) for seed in range(20))
+    next(results)
+    threading.Timer(0.3, gate.set).start()
+    results.close()
+    # One is done, two are running; the fourth was waiting.
+    assert len(begun) == 3
+    segmenter.close()
+
+
+def test_images_of_many_sizes_at_a_time_are_all_answered(checkpoint):
+    """More sizes than engines stay open: an image may wait for a stream of one that is closed."""
+    segmenter = throughput_segmenter(checkpoint)
+    sizes = [(32 + 8 * n, 64) for n in range(6)]
+    images = [picture(*sizes[n % 6]) for n in range(48)]
+    with ThreadPoolExecutor(6) as pool:
+        for image, result in zip(images, pool.map(segmenter.segment, images), strict=True):
+            check(result, image.shape[:2])
+    assert len(segmenter._engines) <= 4
+    segmenter.close()
+
+
+def test_a_failure_of_one_stream_is_told_and_the_next_image_opens_another_engine(
+    checkpoint, monkeypatch
+):
+    segmenter = throughput_segmenter(checkpoint)
+    image = picture(64, 96)
+    expected = segmenter.segment(image)
+    broken = segmenter.engine
+
+    def fail(*_):
+        raise RuntimeError("can't allocate memory")
+
+    for lane in broken._lanes:
+        monkeypatch.setattr(lane, "run", fail)
+    with pytest.raises(EngineError, match="can't allocate memory"):
+        list(segmenter.map([image] * 2))
+    assert np.array_equal(segmenter.segment(image).semantic, expected.semantic)
+    assert segmenter.engine is not broken
+    segmenter.close()
+
+
 def test_a_size_that_is_a_text_is_explained(checkpoint):
     with pytest.raises(ConfigError, match=r"size '64x128': it must be \(height, width\)"):
         Segmenter(checkpoint, size="64x128")
@@ -294,6 +416,7 @@ def test_a_size_of_other_whole_numbers_is_taken(checkpoint, size):
         ({"device": "gpu"}, "device 'gpu'"),
         ({"threads": 0}, "threads 0: it must be a whole number, at least 1"),
         ({"threads": "2"}, "threads '2'"),
+        ({"mode": "fast"}, "mode 'fast': it must be one of latency, throughput"),
         ({"calibration": "pictures"}, "calibration pictures: it is for precision int8"),
     ],
 )

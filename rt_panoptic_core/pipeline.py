@@ -1,4 +1,4 @@
-"""Working ahead of, and behind, the thread that does the inference."""
+"""Working ahead of, beside, and behind the thread that hands frames on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from types import TracebackType
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+_MOST_WAITING = 64
+"""Items that wait for one before them: a frame in the making may have many messages behind it."""
 
 _END = object()
 
@@ -136,3 +142,64 @@ class Behind(Generic[Item]):
                 self._error = error
                 failed = True
         self.processor = time.thread_time()
+
+
+class Beside(Generic[Item]):
+    """Hands items on in the order in which they came, where making some takes a while.
+
+    Up to ``streams`` of these are made at a time, by threads; with one, the calling thread makes it. Few
+    wait to be made, and few others for those before them. As a context manager it hands on what is left when
+    the block ends, and gives it up where the block fails.
+    """
+
+    def __init__(self, hand_on: Callable[[Item], None], streams: int) -> None:
+        """Call ``hand_on`` with every item, on the thread that calls."""
+        self._hand_on = hand_on
+        self._streams = streams
+        self._pool = ThreadPoolExecutor(streams) if streams > 1 else None
+        self._waiting: deque[Item | Future[Item]] = deque()
+        self._making = 0
+
+    def put(self, item: Item) -> None:
+        """Hand ``item`` on after those before it."""
+        self._waiting.append(item)
+        self._flush()
+
+    def put_made(self, make: Callable[[], Item]) -> None:
+        """Hand on what ``make`` returns; raises what an earlier one raised."""
+        if self._pool is None:
+            self._hand_on(make())
+            return
+        self._waiting.append(self._pool.submit(make))
+        self._making += 1
+        self._flush()
+
+    def _flush(self, at_most: int | None = None) -> None:
+        # One more than is being made, so that no thread waits for the next.
+        limit = self._streams + 1 if at_most is None else at_most
+        while self._waiting:
+            item = self._waiting[0]
+            if isinstance(item, Future):
+                crowded = self._making > limit or len(self._waiting) > _MOST_WAITING
+                if not crowded and not item.done():
+                    return
+                self._making -= 1
+                item = item.result()
+            self._waiting.popleft()
+            self._hand_on(item)
+
+    def __enter__(self) -> Beside[Item]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._flush(at_most=0)
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
