@@ -152,7 +152,7 @@ class BagReader:
             return
         # rosbags raises its own errors, struct's, zstd's, SQLite's: whatever the damage leads to.
         except Exception as error:  # noqa: BLE001
-            self._note(f"{self.path}: damaged after {len(given)} messages: {error}")
+            self._note(f"{self.path}: damaged after {len(given)} messages: {_reason(error)}")
         for file in files:
             rest = _recovered(file)
             self.damage += [note for note in rest.damage if note not in self.damage]

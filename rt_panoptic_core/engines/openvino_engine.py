@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -105,7 +106,7 @@ def build_openvino(
 
 def split_graph(model: onnx.ModelProto, between: tuple[str, ...]) -> tuple[ov.Model, ov.Model]:
     """(from the image to the tensors named ``between``, from those and the thresholds to the outputs)."""
-    whole = ov.Core().read_model(model.SerializeToString())
+    whole = the_core().read_model(model.SerializeToString())
     tensors = {
         name: output
         for operation in whole.get_ops()
@@ -133,6 +134,24 @@ def split_graph(model: onnx.ModelProto, between: tuple[str, ...]) -> tuple[ov.Mo
     return network, ov.Model(results, [*inputs, thresholds], "postprocessing")
 
 
+_core: ov.Core | None = None
+_core_lock = threading.Lock()
+
+
+def the_core() -> ov.Core:
+    """OpenVINO in this process, made when it is first asked for and never given back.
+
+    Its CPU plugin puts a signal stack of its own under the thread that loads it, and takes the memory away
+    when the last owner lets go, in whichever order and on whichever thread that is. Whoever is left with such
+    a stack ends the process at the next signal, Ctrl-C for one, without a word.
+    """
+    global _core
+    with _core_lock:
+        if _core is None:
+            _core = ov.Core()
+        return _core
+
+
 class OpenVinoEngine(EngineBase):
     """Two compiled models between buffers of their own.
 
@@ -153,8 +172,8 @@ class OpenVinoEngine(EngineBase):
         self._lanes: list[_Lane] = []
         # Those that run nothing; None once the engine is closed, for whoever waits.
         self._free: queue.SimpleQueue[_Lane | None] = queue.SimpleQueue()
-        core = ov.Core()
         try:
+            core = the_core()
             compiled = [
                 core.compile_model(
                     core.read_model(sections[f"{name}.xml"], _tensor(sections[f"{name}.bin"])),

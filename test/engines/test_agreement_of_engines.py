@@ -1,5 +1,7 @@
 """One graph, several engines, the same answers."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -407,3 +409,38 @@ def test_cuda_engines_agree_with_the_cpu(checkpoint, picture, engine, precision,
         segmenter = Segmenter(checkpoint, engine=name, precision=kind, device=device, size=SIZE)
         results.append([segmenter.segment(picture(seed)) for seed in SEEDS])
     assert agreement(zip(*results, strict=True), checkpoint.taxonomy).all.pq > least
+
+
+INTERRUPTED_AFTERWARDS = """
+import os, signal, sys, threading
+from rt_panoptic_core.checkpoint import load_checkpoint
+from rt_panoptic_core.engines.select import open_engine
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+checkpoint = load_checkpoint(sys.argv[1])
+engines = [open_engine(checkpoint, (64, 96), "openvino", "fp32") for _ in range(3)]
+
+def let_go():
+    engines.pop(0).close()
+
+let_go()
+let_go()
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_engines_were_closed_is_an_interrupt(model, openvino):
+    """In the order in which they were opened, and on another thread."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AFTERWARDS, str(model)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
