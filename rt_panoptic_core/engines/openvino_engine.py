@@ -242,6 +242,9 @@ class OpenVinoEngine(EngineBase):
         configuration: dict[str, Any] = {
             "PERFORMANCE_HINT": self.spec.mode.upper(),
             "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+            # Both models' threads would be bound to the same cores, one waiting behind the other while a core
+            # is idle; and whatever else runs on a core holds up what is bound to it.
+            "ENABLE_CPU_PINNING": False,
         }
         if self.spec.mode == "throughput":
             configuration["PERFORMANCE_HINT_NUM_REQUESTS"] = _MAX_STREAMS
