@@ -6,7 +6,6 @@ import errno
 import json
 import math
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -47,7 +46,7 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
     if len(suffix) > _LONGEST_STEM:
         suffix = ""
-    temporary = target.with_name(f".{stem}.{secrets.token_hex(8)}.part{suffix}")
+    temporary = target.with_name(f".{stem}.{os.urandom(8).hex()}.part{suffix}")
     # The name first: an interrupt at any moment then leaves nothing. (tempfile.mkstemp's files are private,
     # too, and what open() gives others can be asked for only by changing it for all threads.)
     try:
