@@ -124,7 +124,7 @@ def measure(
     words += ["--frames", str(args.frames)]
     if args.images:
         words += ["--images", str(args.images)]
-    if args.calibration:
+    if args.calibration and precision == "int8":
         words += ["--calibration", str(args.calibration)]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "row.json"
