@@ -44,11 +44,13 @@ def openvino(module: Maps, features: list[Tensor]) -> Callable[[], object]:
     """What computes ``module`` once in OpenVINO, fp32."""
     import openvino as ov
 
+    from rt_panoptic_core.engines.openvino_engine import the_core
+
     program = torch.onnx.export(
         module, tuple(features), dynamo=True, opset_version=20, verbose=False
     )
     assert program is not None
-    core = ov.Core()
+    core = the_core()
     model = core.read_model(program.model_proto.SerializeToString())
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(model, "CPU", options).create_infer_request()

@@ -183,6 +183,7 @@ def openvino_times(
     import openvino as ov
 
     from rt_panoptic_core.engines.onnx_export import TRANSLATIONS
+    from rt_panoptic_core.engines.openvino_engine import the_core
 
     program = torch.onnx.export(
         module,
@@ -193,7 +194,7 @@ def openvino_times(
         custom_translation_table=TRANSLATIONS,
     )
     assert program is not None
-    core = ov.Core()
+    core = the_core()
     compiled = core.compile_model(
         core.read_model(program.model_proto.SerializeToString()),
         "CPU",
