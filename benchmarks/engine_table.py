@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="HxW")
     parser.add_argument("--engines", nargs="+", default=ENGINES, choices=ENGINES)
     parser.add_argument("--precisions", nargs="+", metavar="P", help="only these")
+    parser.add_argument("--devices", nargs="+", metavar="D", help="only these, such as cuda:0")
     parser.add_argument(
         "--model", action="append", default=[], metavar="M", help="checkpoints instead of backbones"
     )
@@ -71,9 +72,11 @@ def main() -> int:
         for label, model, trained in models:
             for size in args.sizes:
                 for engine, precision, device in ROWS:
-                    if engine not in args.engines or precision not in (
-                        args.precisions or [precision]
-                    ):
+                    if engine not in args.engines:
+                        continue
+                    if precision not in (args.precisions or [precision]):
+                        continue
+                    if device not in (args.devices or [device]):
                         continue
                     if precision == "int8" and args.calibration is None:
                         continue

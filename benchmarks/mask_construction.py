@@ -10,7 +10,8 @@ Three ways to full size are compared:
   probability, enlarged bilinearly, crosses the threshold; between two instances the grid. This is what the
   package does where shapes have to be static. On a CPU it does the same as ``sparse``: masks where things may
   be, pixels where neighbouring locations differ, and nothing else computed;
-- ``full``: every mask enlarged bilinearly, one after the other, and the best taken at every pixel.
+- ``full``: every mask enlarged bilinearly, one after the other, and the best taken at every pixel;
+- ``kernels``: ``edges`` in the kernels for CUDA devices (``--device cuda:0``), with boxes and confidence.
 
 The inputs are what a network that makes no mistake would say of generated streets: class frequencies of each
 cell as semantic probabilities, the true boxes as dense boxes and as queries. So the panoptic quality against
@@ -47,14 +48,18 @@ from rt_panoptic_core.inference.fusion import (
     full_size_labels,
 )
 from rt_panoptic_core.inference.mask_construction import mask_probability, semantic_probability
+from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.inference.upsampling import upsample, upsampled_argmax
-from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE
+from rt_panoptic_core.network.locations import grid_locations
+from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
 from rt_panoptic_core.resources import cpu_threads
 from rt_panoptic_core.taxonomy import Taxonomy
 
 QUERIES = 100
 WAYS = ("grid", "edges", "sparse", "full")
+STATIC = ("grid", "edges", "kernels")
+"""Ways whose shapes do not depend on the picture: on a CUDA device they are one captured graph."""
 
 
 class Construction(nn.Module):
@@ -133,6 +138,48 @@ class Construction(nn.Module):
         stuff = upsampled_argmax(logits[0], self.size[0] // logits.shape[-2])
         semantic = torch.where(row > 0, classes[(row - 1).clamp(min=0)], stuff)
         return semantic.float(), row.float()
+
+
+class KernelConstruction(nn.Module):
+    """The same as :class:`Construction`, in the kernels for CUDA devices."""
+
+    def __init__(
+        self, size: tuple[int, int], taxonomy: Taxonomy, sigma: float, correlation: str
+    ) -> None:
+        super().__init__()
+        from rt_panoptic_core.inference.kernels.labels import LabelSettings, make_labels
+
+        self.make_labels = make_labels
+        self.grid = (size[0] // LEVELNESS_STRIDE, size[1] // LEVELNESS_STRIDE)
+        self.register_buffer("thing_ids", torch.tensor(taxonomy.thing_ids))
+        self.register_buffer(
+            "points", grid_locations(*self.grid, LEVELNESS_STRIDE, torch.device("cpu"))
+        )
+        rows = torch.full((len(taxonomy),), -1, dtype=torch.int32)
+        rows[self.thing_ids] = torch.arange(len(self.thing_ids), dtype=torch.int32)
+        self.register_buffer("rows", rows)
+        self.register_buffer("is_stuff", (rows < 0).to(torch.uint8))
+        # One level as fine as the grid: its boxes are the dense boxes.
+        self.register_buffer("levels", torch.tensor([[0, *self.grid]], dtype=torch.int32))
+        self.register_buffer("thresholds", torch.tensor([0.0, sigma, 0.5, 0.0]))
+        config = InferenceConfig(correlation=correlation)
+        self.settings = lambda: LabelSettings(
+            self.grid, size, size, config, self.levels, self.rows, self.is_stuff, self.thing_ids
+        )
+
+    def forward(
+        self, boxes: Tensor, things: Tensor, dense: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        corners = dense.reshape(*self.grid, 4)
+        offsets = torch.cat(
+            (self.points - corners[..., :2], corners[..., 2:] - self.points), dim=-1
+        )
+        offsets = offsets.permute(2, 0, 1).unsqueeze(0)
+        levelness = torch.zeros((1, 2, *self.grid), device=boxes.device)
+        output = NetworkOutput([], [offsets], [], levelness, logits)
+        queries = Detected(boxes, things, torch.ones(len(boxes), device=boxes.device))
+        labels = self.make_labels(output, queries, self.thresholds, self.settings())
+        return labels.semantic[0], labels.instance[0]
 
 
 def oracle(
@@ -226,19 +273,36 @@ def timed(work: Any, repeats: int) -> dict[str, float]:
 
 
 def torch_times(
-    module: Construction, inputs: tuple[Tensor, ...], device: str, repeats: int
+    module: nn.Module, inputs: tuple[Tensor, ...], device: str, static: bool, repeats: int
 ) -> dict[str, float]:
-    """Milliseconds in PyTorch on ``device``."""
-    module = module.to(device)
-    moved = tuple(tensor.to(device) for tensor in inputs)
+    """Milliseconds in PyTorch on ``device``; ``static`` ones are a captured graph on a CUDA device."""
+    if device == "cpu" or not static:
 
-    def work() -> None:
-        with torch.inference_mode():
-            module(*moved)
-        if device != "cpu":
-            torch.cuda.synchronize()
+        def work() -> None:
+            with torch.inference_mode():
+                module(*inputs)
+            if device != "cpu":
+                torch.cuda.synchronize()
 
-    return timed(work, repeats)
+        return timed(work, max(2, repeats // 3))
+    stream = torch.cuda.Stream()
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for _ in range(3):
+            module(*inputs)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph, stream=stream):
+        module(*inputs)
+    times = []
+    for _ in range(10 * repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with torch.cuda.stream(stream):
+            start.record()
+            graph.replay()
+            end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return {"median_ms": round(float(np.median(times)), 3), "least_ms": round(min(times), 3)}
 
 
 def main() -> int:
@@ -251,7 +315,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed runs")
     parser.add_argument("--stride", type=int, default=4, choices=(4, 8), help="of the semantics")
     parser.add_argument("--correlation", default="iou", choices=("iou", "giou"))
-    parser.add_argument("--device", default="cpu", help="of the PyTorch times")
+    parser.add_argument("--device", default="cpu", help="cpu, or for example cuda:0")
     parser.add_argument("--sigma", type=float, default=0.3)
     parser.add_argument("--json", type=Path, metavar="F")
     args = parser.parse_args()
@@ -259,19 +323,30 @@ def main() -> int:
     streets = GeneratedStreets(length=args.frames, size=size, seed=3)
     taxonomy = streets.taxonomy
     samples = [streets[index] for index in range(args.frames)]
-    cases = [oracle(sample, taxonomy, args.stride) for sample in samples]
+    cases = [
+        tuple(part.to(args.device) for part in oracle(sample, taxonomy, args.stride))
+        for sample in samples
+    ]
+    ways = WAYS if args.device == "cpu" else (*WAYS, "kernels")
     rows = []
     print("| way | OpenVINO ms (per core) | PyTorch ms | PQ | boundary PQ | memory MB |")
     print("|---|---:|---:|---:|---:|---:|")
-    for way in WAYS:
-        module = Construction(way, size, taxonomy, args.sigma, args.correlation).eval()
+    for way in ways:
+        module: nn.Module
+        if way == "kernels":
+            module = KernelConstruction(size, taxonomy, args.sigma, args.correlation)
+        else:
+            module = Construction(way, size, taxonomy, args.sigma, args.correlation)
+        module = module.eval().to(args.device)
         quality = PanopticQuality.for_taxonomy(taxonomy)
         boundary = BoundaryQuality(taxonomy)
         for sample, case in zip(samples, cases, strict=True):
             with torch.inference_mode():
                 semantic, instance = module(*case)
             frame = Frame.of(
-                sample, as_result(semantic, instance, module.thing_ids[case[1]]), taxonomy
+                sample,
+                as_result(semantic.cpu(), instance.cpu(), module.thing_ids[case[1]].cpu()),
+                taxonomy,
             )
             quality.add(frame.matches, frame.truth, frame.predicted)
             boundary.update(frame)
@@ -284,7 +359,7 @@ def main() -> int:
         row = {
             "way": way,
             "openvino": through_openvino,
-            "torch": torch_times(module, cases[0], args.device, max(2, args.repeats // 3)),
+            "torch": torch_times(module, cases[0], args.device, way in STATIC, args.repeats),
             "pq": round(100 * float(quality.result().all.pq), 2),
             "boundary_pq": round(100 * float(boundary.result().all.pq), 2),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
@@ -309,6 +384,8 @@ def main() -> int:
                 "stride": args.stride,
                 "correlation": args.correlation,
                 "cpu": hardware.cpu_name(),
+                "device": args.device,
+                "cuda": hardware.cuda_device_names(),
                 "threads": cpu_threads(),
                 "rows": rows,
             },

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample, present_ids
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.taxonomy import UNLABELLED
 
@@ -183,7 +183,7 @@ def paste_instances(
         instance[mask] = next_id
         added.append(InstanceAnnotation(next_id, annotation.class_id))
         next_id += 1
-    left = set(np.unique(instance).tolist())
+    left = present_ids(instance)
     instances = tuple(a for a in (*target.instances, *added) if a.id in left)
     return replace(
         target, image=image, semantic=semantic, instance=instance, instances=instances, depth=None
@@ -259,7 +259,7 @@ def _resample(
             cv2.resize(semantic, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
         )
         instance = _resize_ids(instance, size)
-    present = set(np.unique(instance).tolist())
+    present = present_ids(instance)
     kept = [n for n, a in enumerate(sample.instances) if a.id in present]
     moved = None
     if boxes is not None:
@@ -338,7 +338,13 @@ def _photometric(
     if config.blur and rng.random() < config.blur:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.2))), np.uint8)
     if config.noise:
-        sigma = rng.uniform(0, config.noise)
-        noise = rng.standard_normal(image.shape, np.float32) * np.float32(sigma)
-        image = (image + noise).clip(0, 255).astype(np.uint8)
+        image = _noisy(image, float(rng.uniform(0, config.noise)), int(rng.integers(2**31)))
     return image
+
+
+def _noisy(image: npt.NDArray[np.uint8], sigma: float, seed: int) -> npt.NDArray[np.uint8]:
+    """``image`` with Gaussian noise in whole grey values: OpenCV draws it several times as fast as NumPy."""
+    noise = np.empty(image.shape, np.int16)
+    cv2.setRNGSeed(seed)
+    cv2.randn(noise, np.zeros(3), np.full(3, sigma))
+    return np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8)

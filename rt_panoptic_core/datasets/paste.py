@@ -17,7 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.datasets.camvid import open_camvid
-from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticDataset, PanopticSample
+from rt_panoptic_core.datasets.sample import (
+    InstanceAnnotation,
+    PanopticDataset,
+    PanopticSample,
+    present_ids,
+)
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -94,9 +99,7 @@ def cut_sure_objects(
         if name not in taxonomy.names:
             continue
         class_id = taxonomy.class_id(name)
-        ground = np.isin(
-            sample.semantic, [taxonomy.class_id(n) for n in shape.stands_on if n in taxonomy.names]
-        )
+        ground = _named(taxonomy, shape.stands_on)[sample.semantic]
         member = (sample.semantic == class_id).astype(np.uint8)
         count, blobs, stats, _ = cv2.connectedComponentsWithStats(member, connectivity=8)
         for blob in range(1, count):
@@ -219,7 +222,7 @@ def paste_cutouts(
         instance[window][mask] = next_id
         annotations.append(InstanceAnnotation(next_id, cutout.class_id))
         next_id += 1
-    left = set(np.unique(instance).tolist())
+    left = present_ids(instance)
     return replace(
         sample,
         image=image,
@@ -243,7 +246,14 @@ def _resized(array: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray
 def _ground(taxonomy: Taxonomy, semantic: npt.NDArray[np.uint8], class_id: int) -> Mask:
     """Where a thing of the class may stand."""
     names = ("road", "sidewalk") if taxonomy[class_id].name in ("person", "rider") else ("road",)
-    return np.isin(semantic, [_id(taxonomy, n) for n in names if n in taxonomy.names])
+    return _named(taxonomy, names)[semantic]
+
+
+def _named(taxonomy: Taxonomy, names: Iterable[str]) -> Mask:
+    """bool [256]: whether a class id is that of one of ``names``."""
+    table = np.zeros(256, bool)
+    table[[taxonomy.class_id(n) for n in names if n in taxonomy.names]] = True
+    return table
 
 
 def _lowest_thing(taxonomy: Taxonomy, sample: PanopticSample) -> npt.NDArray[np.int32]:

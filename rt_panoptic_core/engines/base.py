@@ -180,8 +180,12 @@ class EngineBase(ABC):
         return EngineError(words)
 
 
-# How PyTorch, CUDA, TensorRT and the C++ library say it. Not "memory" alone: an illegal access is none.
-_OUT_OF_MEMORY = ("out of memory", "outofmemory", "allocate memory", "bad_alloc", "bad allocation")
+# How PyTorch, CUDA and its libraries, TensorRT and the C++ library say it. Not "memory" alone: an illegal
+# access is none.
+_OUT_OF_MEMORY = (
+    "out of memory", "outofmemory", "allocate memory", "bad_alloc", "bad allocation",
+    "alloc_failed", "allocation_failed",
+)  # fmt: skip
 
 
 def lacks_memory(error: BaseException) -> bool:

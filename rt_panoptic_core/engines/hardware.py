@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,6 +18,13 @@ TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
 """Modules with TensorRT's Python API, in order of preference."""
 
 _NO_DRIVER = "no NVIDIA driver is loaded (nvidia-smi would say the same)"
+
+# What says the driver's version, and where in it: the kernel module, twice; on a Jetson the release.
+_DRIVER_FILES = (
+    ("/sys/module/nvidia/version", r"(.+)"),
+    ("/proc/driver/nvidia/version", r"Kernel Module(?: for \w+)?\s+(\d[\d.]+)"),
+    ("/etc/nv_tegra_release", r"(.+)"),
+)
 
 # Windows' subsystem for Linux reaches the GPU through this; the driver is Windows' own.
 _WSL_DEVICE = Path("/dev/dxg")
@@ -135,14 +144,26 @@ def missing_torch_cuda() -> str | None:
 @cache
 def cuda_driver_version() -> str | None:
     """Version of the loaded NVIDIA driver, or None."""
+    for path, pattern in _DRIVER_FILES:
+        try:
+            text = Path(path).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if found := re.search(pattern, text):
+            return found[1].strip()
+    return _driver_library_version()
+
+
+def _driver_library_version() -> str | None:
+    # In some containers and virtual machines there is no file, but the driver's library.
     try:
-        return Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip()
+        library = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        pass
-    try:  # Jetson: no module file, but a device tree and the integrated driver.
-        return Path("/etc/nv_tegra_release").read_text(encoding="ascii").splitlines()[0].strip()
-    except (OSError, IndexError):
         return None
+    version = ctypes.c_int()
+    if library.cuDriverGetVersion(ctypes.byref(version)) != 0 or version.value == 0:
+        return None
+    return f"for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 
 
 def cuda_device_names() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import traceback
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from rt_panoptic_core.engines.graph import build_graph, layers
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.inference.end_to_end import EndToEnd
+
+_LOG = logging.getLogger(__name__)
 
 LIBRARY = f"PyTorch {torch.__version__}"
 
@@ -119,6 +122,12 @@ def _exact_float32() -> Iterator[None]:
     if not all(hasattr(part, name) for part in parts):
         parts[0] = torch.backends.cudnn
         name, exact = "allow_tf32", False  # type: ignore[assignment]
+    try:
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by kind already: then the old switch is out of the way
+        products = None
+    if products is not None:
+        torch.set_float32_matmul_precision("highest")
     before = [getattr(part, name) for part in parts]
     for part in parts:
         setattr(part, name, exact)
@@ -127,6 +136,19 @@ def _exact_float32() -> Iterator[None]:
     finally:
         for part, value in zip(parts, before, strict=True):
             setattr(part, name, value)
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+
+
+@contextlib.contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """cuDNN times its kernels for every convolution and takes the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class PyTorchCudaEngine(EngineBase):
@@ -141,7 +163,7 @@ class PyTorchCudaEngine(EngineBase):
         super().__init__(spec, LIBRARY, checkpoint.inference.thresholds)
         self._resources: dict[str, Any] = {}
         try:
-            self._capture(build_graph(checkpoint, spec.image_size, spec.precision))
+            self._capture_fastest(checkpoint)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             raise self._failed(error) from error
 
@@ -158,6 +180,8 @@ class PyTorchCudaEngine(EngineBase):
 
     def _infer(self, image: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float32]) -> Answer:
         held = self._resources
+        # By NumPy, in one thread: PyTorch would wake as many as there are, which then spin for longer than
+        # the copy takes.
         held["host_image"].numpy()[0] = image
         held["host_thresholds"].numpy()[:] = thresholds
         events = held["events"]
@@ -179,6 +203,35 @@ class PyTorchCudaEngine(EngineBase):
         }
         return [host.numpy() for host in held["host_outputs"]], stages
 
+    def _capture_fastest(self, checkpoint: Checkpoint) -> None:
+        """Capture the fused form of the graph where it can be had, else the plain one; why is logged."""
+        graph = build_graph(checkpoint, self.spec.image_size, self.spec.precision)
+        try:
+            import triton
+
+            from rt_panoptic_core.inference.fused_end_to_end import FusedEndToEnd
+
+            unfit = FusedEndToEnd.unfit(graph)
+        except ImportError as error:
+            unfit = str(error)
+        if unfit is not None:
+            _LOG.info("%s: kernels are not fused: %s", self.spec.label, unfit)
+            self._capture(graph)
+            return
+        try:
+            self._capture(FusedEndToEnd(graph))
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            # Triton compiles with the C compiler that it finds, and fails in as many ways as that does.
+            reason = _first_line(error)
+            traceback.clear_frames(error.__traceback__)
+        else:
+            self.library = f"{LIBRARY}, Triton {triton.__version__}"
+            return
+        _LOG.warning("%s: slower: its kernels cannot be fused: %s", self.spec.label, reason)
+        self._capture(build_graph(checkpoint, self.spec.image_size, self.spec.precision))
+
     def _capture(self, graph: EndToEnd) -> None:
         device = torch.device(self.spec.device)
         height, width = self.spec.image_size
@@ -188,6 +241,7 @@ class PyTorchCudaEngine(EngineBase):
             torch.inference_mode(),
             _as_built("cuda"),
             _exact_float32(),
+            _fastest_convolutions(),
         ):
             graph = graph.to(device)
             _channels_last(graph)

@@ -21,7 +21,11 @@ from rt_panoptic_core.inference.fusion import (
 )
 from rt_panoptic_core.inference.mask_construction import semantic_probability
 from rt_panoptic_core.inference.preprocessing import padded_size, prepare
-from rt_panoptic_core.inference.query_selection import select_candidates, select_queries
+from rt_panoptic_core.inference.query_selection import (
+    Detected,
+    select_candidates,
+    select_queries,
+)
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.inference.upsampling import upsample
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
@@ -45,6 +49,20 @@ class EndToEndOutput(NamedTuple):
     instance: Tensor
     segments: Tensor
     confidence: Tensor
+
+
+class Labels(NamedTuple):
+    """Label maps of one image as in :class:`EndToEndOutput`, and what they give each query.
+
+    Attributes:
+        semantic, instance, confidence: uint8 [1, H, W].
+        areas: float32 [Q], pixels, to the stride-4 grid.
+    """
+
+    semantic: Tensor
+    instance: Tensor
+    confidence: Tensor
+    areas: Tensor
 
 
 class EndToEnd(nn.Module):
@@ -123,19 +141,36 @@ class EndToEnd(nn.Module):
 
     def assemble(self, output: NetworkOutput, thresholds: Tensor) -> EndToEndOutput:
         """Labels from the network's output: everything after the network."""
-        score, sigma, overlap, stuff_limit = thresholds.float().unbind()
-        config = self.config
+        thresholds = thresholds.float()
+        queries = self.select(output)
+        semantic, instance, confidence, areas = self.label(output, queries, thresholds)
+        segments = torch.cat(
+            (
+                (areas > 0).float().unsqueeze(1),
+                self.thing_ids.index_select(0, queries.things).float().unsqueeze(1),
+                queries.scores.unsqueeze(1),
+                areas.unsqueeze(1),
+                queries.boxes,
+            ),
+            dim=1,
+        )
+        return EndToEndOutput(semantic, instance, segments.unsqueeze(0), confidence)
+
+    def select(self, output: NetworkOutput) -> Detected:
+        """The query boxes."""
         candidates = select_candidates(
             [x[0] for x in output.box_logits],
             [x[0] for x in output.box_offsets],
             [x[0] for x in output.centerness],
             self.network.config.strides,
             self.image_size,
-            config,
+            self.config,
         )
-        queries = select_queries(candidates, config)
-        classes = self.thing_ids.index_select(0, queries.things)
+        return select_queries(candidates, self.config)
 
+    def label(self, output: NetworkOutput, queries: Detected, thresholds: Tensor) -> Labels:
+        """Label maps and areas, from the network's output and its query boxes."""
+        score, sigma, overlap, stuff_limit = thresholds.unbind()
         dense = dense_boxes(output.box_offsets, output.levelness, self.grid)[0]
         probability = semantic_probability(output.semantics, self.grid)[0].flatten(1)
         alive = ((queries.scores > 0) & (queries.scores >= score)).float()
@@ -147,7 +182,7 @@ class EndToEnd(nn.Module):
             probability.index_select(0, self.thing_ids),
             sigma,
             overlap,
-            config,
+            self.config,
             self.grid,
             self.sparse,
         )
@@ -160,7 +195,7 @@ class EndToEnd(nn.Module):
         semantic, instance = full_size_labels(
             output.semantics,
             assignment,
-            classes,
+            self.thing_ids.index_select(0, queries.things),
             dropped,
             sigma,
             self.grid,
@@ -168,24 +203,13 @@ class EndToEnd(nn.Module):
             self.image_size,
             self.sparse,
         )
-        areas = assignment.areas * cell
-        segments = torch.cat(
-            (
-                (areas > 0).float().unsqueeze(1),
-                classes.float().unsqueeze(1),
-                queries.scores.unsqueeze(1),
-                areas.unsqueeze(1),
-                queries.boxes,
-            ),
-            dim=1,
-        )
         confidence = self._confidence(highest, assignment.probability, assignment.taken)
         # The casts come last: TensorRT has uint8 for inputs and outputs, and for nothing in between.
-        return EndToEndOutput(
+        return Labels(
             semantic.unsqueeze(0).to(torch.uint8),
             instance.unsqueeze(0).to(torch.uint8),
-            segments.unsqueeze(0),
             confidence,
+            assignment.areas * cell,
         )
 
     def _confidence(self, semantic: Tensor, mask: Tensor, taken: Tensor) -> Tensor:

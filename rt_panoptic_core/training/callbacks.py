@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rt_panoptic_core.checkpoint import read_header, save_checkpoint
 from rt_panoptic_core.datasets.sample import PanopticSample
@@ -49,13 +50,17 @@ class ExponentialAverage(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-            # All tensors at once: asking a GPU for the count of each would take longer than the rest.
             n = float(count)
             held = min(decay, (1 + n) / (10 + n))
-            for mean, new in zip(averaged, current, strict=True):
-                mean.copy_(mean * held + new * (1 - held))
+            # All tensors at once: on a GPU one after the other would take longer than the rest.
+            get_ema_multi_avg_fn(held)(averaged, current, count)  # type: ignore[no-untyped-call]
 
         super().__init__(multi_avg_fn=average)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Bring the average to where the weights are by now: it was made before they were moved there."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)
 
 
 class ModelWriter(L.Callback):

@@ -186,7 +186,9 @@ def panoptic_losses(
             boxes = decode(points.expand(offsets.shape[0], -1, -1), offsets.detach())
             grid = (levelness.shape[-2], levelness.shape[-1])
             dense = dense_boxes(output.box_offsets, levelness, grid)[:, 0]
-            terms["mask"] = _mask_term(dense, boxes, scores, levelness, targets, batch)
+            terms["mask"] = mask_term(
+                dense, boxes, scores, levelness, targets, batch, at_once=dense.is_cuda
+            )
     elif config.mask > 0:
         raise ConfigError(
             "losses.mask needs levelness: B(x, y) of eq. 17 is the box of one level; set it to 0"
@@ -227,34 +229,51 @@ def select_mask_queries(targets: Targets, scores: Tensor, rows: int) -> tuple[Te
     return first.masked_fill(~found, 0), found
 
 
-def _mask_term(
+def mask_term(
     dense: Tensor,
     boxes: Tensor,
     scores: Tensor,
     levelness: Tensor,
     targets: Targets,
     batch: TrainingBatch,
+    *,
+    at_once: bool,
 ) -> LossTerm:
     """The mask loss summed over the images.
 
     Where levelness says background there is no box in eq. 14, so such a location is no false positive;
     a location of an instance always takes part, or a wrong levelness would hide it from E_FN.
+
+    Args:
+        dense: float [N, P, 4], B(x, y) of the stride-4 grid.
+        boxes: float [N, R, 4], the box of every location of every level.
+        scores: float [N, R], class probability times centerness.
+        levelness: float [N, L + 1, h, w], logits.
+        targets, batch: what is there.
+        at_once: all images together and every location with every query, which is what a GPU does
+            fastest: it would have to be waited for to learn which are worth looking at. False looks at
+            those alone, image by image. The answer is the same up to rounding.
     """
     location, found = select_mask_queries(targets, scores, batch.labels.shape[1])
     owners = targets.rows.flatten(1)
     taken = (owners != IGNORED) & ((owners >= 0) | (levelness.argmax(1).flatten(1) > 0))
+    queries = boxes.gather(1, location.unsqueeze(2).expand(-1, -1, 4))
+    rows = torch.arange(found.shape[1], device=found.device).expand_as(found)
+    rows = rows.masked_fill(~found, BACKGROUND)
+    if at_once:
+        return mask_loss(dense, owners.masked_fill(~taken, IGNORED), queries, batch.boxes, rows)
     total = dense.sum() * 0
     count = torch.zeros((), device=dense.device, dtype=torch.int64)
     for n in range(len(dense)):
-        rows = found[n].nonzero().squeeze(1)
-        if len(rows) == 0:
+        here, asked = taken[n], found[n]
+        if not bool(asked.any()):
             continue
         term = mask_loss(
-            dense[n][taken[n]],
-            owners[n][taken[n]].clamp(min=BACKGROUND),
-            boxes[n][location[n][rows]],
-            batch.boxes[n][rows],
-            rows,
+            dense[n][here],
+            owners[n][here],
+            queries[n][asked],
+            batch.boxes[n][asked],
+            rows[n][asked],
         )
         total = total + term.total
         count = count + term.count

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rt_panoptic_core.datasets.augmentation import AugmentationConfig, augment, paste_instances
-from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample, present_ids
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.panoptic_format import measure_segments
 
@@ -109,6 +109,28 @@ def test_large_ids_survive_resizing():
     changed, _ = augment(wild, config, rng())
     assert measure_segments(changed.instance).ids.tolist() == [5, 0x7FC00001]
     assert measure_segments(changed.instance).boxes.tolist()[1] == [20, 16, 60, 48]
+
+
+def test_noise_is_gaussian_and_the_same_for_the_same_draw():
+    grey = replace(coded_sample(256, 256), image=np.full((256, 256, 3), 128, np.uint8))
+    config = AugmentationConfig(flip=0, noise=20)
+    first, second = (augment(grey, config, rng(3))[0].image for _ in range(2))
+    assert (first == second).all()
+    # The standard deviation is the second number drawn, after the scale.
+    generator = rng(3)
+    generator.uniform(1, 1)
+    sigma = generator.uniform(0, 20)
+    assert first.std() == pytest.approx(sigma, rel=0.02)
+    assert first.mean() == pytest.approx(128, abs=0.2)
+    assert np.corrcoef(first[..., 0].ravel(), first[..., 1].ravel())[0, 1] == pytest.approx(
+        0, abs=0.03
+    )
+
+
+@pytest.mark.parametrize("ids", [[[0, 0, 7], [7, 3, 3]], [[5]], [[2, 2], [2, 2]], [[-1, 70000]]])
+def test_present_ids_are_all_that_occur(ids):
+    instance = np.array(ids, np.int32)
+    assert present_ids(instance) == set(np.unique(instance).tolist())
 
 
 def test_focus_brings_an_instance_into_the_window():

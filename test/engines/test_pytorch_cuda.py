@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import sys
+import types
 import weakref
 
 import numpy as np
@@ -121,6 +123,53 @@ def test_a_capture_leaves_other_threads_alone_and_float32_exact(checkpoint, mode
         torch.backends.cudnn.conv.fp32_precision = before
     assert modes == [("thread_local", "ieee", True)]
     assert not CAPTURING.locked()
+
+
+def let_fusing_fail(monkeypatch, words):
+    """Triton and the fused graph as stand-ins; building that ends with an error of these ``words``."""
+
+    class Fused:
+        unfit = staticmethod(lambda _: None)
+
+        def __init__(self, graph):
+            graph.network.backbone = None
+            raise RuntimeError(words)
+
+    module = types.ModuleType("fused")
+    module.FusedEndToEnd = Fused
+    monkeypatch.setitem(sys.modules, "triton", types.ModuleType("triton"))
+    monkeypatch.setitem(sys.modules, "rt_panoptic_core.inference.fused_end_to_end", module)
+
+
+def test_without_kernels_the_plain_graph_runs(checkpoint, modes, picture, monkeypatch, caplog):
+    """Triton finds no C compiler: it is said once, and the engine answers all the same."""
+    let_fusing_fail(monkeypatch, "Failed to find C compiler.\nSpecify it by CC")
+    engine = replayed(PyTorchCudaEngine(checkpoint, SPEC))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot be fused: Failed to find C compiler." in caplog.text
+    assert "Triton" not in engine.library
+    expected = PyTorchCpuEngine(checkpoint, SPEC).run(picture(1))
+    assert (engine.run(picture(1)).semantic != expected.semantic).mean() < 0.002
+
+
+def test_memory_that_runs_out_is_no_reason_for_the_plain_graph(checkpoint, modes, monkeypatch):
+    let_fusing_fail(monkeypatch, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+    with pytest.raises(EngineMemoryError, match="CUDNN_STATUS_ALLOC_FAILED"):
+        PyTorchCudaEngine(checkpoint, SPEC)
+    assert modes == []
+
+
+def test_a_process_that_rounds_float32_gets_exact_engines_and_keeps_its_switch(checkpoint, modes):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytorch_engine._exact_float32():
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        PyTorchCudaEngine(checkpoint, SPEC)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_a_device_that_failed_for_good_still_closes(checkpoint, modes, picture, monkeypatch):

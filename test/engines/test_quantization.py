@@ -10,10 +10,15 @@ from rt_panoptic_core.engines import quantization
 from rt_panoptic_core.engines.base import INPUT_NAMES, OUTPUT_NAMES
 from rt_panoptic_core.engines.calibration_images import calibration_images
 from rt_panoptic_core.engines.onnx_export import export_onnx
-from rt_panoptic_core.engines.openvino_engine import build_openvino
 from rt_panoptic_core.engines.quantization import quantize_onnx
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
+
+build_openvino = pytest.importorskip(
+    "rt_panoptic_core.engines.openvino_engine",
+    reason="openvino is not installed",
+    exc_type=ImportError,
+).build_openvino
 
 SIZE = (64, 96)
 

@@ -211,3 +211,30 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
 def test_a_calibration_that_nothing_would_look_at(checkpoint, tmp_path):
     with pytest.raises(ConfigError, match="it is for precision int8 and nothing else"):
         open_engine(checkpoint, (64, 96), "pytorch", "fp32", "cpu", calibration=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "expected"),
+    [
+        (0, "580.159.04\n", "580.159.04"),
+        (
+            1,
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build\n"
+            "GCC version:  gcc version 13.3.0\n",
+            "580.159.04",
+        ),
+        (
+            1,
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC\n",
+            "535.183.01",
+        ),
+        (2, "# R36 (release), REVISION: 3.0\n# more", "# R36 (release), REVISION: 3.0"),
+    ],
+)
+def test_the_drivers_version(tmp_path, monkeypatch, place, text, expected):
+    file = tmp_path / "version"
+    file.write_text(text)
+    files = [(str(tmp_path / "none"), pattern) for _, pattern in hardware._DRIVER_FILES]
+    files[place] = (str(file), files[place][1])
+    monkeypatch.setattr(hardware, "_DRIVER_FILES", files)
+    assert hardware.cuda_driver_version.__wrapped__() == expected

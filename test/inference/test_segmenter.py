@@ -243,6 +243,8 @@ def test_after_a_failure_the_next_image_opens_another_engine(checkpoint, monkeyp
 @pytest.mark.parametrize("engine", ["openvino", "pytorch"])
 def test_a_picture_that_must_not_be_written_is_answered(checkpoint, engine):
     """As numpy gives one of PIL, in the very size of the engine: nothing copies it on the way."""
+    if engine == "openvino":
+        need_openvino()
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     segmenter = Segmenter(checkpoint, engine=engine, size=(64, 96), device="cpu")
     expected = segmenter.segment(image.copy())
@@ -254,7 +256,12 @@ def test_a_picture_that_must_not_be_written_is_answered(checkpoint, engine):
     segmenter.close()
 
 
+def need_openvino():
+    pytest.importorskip("openvino", reason="openvino is not installed")
+
+
 def test_threads_may_share_a_segmenter(checkpoint):
+    need_openvino()
     images = [
         np.random.default_rng(seed).integers(0, 256, (64, 96, 3), np.uint8) for seed in range(3)
     ]
@@ -271,6 +278,7 @@ def test_threads_may_share_a_segmenter(checkpoint):
 
 
 def throughput_segmenter(checkpoint, **options):
+    need_openvino()
     return Segmenter(
         checkpoint, engine="openvino", device="cpu", threads=2, mode="throughput", **options
     )
@@ -279,8 +287,8 @@ def throughput_segmenter(checkpoint, **options):
 def test_map_answers_in_order_whatever_the_sizes_are(checkpoint):
     sizes = [(64, 96), (64, 96), (32, 32), (64, 96), (48, 64), (48, 64), (64, 96), (32, 32)]
     images = [picture(*size, seed=seed) for seed, size in enumerate(sizes)]
-    alone = Segmenter(checkpoint, engine="openvino", device="cpu", threads=2)
     many = throughput_segmenter(checkpoint)
+    alone = Segmenter(checkpoint, engine="openvino", device="cpu", threads=2)
     for segmenter in (alone, many):
         for image, found in zip(images, segmenter.map(iter(images)), strict=True):
             expected = alone.segment(image)

@@ -8,15 +8,17 @@ import torch.nn.functional as F
 from rt_panoptic_core.datasets.batch import TrainingBatch, collate, encode_sample
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import ConfigError, TaxonomyError
+from rt_panoptic_core.inference.dense_boxes import dense_boxes
 from rt_panoptic_core.network.panoptic_head import NetworkOutput
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.criterion import (
     LossConfig,
+    mask_term,
     panoptic_losses,
     select_mask_queries,
     weight_of_classes,
 )
-from rt_panoptic_core.training.targets import Targets
+from rt_panoptic_core.training.targets import Targets, assign_targets
 
 CITYSCAPES = Taxonomy.load("cityscapes")
 CAR = 13
@@ -196,3 +198,22 @@ def test_mask_loss_needs_levelness():
     output = output_for(1)._replace(levelness=None)
     with pytest.raises(ConfigError, match="needs levelness"):
         panoptic_losses(output, batch_of(sample()), STRIDES, CONFIG)
+
+
+def test_masks_cost_the_same_image_by_image_and_at_once():
+    batch, output = batch_of(*(sample(n) for n in range(3))), output_for(3)
+    targets = assign_targets(batch, [(8, 8), (4, 4)], STRIDES, CONFIG.level_bounds)
+    generator = torch.Generator().manual_seed(5)
+    places = targets.labels.shape[1]
+    corner = 40 * torch.rand(3, places, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 8 + 16 * torch.rand(3, places, 2, generator=generator)], 2)
+    scores = torch.rand(3, places, generator=generator)
+    answers = []
+    for at_once in (False, True):
+        dense = dense_boxes(output.box_offsets, output.levelness, (16, 16))[:, 0]
+        term = mask_term(*(dense, boxes, scores, output.levelness, targets, batch), at_once=at_once)
+        gradients = torch.autograd.grad(term.total, output.box_offsets)
+        answers.append((term.total.detach(), term.count, *gradients))
+    assert answers[0][1] > 0
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other)

@@ -252,6 +252,30 @@ class TestMask:
         parts = mask_loss(dense, owners, queries, truth, rows).total
         assert whole.item() == pytest.approx(parts.item(), rel=1e-12)
 
+    def test_several_images_are_the_sum_of_each(self):
+        dense = boxes(19, 60).reshape(3, 20, 4).requires_grad_()
+        owners = torch.arange(60).reshape(3, 20) % 7 - 1
+        owners[1, 5:12] = IGNORED
+        queries, truth = boxes(20, 12).reshape(3, 4, 4), boxes(21, 12).reshape(3, 4, 4)
+        rows = torch.tensor([[0, 1, 2, 3], [4, -1, 0, -1], [-1, -1, -1, -1]])
+        together = mask_loss(dense, owners, queries, truth, rows)
+        each = []
+        for n in range(3):
+            taken, asked = owners[n] != IGNORED, rows[n] >= 0
+            each.append(
+                mask_loss(
+                    *(dense[n][taken], owners[n][taken]),
+                    *(queries[n][asked], truth[n][asked], rows[n][asked]),
+                )
+            )
+        assert together.count.item() == sum(term.count.item() for term in each) == 6
+        total = sum(term.total for term in each)
+        assert together.total.item() == pytest.approx(total.item(), rel=1e-12)
+        (own,) = torch.autograd.grad(together.total, dense)
+        (expected,) = torch.autograd.grad(total, dense)
+        assert torch.allclose(own, expected, atol=1e-14)
+        assert own[1, 5:12].abs().sum() == 0
+
     def test_queries_and_their_quality_get_no_gradient(self):
         queries, truth = boxes(9, 2).requires_grad_(), boxes(9, 2).mul(0.9).requires_grad_()
         dense = boxes(11, 6).requires_grad_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import torch
 
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
@@ -30,3 +31,13 @@ def test_the_average_follows_the_weights_and_keeps_counters_whole():
     average([count], [torch.tensor(7)], torch.tensor(10_000))
     assert count.dtype == torch.int64
     assert 4 <= int(count) <= 7
+
+
+def test_the_average_is_where_the_weights_are():
+    module = L.LightningModule()
+    module.layer = torch.nn.Linear(2, 2)
+    callback = ExponentialAverage(0.9)
+    callback.setup(None, module, "fit")
+    # A device that every machine has and that is not the CPU.
+    callback.on_fit_start(None, module.to("meta"))
+    assert {p.device.type for p in callback._average_model.parameters()} == {"meta"}

@@ -26,7 +26,7 @@ def load(name, *changes):
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_every_file_is_valid_and_builds_its_network(file):
     config = load_config(file)
-    assert config.name == file.stem or config.name == "street"
+    assert config.name in (file.stem, file.stem.removesuffix("_gpu"), "street")
     assert config.output.startswith("runs/")
     build_network(config, Taxonomy.load(config.taxonomy), weights=False)
 
@@ -86,6 +86,24 @@ def test_the_default_model_and_its_twin_differ_in_their_data():
     assert "commercial" not in twin.metadata["licence"]
     network = build_network(default, Taxonomy.load("cityscapes"), weights=False)
     assert sum(p.numel() for p in network.parameters()) < 12e6
+
+
+@pytest.mark.parametrize(
+    ("longer", "shorter"),
+    [
+        ("default_street_gpu", "default_street_refine"),
+        ("generated_street_gpu", "generated_street"),
+    ],
+)
+def test_what_is_made_longer_on_a_gpu_stays_the_same_network(longer, shorter):
+    made, base = load(longer), load(shorter)
+    assert (made.network, made.inference, made.metadata) == (
+        base.network,
+        base.inference,
+        base.metadata,
+    )
+    assert made.initial_checkpoint == f"{base.output}/final.safetensors"
+    assert {s.kind for s in made.data.train} == {s.kind for s in base.data.train}
 
 
 def test_own_data_can_begin_with_a_shipped_model(tmp_path):
