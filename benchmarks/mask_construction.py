@@ -147,7 +147,7 @@ class KernelConstruction(nn.Module):
         self, size: tuple[int, int], taxonomy: Taxonomy, sigma: float, correlation: str
     ) -> None:
         super().__init__()
-        from rt_panoptic_core.inference.kernels.labels import LabelSettings, make_labels
+        from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels
 
         self.make_labels = make_labels
         self.grid = (size[0] // LEVELNESS_STRIDE, size[1] // LEVELNESS_STRIDE)

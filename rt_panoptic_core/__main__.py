@@ -4,4 +4,6 @@ import sys
 
 from rt_panoptic_core.cli.main import main
 
-sys.exit(main())
+# A process that multiprocessing starts reads this file again.
+if __name__ == "__main__":
+    sys.exit(main())

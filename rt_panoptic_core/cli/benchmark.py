@@ -6,7 +6,10 @@ import argparse
 import math
 import os
 import platform
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +152,14 @@ def frames(folder: Path | None, size: tuple[int, int]) -> list[npt.NDArray[np.ui
         from rt_panoptic_core.engines.calibration_images import calibration_images
 
         return [image[0] for image in calibration_images(folder, size)]
+    # In a process of its own: the textures that streets are made of would count as the engine's memory.
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        return pool.submit(_generated_frames, size).result()
+
+
+def _generated_frames(size: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
     from rt_panoptic_core.datasets.generated_streets import GeneratedStreets
 
     streets = GeneratedStreets(length=_GENERATED_FRAMES, size=size, seed=7)

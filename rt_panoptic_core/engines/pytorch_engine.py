@@ -209,7 +209,7 @@ class PyTorchCudaEngine(EngineBase):
         try:
             import triton
 
-            from rt_panoptic_core.inference.fused_end_to_end import FusedEndToEnd
+            from rt_panoptic_core.inference.fused.end_to_end import FusedEndToEnd
 
             unfit = FusedEndToEnd.unfit(graph)
         except ImportError as error:

@@ -138,7 +138,7 @@ def let_fusing_fail(monkeypatch, words):
     module = types.ModuleType("fused")
     module.FusedEndToEnd = Fused
     monkeypatch.setitem(sys.modules, "triton", types.ModuleType("triton"))
-    monkeypatch.setitem(sys.modules, "rt_panoptic_core.inference.fused_end_to_end", module)
+    monkeypatch.setitem(sys.modules, "rt_panoptic_core.inference.fused.end_to_end", module)
 
 
 def test_without_kernels_the_plain_graph_runs(checkpoint, modes, picture, monkeypatch, caplog):

@@ -19,9 +19,9 @@ from rt_panoptic_core.engines.graph import fold_batch_norm  # noqa: E402
 from rt_panoptic_core.inference.boxes import box_iou  # noqa: E402
 from rt_panoptic_core.inference.config import InferenceConfig  # noqa: E402
 from rt_panoptic_core.inference.end_to_end import EndToEnd  # noqa: E402
-from rt_panoptic_core.inference.fused_end_to_end import FusedEndToEnd  # noqa: E402
-from rt_panoptic_core.inference.kernels import layers  # noqa: E402
-from rt_panoptic_core.inference.kernels.suppression import suppressed_scores  # noqa: E402
+from rt_panoptic_core.inference.fused import layers  # noqa: E402
+from rt_panoptic_core.inference.fused.end_to_end import FusedEndToEnd  # noqa: E402
+from rt_panoptic_core.inference.fused.suppression import suppressed_scores  # noqa: E402
 from rt_panoptic_core.inference.query_selection import (  # noqa: E402
     Detected,
     fixed_suppression,

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rt_panoptic_core.inference.kernels.bilinear import between
+from rt_panoptic_core.inference.fused.bilinear import between
 
 _PROGRAMS = 256
 """At most so many work on a map: one or two for each multiprocessor of a large device."""

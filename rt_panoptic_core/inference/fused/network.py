@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rt_panoptic_core.inference.kernels.layers import (
+from rt_panoptic_core.inference.fused.layers import (
     add_to_map,
     combined_taps,
     group_norm_relu,

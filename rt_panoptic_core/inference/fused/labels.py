@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.end_to_end import Labels
-from rt_panoptic_core.inference.kernels.bilinear import between, mixed
+from rt_panoptic_core.inference.fused.bilinear import between, mixed
 from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
 

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from rt_panoptic_core.inference.end_to_end import EndToEnd, Labels
-from rt_panoptic_core.inference.fused_network import (
+from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels
+from rt_panoptic_core.inference.fused.layers import (
+    normalised_image,
+)
+from rt_panoptic_core.inference.fused.network import (
     IMAGE_CHANNELS,
     FusedHead,
     FusedPyramid,
     fuse_resnet,
 )
-from rt_panoptic_core.inference.kernels.labels import LabelSettings, make_labels
-from rt_panoptic_core.inference.kernels.layers import (
-    normalised_image,
-)
-from rt_panoptic_core.inference.kernels.suppression import MAX_CANDIDATES, suppressed_scores
+from rt_panoptic_core.inference.fused.suppression import MAX_CANDIDATES, suppressed_scores
 from rt_panoptic_core.inference.query_selection import (
     Detected,
     best_queries,
@@ -32,7 +32,7 @@ class FusedEndToEnd(EndToEnd):
 
     Convolutions of a ResNet take their bias, their shortcut and their ReLU along; group normalisation, the
     global predictions and everything after the network are kernels of
-    :mod:`~rt_panoptic_core.inference.kernels`; pyramid levels run beside each other.
+    :mod:`~rt_panoptic_core.inference.fused`; pyramid levels run beside each other.
     """
 
     def __init__(self, graph: EndToEnd) -> None:
