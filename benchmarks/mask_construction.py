@@ -3,13 +3,14 @@
     python benchmarks/mask_construction.py --size 1024x2048 --json construction.json
 
 Everything after query selection: P_loc, P_sem, their product, the assignment, the label maps at full size.
-Three ways to full size are compared:
+The ways to full size that are compared:
 
 - ``grid``: argmax on the stride-4 grid, enlarged by the nearest neighbour;
 - ``edges``: semantics as the argmax of the logits enlarged bilinearly; an instance's edge where its mask
   probability, enlarged bilinearly, crosses the threshold; between two instances the grid. This is what the
-  package does where shapes have to be static. On a CPU it does the same as ``sparse``: masks where things may
-  be, pixels where neighbouring locations differ, and nothing else computed;
+  package does where shapes have to be static;
+- ``sparse``: the same labels, but masks only where things may be, pixels only where neighbouring locations
+  differ. This is what the package does on a CPU;
 - ``full``: every mask enlarged bilinearly, one after the other, and the best taken at every pixel;
 - ``kernels``: ``edges`` in the kernels for CUDA devices (``--device cuda:0``), with boxes and confidence.
 
@@ -146,6 +147,7 @@ class KernelConstruction(nn.Module):
     def __init__(
         self, size: tuple[int, int], taxonomy: Taxonomy, sigma: float, correlation: str
     ) -> None:
+        """Keep what is fixed for one size."""
         super().__init__()
         from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels
 
@@ -320,6 +322,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="F")
     args = parser.parse_args()
     size = parse_size(args.size)
+    if args.device != "cpu":
+        torch.cuda.set_device(args.device)
     streets = GeneratedStreets(length=args.frames, size=size, seed=3)
     taxonomy = streets.taxonomy
     samples = [streets[index] for index in range(args.frames)]

@@ -189,9 +189,13 @@ _OUT_OF_MEMORY = (
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out."""
+    """Whether ``error``, or one that it came from, says that memory ran out."""
     words = str(error).lower()
-    return isinstance(error, EngineMemoryError) or any(word in words for word in _OUT_OF_MEMORY)
+    if isinstance(error, EngineMemoryError) or any(word in words for word in _OUT_OF_MEMORY):
+        return True
+    # What ends after a failure, a capture for example, may fail for its part and hide it.
+    cause = error.__cause__ or error.__context__
+    return cause is not None and lacks_memory(cause)
 
 
 def check_image(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> None:

@@ -155,15 +155,17 @@ def cuda_driver_version() -> str | None:
 
 
 def _driver_library_version() -> str | None:
-    # In some containers and virtual machines there is no file, but the driver's library.
+    # In some containers and virtual machines there is no file, but the driver's library (NVML).
     try:
-        library = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+        if library.nvmlInit_v2() != 0:
+            return None
+    except (OSError, AttributeError):
         return None
-    version = ctypes.c_int()
-    if library.cuDriverGetVersion(ctypes.byref(version)) != 0 or version.value == 0:
-        return None
-    return f"for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    version = ctypes.create_string_buffer(96)
+    failed = library.nvmlSystemGetDriverVersion(version, len(version)) != 0
+    library.nvmlShutdown()
+    return None if failed else version.value.decode("ascii", "replace") or None
 
 
 def cuda_device_names() -> tuple[str, ...]:

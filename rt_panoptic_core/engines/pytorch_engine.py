@@ -1,9 +1,11 @@
-"""The graph on PyTorch, on a CPU or a CUDA device: the reference the other engines are compared with."""
+"""The graph on PyTorch, on a CPU or a CUDA device: in float32 what the other engines are compared with."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from rt_panoptic_core.engines.base import (
     lacks_memory,
     thresholds_array,
 )
+from rt_panoptic_core.engines.cache import cache_folder
 from rt_panoptic_core.engines.cuda import CAPTURING
 from rt_panoptic_core.engines.graph import build_graph, layers
 from rt_panoptic_core.engines.spec import EngineSpec
@@ -207,29 +210,27 @@ class PyTorchCudaEngine(EngineBase):
         """Capture the fused form of the graph where it can be had, else the plain one; why is logged."""
         graph = build_graph(checkpoint, self.spec.image_size, self.spec.precision)
         try:
+            _choose_kernel_cache()
             import triton
 
             from rt_panoptic_core.inference.fused.end_to_end import FusedEndToEnd
 
             unfit = FusedEndToEnd.unfit(graph)
-        except ImportError as error:
-            unfit = str(error)
-        if unfit is not None:
+            if unfit is None:
+                self._capture(FusedEndToEnd(graph))
+                self.library = f"{LIBRARY}, Triton {triton.__version__}"
+                return
             _LOG.info("%s: kernels are not fused: %s", self.spec.label, unfit)
-            self._capture(graph)
-            return
-        try:
-            self._capture(FusedEndToEnd(graph))
+        # Triton compiles with the C compiler that it finds, and fails in as many ways as that does.
         except Exception as error:
             if lacks_memory(error):
                 raise
-            # Triton compiles with the C compiler that it finds, and fails in as many ways as that does.
-            reason = _first_line(error)
+            _LOG.warning(
+                "%s: slower: its kernels cannot be fused: %s", self.spec.label, _first_line(error)
+            )
             traceback.clear_frames(error.__traceback__)
-        else:
-            self.library = f"{LIBRARY}, Triton {triton.__version__}"
-            return
-        _LOG.warning("%s: slower: its kernels cannot be fused: %s", self.spec.label, reason)
+        # What was begun with it may be on the device by now.
+        del graph
         self._capture(build_graph(checkpoint, self.spec.image_size, self.spec.precision))
 
     def _capture(self, graph: EndToEnd) -> None:
@@ -254,8 +255,12 @@ class PyTorchCudaEngine(EngineBase):
                     graph(image, values)
             stream.synchronize()
             captured = torch.cuda.CUDAGraph()
-            # Other threads may allocate meanwhile, for whatever else the process does.
-            with torch.cuda.graph(captured, stream=stream, capture_error_mode="thread_local"):
+            # Other threads may allocate meanwhile, for whatever else the process does. A capture that fails
+            # leaves the thread on its stream, if nobody puts that back.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream(device)),
+                torch.cuda.graph(captured, stream=stream, capture_error_mode="thread_local"),
+            ):
                 outputs = graph(image, values)
             self._resources = {
                 "model": graph,
@@ -317,6 +322,19 @@ def check_cuda(spec: EngineSpec) -> None:
             return
         name = torch.cuda.get_device_name(index)
         raise EngineError(f"pytorch on {spec.device}: {name} has no bf16; use fp16")
+
+
+def _choose_kernel_cache() -> None:
+    """Let Triton keep what it compiles beside the engines, or in a temporary folder if it cannot."""
+    if "TRITON_CACHE_DIR" in os.environ:
+        return
+    folder = cache_folder() / "triton"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        usable = False
+    os.environ["TRITON_CACHE_DIR"] = str(folder) if usable else tempfile.mkdtemp(prefix="triton-")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Everything from camera bytes to label maps in one module, its inputs and outputs of static shapes.
 
-This is what PyTorch runs and what is exported to every other engine: there is no second
-implementation of the method.
+This is what PyTorch runs and what is exported to every other engine. The one other form of the method, for
+16 bits on CUDA devices (:mod:`rt_panoptic_core.inference.fused`), is held to it by the tests.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import sys
 import types
 import weakref
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from rt_panoptic_core.engines import pytorch_engine
+from rt_panoptic_core.engines.base import lacks_memory
 from rt_panoptic_core.engines.cuda import CAPTURING
 from rt_panoptic_core.engines.pytorch_engine import PyTorchCpuEngine, PyTorchCudaEngine, check_cuda
 from rt_panoptic_core.engines.spec import EngineSpec
@@ -157,6 +159,29 @@ def test_memory_that_runs_out_is_no_reason_for_the_plain_graph(checkpoint, modes
     with pytest.raises(EngineMemoryError, match="CUDNN_STATUS_ALLOC_FAILED"):
         PyTorchCudaEngine(checkpoint, SPEC)
     assert modes == []
+
+
+def test_memory_that_runs_out_is_seen_behind_what_fails_after_it():
+    after = RuntimeError("capture ended with unjoined work")
+    assert not lacks_memory(after)
+    after.__context__ = RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    assert lacks_memory(after)
+
+
+def test_compiled_kernels_are_kept_where_that_is_possible(tmp_path, monkeypatch):
+    monkeypatch.setenv("RT_PANOPTIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", "put back afterwards")
+    monkeypatch.delenv("TRITON_CACHE_DIR")
+    pytorch_engine._choose_kernel_cache()
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "cache" / "triton")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RT_PANOPTIC_CACHE", str(tmp_path / "file"))
+    pytorch_engine._choose_kernel_cache()
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "cache" / "triton")
+    monkeypatch.delenv("TRITON_CACHE_DIR")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pytorch_engine._choose_kernel_cache()
+    assert os.environ["TRITON_CACHE_DIR"].startswith(str(tmp_path / "triton-"))
 
 
 def test_a_process_that_rounds_float32_gets_exact_engines_and_keeps_its_switch(checkpoint, modes):

@@ -2,6 +2,9 @@
 
 import copy
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -233,3 +236,19 @@ def test_sixteen_bits_on_the_gpu(backbone):
     for name in ("levelness", "semantics"):
         errors = [(getattr(found, name) - getattr(truth, name)).norm() for found in (one, other)]
         assert errors[1] < 1.5 * errors[0], name
+
+
+@pytest.mark.slow
+def test_every_kernel_compiles_for_a_jetson(tmp_path):
+    """Compute capability 8.7: what the interpreter says nothing of, and no GPU is needed for."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    script = Path(__file__).parent / "compile_kernels.py"
+    done = subprocess.run(
+        [sys.executable, script, "87"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        "_add_columns", "_assign", "_claim", "_label", "_locate", "_normalise_image", "_overlap",
+        "_pool", "_raise", "_rectify", "_stretch_rows", "_sum_up", "_suppress",
+    ]  # fmt: skip

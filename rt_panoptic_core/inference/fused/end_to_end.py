@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,9 @@ from rt_panoptic_core.network.locations import grid_locations
 from rt_panoptic_core.network.panoptic_head import NetworkOutput
 from rt_panoptic_core.network.resnet import ResNet
 
+_MOST_GROUPS = 256
+"""Of a group normalisation: more do not fit into the registers of a program."""
+
 
 class FusedEndToEnd(EndToEnd):
     """:class:`EndToEnd` of 16-bit layers, on a CUDA device, with the same inputs and outputs.
@@ -36,7 +41,7 @@ class FusedEndToEnd(EndToEnd):
     """
 
     def __init__(self, graph: EndToEnd) -> None:
-        """Take over ``graph``, whose batch normalisation is folded, on its device and in its precision."""
+        """Take over ``graph``, whose batch normalisation is folded, on the CPU and in its precision."""
         network = graph.network
         super().__init__(network, graph.config, graph.image_size, graph.dtype)
         if isinstance(network.backbone, ResNet):
@@ -62,6 +67,7 @@ class FusedEndToEnd(EndToEnd):
             ("locations", torch.cat(locations)),
         ):
             self.register_buffer(name, value, persistent=False)
+        self.eval().requires_grad_(False)
 
     @staticmethod
     def unfit(graph: EndToEnd) -> str | None:
@@ -73,8 +79,14 @@ class FusedEndToEnd(EndToEnd):
             return "there are no kernels for masks without levelness"
         if config.candidates > min(config.candidates_per_level, MAX_CANDIDATES):
             return f"more candidates than a level may give, or than {MAX_CANDIDATES}"
-        if network.group_channels & (network.group_channels - 1):
-            return f"group_channels {network.group_channels} is no power of two"
+        group = network.group_channels
+        widest = max(network.box_tower_channels, network.semantic_tower_channels)
+        if group & (group - 1) or widest // group > _MOST_GROUPS:
+            return f"there are no kernels for {widest} channels in groups of {group}"
+        # Of the first convolution's output, and of what is added up for the global predictions.
+        values = max(16, 3 * len(graph.network.taxonomy) / 16) * math.prod(graph.padded_size)
+        if values >= 2**31:
+            return "the image is so large that 32 bits cannot count its values"
         return None
 
     def prepare(self, image: Tensor) -> Tensor:

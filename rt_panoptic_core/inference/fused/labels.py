@@ -20,8 +20,11 @@ from rt_panoptic_core.inference.fused.bilinear import between, mixed
 from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
 
+_MASKS = 64 * 128
+"""Locations times queries of a program: more do not fit into the registers of four warps."""
+
 _LOCATIONS = 64
-"""Of the grid in a program: with 128 queries that many masks fit into the registers of four warps."""
+"""Of the grid in a program, at most."""
 
 _TILE = (8, 64)
 """Pixels of a program that writes labels, (rows, columns)."""
@@ -295,8 +298,8 @@ def make_labels(
 
     The same as :func:`~rt_panoptic_core.inference.fusion.construct_instances`,
     :func:`~rt_panoptic_core.inference.fusion.stuff_to_drop` and
-    :func:`~rt_panoptic_core.inference.fusion.full_size_labels`, up to rounding. On the current stream,
-    without waiting for it; what it allocates has fixed shapes, so that it can be captured.
+    :func:`~rt_panoptic_core.inference.fusion.full_size_labels`, up to rounding. On the current stream of the
+    current device, which must be the tensors'; of fixed shapes inside, so that it can be captured.
 
     Args:
         output: of one image, float32, with levelness.
@@ -342,9 +345,9 @@ def make_labels(
         "BY_SCORE": config.fusion_order == "score",
         "QUERIES": rows,
         "QUERY_BLOCK": query_block,
-        "BLOCK": _LOCATIONS,
+        "BLOCK": min(_LOCATIONS, _MASKS // query_block),
     }
-    programs = (triton.cdiv(count, _LOCATIONS),)
+    programs = (triton.cdiv(count, constants["BLOCK"]),)
     _claim[programs](
         dense, probability, boxes, things, scores, thresholds, whole, first_areas, count,
         **constants,

@@ -122,7 +122,7 @@ def _rectify(
 def group_norm_relu(
     x: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, group: int, eps: float
 ) -> Tensor:
-    """``relu(group_norm(x + bias))`` of ``x`` [1, C, h, w] in channels-last memory, in place.
+    """``relu(group_norm(x + bias))`` of ``x`` float [1, C, h, w] in channels-last memory, in place.
 
     The sums are added up in a fixed order: the same input gives the same output.
 
@@ -176,7 +176,7 @@ def _pool(
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """``F.max_pool2d(x, 3, 2, 1)`` of ``x`` [1, C, h, w], both in channels-last memory."""
+    """``F.max_pool2d(x, 3, 2, 1)`` of ``x`` float [1, C, h, w], both in channels-last memory, of one dtype."""
     channels, height, width = x.shape[1:]
     out_height, out_width = (height + 1) // 2, (width + 1) // 2
     target = torch.empty((1, out_height, out_width, channels), dtype=x.dtype, device=x.device)
@@ -212,7 +212,7 @@ def _raise(
 
 
 def add_to_map(x: Tensor, bias: Tensor, above: Tensor | None = None) -> Tensor:
-    """``x + bias + resize(above)``, ``x`` [1, C, h, w] in channels-last memory, in place.
+    """``x + bias + resize(above)``, ``x`` float [1, C, h, w] in channels-last memory, in place.
 
     Args:
         bias: [C].
@@ -291,7 +291,7 @@ def combined_taps(
     The part of :func:`~rt_panoptic_core.network.panoptic_head.global_convolution` after its convolutions.
 
     Args:
-        taps: per level [1, at least 9·O, h_l, w_l] in channels-last memory: row of the filter, column,
+        taps: per level float [1, at least 9·O, h_l, w_l] in channels-last memory: row of the filter, column,
             output, and then whatever fills the channels up.
         widths: int32 [L], the w_l.
         bias: [O].

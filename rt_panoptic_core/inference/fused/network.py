@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -74,7 +75,7 @@ class FusedHead(nn.Module):
         self.fine = config.semantic_stride == LEVELNESS_STRIDE
         self.things = head.box_logits.out_channels
         self.box_tower, self.semantic_tower = head.box_tower, head.semantic_tower
-        self.scales = [float(scale) for scale in head.offset_scales]
+        self.scales = [float(scale) for scale in head.offset_scales.detach()]
         box, centre = head.box_offsets, head.centerness
         for name, value in (
             ("box_weight", torch.cat((box.weight, centre.weight))),
@@ -88,7 +89,6 @@ class FusedHead(nn.Module):
             for level, part in enumerate(conv.weight.detach().chunk(self.levels, dim=1)):
                 taps = part.permute(2, 3, 0, 1).reshape(-1, part.shape[1], 1, 1)
                 self.register_buffer(f"{name}_{level}", _aligned(taps), persistent=False)
-        self._streams: list[torch.cuda.Stream] = []
         self._widths: Tensor | None = None
 
     def forward(self, features: list[Tensor]) -> NetworkOutput:
@@ -100,23 +100,24 @@ class FusedHead(nn.Module):
         logits, offsets, centres, levelness, semantics = [], [], [], [], []
         # What one stream allocates and another reads has to outlive both: kept until they have met.
         kept: list[Tensor] = []
-        self._part(finest)
-        for level, feature in enumerate(features):
-            with self._beside(level, feature):
-                box = _tower(feature, self.box_tower)
-                semantic = (
-                    box if self.semantic_tower is None else _tower(feature, self.semantic_tower)
-                )
-                found = self._predicted(box, "box")
-                exponent = self.scales[level] * found[:, :4]
-                offsets.append(exponent.float().clamp(max=_MAX_EXPONENT).exp())
-                centres.append(found[:, 4:5].float())
-                scores = self._predicted(semantic, "thing")
-                logits.append(scores[:, : self.things].float())
-                levelness.append(F.conv2d(box, self.get_buffer(f"levelness_{level}")))
-                semantics.append(F.conv2d(semantic, self.get_buffer(f"semantics_{level}")))
-                kept += [box, semantic, found, scores]
-        self._meet(finest)
+        with _beside(finest.device, self.levels) as streams:
+            for feature, stream, scale, level in zip(
+                features, streams, self.scales, range(self.levels), strict=True
+            ):
+                with stream:
+                    box = _tower(feature, self.box_tower)
+                    semantic = (
+                        box if self.semantic_tower is None else _tower(feature, self.semantic_tower)
+                    )
+                    found = self._predicted(box, "box")
+                    exponent = scale * found[:, :4]
+                    offsets.append(exponent.float().clamp(max=_MAX_EXPONENT).exp())
+                    centres.append(found[:, 4:5].float())
+                    scores = self._predicted(semantic, "thing")
+                    logits.append(scores[:, : self.things].float())
+                    levelness.append(F.conv2d(box, self.get_buffer(f"levelness_{level}")))
+                    semantics.append(F.conv2d(semantic, self.get_buffer(f"semantics_{level}")))
+                    kept += [box, semantic, found, scores]
         height, width = finest.shape[-2:]
         fine = (2 * height, 2 * width)
         size = fine if self.fine else (height, width)
@@ -133,27 +134,35 @@ class FusedHead(nn.Module):
         weight, bias = self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
         return F.conv2d(x, weight, bias, 1, 1)
 
-    def _part(self, feature: Tensor) -> None:
-        """Let the other levels' streams begin where the current one is."""
-        if not feature.is_cuda:
-            return
-        if not self._streams:
-            self._streams = [
-                torch.cuda.Stream(feature.device)  # type: ignore[no-untyped-call]
-                for _ in range(self.levels - 1)
-            ]
-        for stream in self._streams:
-            stream.wait_stream(torch.cuda.current_stream(feature.device))
 
-    def _beside(self, level: int, feature: Tensor) -> contextlib.AbstractContextManager[Any]:
-        """The finest level on the current stream, every other on one of its own."""
-        if level == 0 or not feature.is_cuda:
-            return contextlib.nullcontext()
-        return torch.cuda.stream(self._streams[level - 1])
+_Contexts = list[contextlib.AbstractContextManager[Any]]
 
-    def _meet(self, feature: Tensor) -> None:
-        for stream in self._streams:
-            torch.cuda.current_stream(feature.device).wait_stream(stream)
+
+@contextlib.contextmanager
+def _beside(device: torch.device, count: int) -> Iterator[_Contexts]:
+    """Contexts of ``count`` streams that begin where the current one is, itself the first; it waits for all.
+
+    Also where an error ends them: a capture cannot end with a stream on its own.
+    """
+    if device.type != "cuda":
+        yield [contextlib.nullcontext()] * count
+        return
+    current = torch.cuda.current_stream(device)
+    others = _side_streams(device, count - 1)
+    for stream in others:
+        stream.wait_stream(current)
+    try:
+        yield [contextlib.nullcontext(), *(torch.cuda.stream(stream) for stream in others)]
+    finally:
+        for stream in others:
+            current.wait_stream(stream)
+
+
+@cache
+def _side_streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
+    # Once for all engines: PyTorch has 32 for a device, and then gives out those again that engines run on.
+    # Engines are captured one at a time, and do not use these any more once they are.
+    return [torch.cuda.Stream(device) for _ in range(count)]  # type: ignore[no-untyped-call]
 
 
 class _FusedBlock(nn.Module):
