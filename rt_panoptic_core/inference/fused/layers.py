@@ -176,7 +176,7 @@ def _pool(
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """``F.max_pool2d(x, 3, 2, 1)`` of ``x`` float [1, C, h, w], both in channels-last memory, of one dtype."""
+    """``F.max_pool2d(x, 3, 2, 1)`` of ``x`` float [1, C, h, w], its dtype, both in channels-last memory."""
     channels, height, width = x.shape[1:]
     out_height, out_width = (height + 1) // 2, (width + 1) // 2
     target = torch.empty((1, out_height, out_width, channels), dtype=x.dtype, device=x.device)
