@@ -27,7 +27,14 @@ class DeviceSource:
             ImageError: it cannot be opened.
         """
         self._device = device
-        self._capture = cv2.VideoCapture(int(device) if device.isdecimal() else device)
+        logging = cv2.utils.logging
+        level = logging.getLogLevel()
+        # A camera that is not there is said below, and is tried again every few seconds.
+        logging.setLogLevel(logging.LOG_LEVEL_ERROR)
+        try:
+            self._capture = cv2.VideoCapture(int(device) if device.isdecimal() else device)
+        finally:
+            logging.setLogLevel(level)
         if not self._capture.isOpened():
             raise ImageError(
                 f"camera {device!r} cannot be opened: does it exist, is it in use, may this user read it?"

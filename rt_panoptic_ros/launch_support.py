@@ -16,7 +16,7 @@ from rclpy.exceptions import InvalidNamespaceException
 from rclpy.validate_namespace import validate_namespace
 
 from launch import LaunchContext
-from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
+from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_ros.fastdds import profile_environment
 
@@ -263,10 +263,20 @@ def source_node(
     seed: int = 0,
     frame_id: str = "camera_optical_frame",
 ) -> list[Node]:
-    """The image_source node if the argument ``source`` asks for it."""
+    """The image_source node if the argument ``source`` asks for it.
+
+    Raises:
+        ConfigError: one of its arguments is wrong; without it the others would be started for nothing.
+    """
     source = text(context, "source")
     if source == UNSET:
         return []
+    size = text(context, "source_size")
+    if size != UNSET:
+        try:
+            parse_size(size)
+        except ConfigError as error:
+            raise ConfigError(f"source_size: {error}") from error
     return [
         Node(
             package=PACKAGE,
@@ -277,7 +287,7 @@ def source_node(
                 {
                     "source": source,
                     "rate": number(context, "source_rate", 0.0, 1000.0),
-                    "size": text(context, "source_size"),
+                    "size": size,
                     "compressed": compressed,
                     "seed": seed,
                     "frame_id": frame_id,

@@ -180,6 +180,7 @@ def test_every_argument_is_explained(name):
             ("source:=generated", "source_rate:=fast"),
             "source_rate 'fast': it must be a number from 0 to 1000",
         ),
+        (("source:=generated", "source_size:=banana"), "source_size: "),
     ],
 )
 def test_a_bad_argument_is_named(arguments, reason):
@@ -278,6 +279,8 @@ def test_control_c_ends_all_processes_cleanly(launched, probe, checkpoint, image
         *(f"model:={checkpoint}", "engine:=pytorch", f"source:={images}", "namespace:=ended"),
     )
     probe.wait_active("/ended/rt_panoptic")
+    # Both are there: a process that is told to stop while it is importing has no node to end.
+    probe.wait(lambda: "image_source" in probe.node.get_node_names(), "the source", 60)
     process.send_signal(signal.SIGINT)
     process.wait(20)
     text = log.read_text()
