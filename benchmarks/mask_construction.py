@@ -149,7 +149,7 @@ class KernelConstruction(nn.Module):
     ) -> None:
         """Keep what is fixed for one size."""
         super().__init__()
-        from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels
+        from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels, thing_rows
 
         self.make_labels = make_labels
         self.grid = (size[0] // LEVELNESS_STRIDE, size[1] // LEVELNESS_STRIDE)
@@ -157,16 +157,13 @@ class KernelConstruction(nn.Module):
         self.register_buffer(
             "points", grid_locations(*self.grid, LEVELNESS_STRIDE, torch.device("cpu"))
         )
-        rows = torch.full((len(taxonomy),), -1, dtype=torch.int32)
-        rows[self.thing_ids] = torch.arange(len(self.thing_ids), dtype=torch.int32)
-        self.register_buffer("rows", rows)
-        self.register_buffer("is_stuff", (rows < 0).to(torch.uint8))
+        self.register_buffer("rows", thing_rows(taxonomy))
         # One level as fine as the grid: its boxes are the dense boxes.
         self.register_buffer("levels", torch.tensor([[0, *self.grid]], dtype=torch.int32))
         self.register_buffer("thresholds", torch.tensor([0.0, sigma, 0.5, 0.0]))
         config = InferenceConfig(correlation=correlation)
         self.settings = lambda: LabelSettings(
-            self.grid, size, size, config, self.levels, self.rows, self.is_stuff, self.thing_ids
+            self.grid, size, config, self.levels, self.rows, self.thing_ids
         )
 
     def forward(

@@ -22,7 +22,7 @@ from rt_panoptic_core.datasets.files import (
     read_labelled_rgb,
 )
 from rt_panoptic_core.datasets.outlines import Region, outlined_region
-from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample, present_ids
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.files import read_json
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
@@ -125,7 +125,7 @@ class CocoInstances:
             region.of(instance)[region.mask] = number if is_thing else 0
             if is_thing:
                 instances.append(InstanceAnnotation(number, class_id, crowd))
-        seen = set(np.unique(instance).tolist())
+        seen = present_ids(instance)
         sample = PanopticSample(
             PurePosixPath(picture.file_name).with_suffix("").as_posix(),
             read_labelled_rgb(self.picture_files[index], picture.size, self._title),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ def check_sizes(sample: PanopticSample) -> None:
         )
 
 
-def present_ids(instance: npt.NDArray[np.int32]) -> set[int]:
+def present_ids(instance: npt.NDArray[np.integer[Any]]) -> set[int]:
     """The ids in an instance map, 0 among them where something has none.
 
     Neighbours mostly have one id: one of each run is looked at, in a fraction of the time.

@@ -229,9 +229,9 @@ class PyTorchCudaEngine(EngineBase):
                 "%s: slower: its kernels cannot be fused: %s", self.spec.label, _first_line(error)
             )
             traceback.clear_frames(error.__traceback__)
-        # What was begun with it may be on the device by now.
-        del graph
-        self._capture(build_graph(checkpoint, self.spec.image_size, self.spec.precision))
+            # What was begun with it may be on the device, and half fused by now.
+            graph = build_graph(checkpoint, self.spec.image_size, self.spec.precision)
+        self._capture(graph)
 
     def _capture(self, graph: EndToEnd) -> None:
         device = torch.device(self.spec.device)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample, present_ids
 from rt_panoptic_core.evaluation.frame import Frame
 from rt_panoptic_core.evaluation.panoptic_quality import PanopticQuality, PanopticQualityResult
 from rt_panoptic_core.inference.result import PanopticResult
@@ -17,7 +17,7 @@ def as_truth(result: PanopticResult, taxonomy: Taxonomy) -> PanopticSample:
     """``result`` as if it were annotated; things without an instance are void, as in panoptic files."""
     semantic = result.semantic.copy()
     semantic[taxonomy.is_thing[semantic] & (result.instance == 0)] = UNLABELLED
-    present = set(np.unique(result.instance).tolist())
+    present = present_ids(result.instance)
     return PanopticSample(
         name="reference",
         image=np.empty((0, 0, 3), dtype=np.uint8),

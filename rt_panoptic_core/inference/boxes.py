@@ -32,7 +32,7 @@ def clip_to_image(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Pairs(NamedTuple):
-    """Coordinates of boxes ``a`` as columns [N, 1] and of ``b`` as rows [1, M]."""
+    """Coordinates of boxes ``a`` and ``b``: columns [N, 1] and rows [1, M] for all pairs, or of one shape."""
 
     a: tuple[Tensor, ...]
     b: tuple[Tensor, ...]
@@ -59,7 +59,16 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
     Two boxes without area have 0.
     """
-    intersection, union = _intersection_union(_pairs(a, b))
+    return _iou(_pairs(a, b))
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU [...] of the boxes of ``a`` and ``b``, both [..., 4], place by place; as :func:`box_iou`."""
+    return _iou(_Pairs(a.unbind(-1), b.unbind(-1)))
+
+
+def _iou(pairs: _Pairs) -> Tensor:
+    intersection, union = _intersection_union(pairs)
     return intersection / union.clamp(min=1e-7)
 
 

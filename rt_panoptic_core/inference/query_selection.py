@@ -46,17 +46,36 @@ def level_candidates(
         box_offsets: [4, h, w] in pixels.
         centerness: [1, h, w] logits.
     """
-    things, height, width = box_logits.shape
+    height, width = box_logits.shape[1:]
+    locations = grid_locations(height, width, stride, box_logits.device).reshape(-1, 2)
+    logits, offsets, center = (part.flatten(1) for part in (box_logits, box_offsets, centerness))
+    count = config.candidates_per_level
+    return _best_locations(logits, offsets, center, locations, config, count, in_order=False)
+
+
+def _best_locations(
+    box_logits: Tensor,
+    box_offsets: Tensor,
+    centerness: Tensor,
+    locations: Tensor,
+    config: InferenceConfig,
+    count: int,
+    *,
+    in_order: bool,
+) -> Detected:
+    """The best ``count`` of P ``locations`` [P, 2], not clipped; by falling score only if ``in_order``.
+
+    ``box_logits`` [T, P], ``box_offsets`` [4, P] and ``centerness`` [1, P] are those of
+    :func:`level_candidates`.
+    """
     probability = box_logits.float().sigmoid()
     score = probability * centerness.float().sigmoid()
     score = torch.where(probability > config.candidate_threshold, score, torch.zeros_like(score))
-    count = min(config.candidates_per_level, things * height * width)
-    scores, index = score.flatten().topk(count, sorted=False)
-    place = index % (height * width)
-    locations = grid_locations(height, width, stride, box_logits.device).reshape(-1, 2)
-    offsets = box_offsets.float().flatten(1).index_select(1, place).t()
+    scores, index = score.flatten().topk(min(count, score.numel()), sorted=in_order)
+    place = index % len(locations)
+    offsets = box_offsets.float().index_select(1, place).t()
     boxes = decode(locations.index_select(0, place), offsets)
-    return Detected(boxes, torch.div(index, height * width, rounding_mode="floor"), scores)
+    return Detected(boxes, torch.div(index, len(locations), rounding_mode="floor"), scores)
 
 
 def select_candidates(
@@ -112,15 +131,9 @@ def select_candidates_at_once(
         torch.cat([level.flatten(1) for level in levels], dim=1)
         for levels in (box_logits, box_offsets, centerness)
     )
-    probability = logits.float().sigmoid()
-    score = probability * center.float().sigmoid()
-    score = torch.where(probability > config.candidate_threshold, score, torch.zeros_like(score))
-    scores, index = score.flatten().topk(min(config.candidates, score.numel()))
-    count = len(locations)
-    place = index % count
-    boxes = decode(locations.index_select(0, place), offsets.float().index_select(1, place).t())
-    things = torch.div(index, count, rounding_mode="floor")
-    return Detected(clip_to_image(boxes, *image_size), things, scores)
+    count = config.candidates
+    best = _best_locations(logits, offsets, center, locations, config, count, in_order=True)
+    return best._replace(boxes=clip_to_image(best.boxes, *image_size))
 
 
 def fixed_suppression(overlaps: Tensor, alive: Tensor, rounds: int) -> Tensor:

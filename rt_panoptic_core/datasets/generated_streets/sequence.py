@@ -23,7 +23,7 @@ from rt_panoptic_core.datasets.generated_streets.renderer import Painted, Scene,
 from rt_panoptic_core.datasets.generated_streets.sensor import develop
 from rt_panoptic_core.datasets.generated_streets.surroundings import Surroundings
 from rt_panoptic_core.datasets.generated_streets.traffic import Traffic
-from rt_panoptic_core.datasets.sample import InstanceAnnotation
+from rt_panoptic_core.datasets.sample import InstanceAnnotation, present_ids
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -198,7 +198,7 @@ class StreetSequence:
             middle = factor // 2
             semantic = np.ascontiguousarray(semantic[middle::factor, middle::factor])
             instance = np.ascontiguousarray(instance[middle::factor, middle::factor])
-            present = set(np.unique(instance).tolist())
+            present = present_ids(instance)
         else:
             present = {int(ids[position]) for position in shown.tolist()}
         annotations = tuple(

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from rt_panoptic_core.inference.end_to_end import EndToEnd, Labels
-from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels
-from rt_panoptic_core.inference.fused.layers import (
-    normalised_image,
-)
+from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels, thing_rows
+from rt_panoptic_core.inference.fused.layers import normalised_image
 from rt_panoptic_core.inference.fused.network import (
     IMAGE_CHANNELS,
     FusedHead,
@@ -54,16 +52,13 @@ class FusedEndToEnd(EndToEnd):
         ]
         starts = [sum(h * w for h, w in sizes[:level]) for level in range(len(sizes))]
         table = [(start, *size) for start, size in zip(starts, sizes, strict=True)]
-        rows = torch.full((len(network.taxonomy),), -1, dtype=torch.int32)
-        rows[self.thing_ids] = torch.arange(len(self.thing_ids), dtype=torch.int32)
         locations = [
             grid_locations(*size, stride, torch.device("cpu")).reshape(-1, 2)
             for size, stride in zip(sizes, network.config.strides, strict=True)
         ]
         for name, value in (
             ("levels", torch.tensor(table, dtype=torch.int32)),
-            ("thing_rows", rows),
-            ("stuff", self.is_stuff.to(torch.uint8)),
+            ("thing_rows", thing_rows(network.taxonomy)),
             ("locations", torch.cat(locations)),
         ):
             self.register_buffer(name, value, persistent=False)
@@ -125,12 +120,10 @@ class FusedEndToEnd(EndToEnd):
         """See :meth:`EndToEnd.label`."""
         settings = LabelSettings(
             self.grid,
-            self.padded_size,
             self.image_size,
             self.config,
             self.get_buffer("levels"),
             self.get_buffer("thing_rows"),
-            self.get_buffer("stuff"),
             self.thing_ids,
         )
         return make_labels(output, queries, thresholds, settings)

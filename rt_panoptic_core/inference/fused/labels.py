@@ -17,8 +17,10 @@ from torch import Tensor
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.inference.end_to_end import Labels
 from rt_panoptic_core.inference.fused.bilinear import between, mixed
+from rt_panoptic_core.inference.fused.boxes import corners, intersection_union
 from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.network.panoptic_head import LEVELNESS_STRIDE, NetworkOutput
+from rt_panoptic_core.taxonomy import Taxonomy
 
 _MASKS = 64 * 128
 """Locations times queries of a program: more do not fit into the registers of four warps."""
@@ -105,18 +107,12 @@ def _masks(
     is_query = query < QUERIES
     score = tl.load(scores + query, mask=is_query, other=0.0)
     alive = (score > 0.0) & (score >= tl.load(thresholds))
-    ax1 = tl.load(boxes + 4 * query, mask=is_query, other=0.0)[None, :]
-    ay1 = tl.load(boxes + 4 * query + 1, mask=is_query, other=0.0)[None, :]
-    ax2 = tl.load(boxes + 4 * query + 2, mask=is_query, other=0.0)[None, :]
-    ay2 = tl.load(boxes + 4 * query + 3, mask=is_query, other=0.0)[None, :]
+    ax1, ay1, ax2, ay2 = corners(boxes, query[None, :], is_query[None, :])
     bx1 = tl.load(dense + place, mask=real, other=0.0)[:, None]
     by1 = tl.load(dense + count + place, mask=real, other=0.0)[:, None]
     bx2 = tl.load(dense + 2 * count + place, mask=real, other=0.0)[:, None]
     by2 = tl.load(dense + 3 * count + place, mask=real, other=0.0)[:, None]
-    across = tl.maximum(tl.minimum(ax2, bx2) - tl.maximum(ax1, bx1), 0.0)
-    down = tl.maximum(tl.minimum(ay2, by2) - tl.maximum(ay1, by1), 0.0)
-    shared = across * down
-    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
+    shared, union = intersection_union(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2)
     if GIOU:
         wide = tl.maximum(ax2, bx2) - tl.minimum(ax1, bx1)
         high = tl.maximum(ay2, by2) - tl.minimum(ay1, by1)
@@ -204,7 +200,7 @@ def _assign(
 
 @triton.jit
 def _label(
-    logits, highest, winners, bests, stuff, is_stuff, things, thing_ids, thresholds,
+    logits, highest, winners, bests, stuff, rows, things, thing_ids, thresholds,
     semantic, instance, confidence,
     height, width, grid_height, grid_width, logit_height, logit_width, logit_factor,
     QUERIES: tl.constexpr, CLASSES: tl.constexpr, STRIDE: tl.constexpr,
@@ -232,7 +228,7 @@ def _label(
         class_id = tl.where(value > most, index, class_id)
         most = tl.maximum(most, value)
     area = tl.load(stuff + class_id) * (STRIDE * STRIDE)
-    dropped = (tl.load(is_stuff + class_id) != 0) & (area.to(tl.float32) < limit)
+    dropped = (tl.load(rows + class_id) < 0) & (area.to(tl.float32) < limit)
     class_id = tl.where(dropped, 255, class_id)
 
     top, bottom, below = between(y, 1.0 / STRIDE, grid_height)
@@ -273,22 +269,26 @@ class LabelSettings:
     """What is fixed when an engine is built.
 
     Attributes:
-        grid, padded, image: (h, w) of the stride-4 grid, of the padded input and of the image.
+        grid, image: (h, w) of the stride-4 grid and of the image.
         config: correlation, order, number of queries.
         levels: int32 [L, 3], start, height and width of every level in the offsets one after the other.
-        thing_rows: int32 [C], index into ``thing_ids`` of every class, -1 for stuff.
-        is_stuff: uint8 [C].
+        thing_rows: see :func:`thing_rows`.
         thing_ids: int64 [T].
     """
 
     grid: tuple[int, int]
-    padded: tuple[int, int]
     image: tuple[int, int]
     config: InferenceConfig
     levels: Tensor
     thing_rows: Tensor
-    is_stuff: Tensor
     thing_ids: Tensor
+
+
+def thing_rows(taxonomy: Taxonomy) -> Tensor:
+    """int32 [C]: index into the taxonomy's ``thing_ids`` of every class, -1 for stuff."""
+    rows = torch.full((len(taxonomy),), -1, dtype=torch.int32)
+    rows[list(taxonomy.thing_ids)] = torch.arange(len(taxonomy.thing_ids), dtype=torch.int32)
+    return rows
 
 
 def make_labels(
@@ -365,9 +365,9 @@ def make_labels(
     tile_height, tile_width = _TILE
     tiles = triton.cdiv(image_width, tile_width), triton.cdiv(image_height, tile_height)
     _label[tiles](
-        logits, highest, winners, bests, stuff, settings.is_stuff, things, settings.thing_ids,
+        logits, highest, winners, bests, stuff, settings.thing_rows, things, settings.thing_ids,
         thresholds, semantic, instance, confidence,
-        image_height, image_width, height, width, *logit_size, settings.padded[0] // logit_size[0],
+        image_height, image_width, height, width, *logit_size, height * LEVELNESS_STRIDE // logit_size[0],
         QUERIES=rows, CLASSES=classes, STRIDE=LEVELNESS_STRIDE, ROWS=tile_height, COLUMNS=tile_width,
     )  # fmt: skip
     cell = LEVELNESS_STRIDE * LEVELNESS_STRIDE

@@ -16,6 +16,17 @@ _PROGRAMS = 256
 """At most so many work on a map: one or two for each multiprocessor of a large device."""
 
 
+def _tile(channels: int, values: int, rows: int | None = None) -> dict[str, int]:
+    """Constants of a kernel that works on so many ``values`` of a table at a time, in at most ``rows``."""
+    block = triton.next_power_of_2(channels)
+    most = max(1, values // block)
+    return {
+        "CHANNELS": channels,
+        "CHANNEL_BLOCK": block,
+        "BLOCK": most if rows is None else min(rows, most),
+    }
+
+
 @triton.jit
 def _normalise_image(
     image, means, factors, target, height, width, padded_height, padded_width,
@@ -132,20 +143,12 @@ def group_norm_relu(
         group: channels in a group, a power of two.
         eps: of the normalisation.
     """
-    channels = x.shape[1]
     rows = x.shape[2] * x.shape[3]
-    block = triton.next_power_of_2(channels)
-    tile = max(1, min(32, 8192 // block))
-    steps = triton.next_power_of_2(triton.cdiv(rows, _PROGRAMS * tile))
-    programs = triton.cdiv(rows, steps * tile)
-    partial = torch.empty((programs, 2, block // group), device=x.device)
-    shape = {
-        "CHANNELS": channels,
-        "CHANNEL_BLOCK": block,
-        "GROUP": group,
-        "STEPS": steps,
-        "BLOCK": tile,
-    }
+    shape = _tile(x.shape[1], 8192, rows=32)
+    steps = triton.next_power_of_2(triton.cdiv(rows, _PROGRAMS * shape["BLOCK"]))
+    programs = triton.cdiv(rows, steps * shape["BLOCK"])
+    partial = torch.empty((programs, 2, shape["CHANNEL_BLOCK"] // group), device=x.device)
+    shape |= {"GROUP": group, "STEPS": steps}
     _sum_up[(programs,)](x, bias, partial, rows, num_warps=8, **shape)
     _rectify[(programs,)](
         x, bias, weight, shift, partial, rows, programs, eps,
@@ -180,12 +183,10 @@ def max_pool(x: Tensor) -> Tensor:
     channels, height, width = x.shape[1:]
     out_height, out_width = (height + 1) // 2, (width + 1) // 2
     target = torch.empty((1, out_height, out_width, channels), dtype=x.dtype, device=x.device)
-    channel_block = triton.next_power_of_2(channels)
-    block = max(1, 4096 // channel_block)
-    _pool[(triton.cdiv(out_height * out_width, block),)](
-        x, target, height, width, out_height, out_width,
-        CHANNELS=channels, CHANNEL_BLOCK=channel_block, BLOCK=block, num_warps=8,
-    )  # fmt: skip
+    shape = _tile(channels, 4096)
+    _pool[(triton.cdiv(out_height * out_width, shape["BLOCK"]),)](
+        x, target, height, width, out_height, out_width, num_warps=8, **shape
+    )
     return target.permute(0, 3, 1, 2)
 
 
@@ -219,11 +220,10 @@ def add_to_map(x: Tensor, bias: Tensor, above: Tensor | None = None) -> Tensor:
         above: [1, C, h/2, w/2] in channels-last memory, resized by the nearest neighbour; or None.
     """
     channels, height, width = x.shape[1:]
-    channel_block = triton.next_power_of_2(channels)
-    block = max(1, 4096 // channel_block)
-    _raise[(triton.cdiv(height * width, block),)](
+    shape = _tile(channels, 4096)
+    _raise[(triton.cdiv(height * width, shape["BLOCK"]),)](
         x, bias, x if above is None else above, height * width, width,
-        ABOVE=above is not None, CHANNELS=channels, CHANNEL_BLOCK=channel_block, BLOCK=block,
+        ABOVE=above is not None, **shape,
     )  # fmt: skip
     return x
 

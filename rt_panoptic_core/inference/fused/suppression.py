@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rt_panoptic_core.inference.config import InferenceConfig
+from rt_panoptic_core.inference.fused.boxes import corners, intersection_union
 from rt_panoptic_core.inference.query_selection import Detected
 
 MAX_CANDIDATES = 1024
@@ -25,18 +26,9 @@ def _overlap(
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
     is_row, is_column = row < COUNT, column < COUNT
-    ax1 = tl.load(boxes + 4 * row, mask=is_row, other=0.0)[:, None]
-    ay1 = tl.load(boxes + 4 * row + 1, mask=is_row, other=0.0)[:, None]
-    ax2 = tl.load(boxes + 4 * row + 2, mask=is_row, other=0.0)[:, None]
-    ay2 = tl.load(boxes + 4 * row + 3, mask=is_row, other=0.0)[:, None]
-    bx1 = tl.load(boxes + 4 * column, mask=is_column, other=0.0)[None, :]
-    by1 = tl.load(boxes + 4 * column + 1, mask=is_column, other=0.0)[None, :]
-    bx2 = tl.load(boxes + 4 * column + 2, mask=is_column, other=0.0)[None, :]
-    by2 = tl.load(boxes + 4 * column + 3, mask=is_column, other=0.0)[None, :]
-    across = tl.maximum(tl.minimum(ax2, bx2) - tl.maximum(ax1, bx1), 0.0)
-    down = tl.maximum(tl.minimum(ay2, by2) - tl.maximum(ay1, by1), 0.0)
-    shared = across * down
-    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
+    ax1, ay1, ax2, ay2 = corners(boxes, row[:, None], is_row[:, None])
+    bx1, by1, bx2, by2 = corners(boxes, column[None, :], is_column[None, :])
+    shared, union = intersection_union(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2)
     iou = shared / tl.maximum(union, 1e-7)
     thing = tl.load(things + row, mask=is_row, other=-1)[:, None]
     same = thing == tl.load(things + column, mask=is_column, other=-2)[None, :]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rt_panoptic_core.inference.boxes import paired_iou
 from rt_panoptic_core.training.losses.term import LossTerm
 from rt_panoptic_core.training.targets import IGNORED
 
@@ -63,17 +64,9 @@ def mask_loss(
     areas.scatter_add_(1, slots, areas.new_ones(()).expand(slots.shape))
     area = areas.gather(1, rows.clamp(min=-1) + 1)
     counted = (rows >= 0) & (area > 0)
-    weight = torch.where(counted, _overlap(queries, truth) / area.clamp(min=1), 0.0)
+    weight = torch.where(counted, paired_iou(queries, truth) / area.clamp(min=1), 0.0)
     total: Tensor = _MaskCost.apply(dense_boxes, owners, queries, rows, weight)  # type: ignore[no-untyped-call]
     return LossTerm(total, count)
-
-
-def _overlap(a: Tensor, b: Tensor) -> Tensor:
-    """IoU [...] of the boxes [..., 4] of each place."""
-    shared = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    intersection = shared.clamp(min=0).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - intersection
-    return intersection / union.clamp(min=1e-7)
 
 
 class _MaskCost(torch.autograd.Function):
