@@ -15,12 +15,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import openvino as ov
 
 from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import (
@@ -32,9 +30,15 @@ from rt_panoptic_core.engines.base import (
     no_progress,
 )
 from rt_panoptic_core.engines.cache import Sections, open_cached
-from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
 from rt_panoptic_core.engines.spec import EngineSpec
+from rt_panoptic_core.engines.telemetry import without_telemetry
 from rt_panoptic_core.inference.config import Thresholds
+
+if TYPE_CHECKING:
+    import onnx
+
+with without_telemetry():
+    import openvino as ov
 
 LIBRARY = f"OpenVINO {ov.__version__.split('-')[0]}"
 
@@ -82,6 +86,9 @@ def build_openvino(
     Raises:
         EngineError: the graph cannot be exported, converted or quantised.
     """
+    # It takes a third of a second to import; an engine from the cache needs none of it.
+    from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
+
     images = []
     if spec.precision == "int8":
         from rt_panoptic_core.engines.quantization import images_for_int8

@@ -23,6 +23,7 @@ from rt_panoptic_core.checkpoint import Checkpoint
 from rt_panoptic_core.engines.base import INPUT_NAMES, Progress, no_progress
 from rt_panoptic_core.engines.calibration_images import calibration_images
 from rt_panoptic_core.engines.onnx_export import export_onnx, network_outputs
+from rt_panoptic_core.engines.telemetry import without_telemetry
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.network.config import NetworkConfig
 from rt_panoptic_core.wording import not_installed
@@ -246,7 +247,8 @@ def require_nncf() -> None:
 def _nncf() -> Any:
     require_nncf()
     try:
-        import nncf
+        with without_telemetry():
+            import nncf
     except ImportError as error:
         raise EngineError(f"int8 needs the module nncf, which does not import: {error}") from error
     return nncf

@@ -30,7 +30,6 @@ from rt_panoptic_core.engines.base import (
 from rt_panoptic_core.engines.cache import Sections, engine_identity, open_cached
 from rt_panoptic_core.engines.cuda import CudaRuntime, use_device
 from rt_panoptic_core.engines.engine_file import ANY
-from rt_panoptic_core.engines.onnx_export import export_onnx
 from rt_panoptic_core.engines.spec import EngineSpec
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.inference.config import Thresholds
@@ -132,6 +131,9 @@ def build_tensorrt(
 
         model = export_int8(checkpoint, spec.image_size, calibration, progress)
     else:
+        # Slow to import, and not needed for an engine from the cache.
+        from rt_panoptic_core.engines.onnx_export import export_onnx
+
         model = export_onnx(checkpoint, spec.image_size, spec.precision, progress)
     if hardware.missing_cuda_driver() is None:
         # TensorRT builds for, and tries kernels on, the device that is the thread's.

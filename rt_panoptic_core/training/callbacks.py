@@ -370,7 +370,7 @@ class Report(L.Callback):
         each = (now - self._start) / done
         left = timedelta(seconds=round(each * (self._steps - trainer.global_step)))
         self._say(
-            f"update {trainer.global_step} of {self._steps}  loss {loss:.3f}  {each:.2f} s each, {left} left"
+            f"update {trainer.global_step} of {self._steps}  loss {loss:.3f}  {each:.3g} s each, {left} left"
         )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,11 +1,13 @@
 """One graph, several engines, the same answers."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -45,7 +47,7 @@ def reference(checkpoint):
 def exported_once(checkpoint):
     """Engines of this module are built from the one export: it takes most of a build's time."""
     pytest.importorskip("openvino", reason="openvino is not installed")
-    from rt_panoptic_core.engines import openvino_engine
+    from rt_panoptic_core.engines import onnx_export
 
     sparse_onnx = export_onnx(checkpoint, SIZE, sparse=True)
 
@@ -54,7 +56,7 @@ def exported_once(checkpoint):
         return sparse_onnx
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_engine, "export_onnx", exported)
+        patch.setattr(onnx_export, "export_onnx", exported)
         yield
 
 
@@ -409,6 +411,39 @@ def test_cuda_engines_agree_with_the_cpu(checkpoint, picture, engine, precision,
         segmenter = Segmenter(checkpoint, engine=name, precision=kind, device=device, size=SIZE)
         results.append([segmenter.segment(picture(seed)) for seed in SEEDS])
     assert agreement(zip(*results, strict=True), checkpoint.taxonomy).all.pq > least
+
+
+REPORTS_NOTHING = """
+import sys
+from rt_panoptic_core.checkpoint import load_checkpoint
+from rt_panoptic_core.engines.select import open_engine
+
+open_engine(load_checkpoint(sys.argv[1]), (64, 96), "openvino", "fp32")
+if sys.argv[2:]:
+    from rt_panoptic_core.engines.quantization import _nncf
+    _nncf()
+print(sorted(name for name in sys.modules if "telemetry" in name.split(".")[0]))
+import openvino_telemetry
+print("there for others")
+"""
+
+
+def test_no_library_tells_its_makers_that_it_is_used(model, openvino, tmp_path):
+    """Neither a request from a forked process nor an id in the home directory."""
+    arguments = [str(model), *(["int8"] if find_spec("nncf") else [])]
+    # In CI OpenVINO is silent anyway.
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", REPORTS_NOTHING, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment | {"HOME": str(tmp_path), "RT_PANOPTIC_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.stdout == "[]\nthere for others\n", done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 INTERRUPTED_AFTERWARDS = """

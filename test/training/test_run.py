@@ -444,7 +444,7 @@ def test_a_log_tells_how_it_goes(toy_config, capsys, monkeypatch):
     monkeypatch.setattr("rt_panoptic_core.training.callbacks.Report.SECONDS", 0.0)
     train(toy_config, **CPU)
     told = capsys.readouterr().err
-    assert re.search(r"update 4 of 6  loss \d+\.\d+  \d+\.\d\d s each, 0:00:\d\d left", told)
+    assert re.search(r"update 4 of 6  loss \d+\.\d+  [\d.]+ s each, 0:00:\d\d left", told)
     assert re.search(r"evaluation after update 3: toys: PQ \d+\.\d, mIoU \d+\.\d", told)
     train(toy_config, resume=False, quiet=True, **CPU)
     assert "update 4" not in capsys.readouterr().err
