@@ -31,6 +31,7 @@ from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.training.configuration import TrainingConfig
 from rt_panoptic_core.training.initial_weights import inherited_terms
 from rt_panoptic_core.training.module import PanopticModule
+from rt_panoptic_core.training.time_limit import TimeLimit
 from rt_panoptic_core.visualization.overlay import draw_overlay
 
 BEST, FINAL = "best.safetensors", "final.safetensors"
@@ -337,9 +338,10 @@ class Report(L.Callback):
     SECONDS = 30.0
     """Between two lines."""
 
-    def __init__(self, steps: int) -> None:
-        """For a run of ``steps`` updates."""
+    def __init__(self, steps: int, limit: TimeLimit | None = None) -> None:
+        """For a run of ``steps`` updates that ends earlier where ``limit`` says so."""
         self._steps = steps
+        self._limit = limit
         self._start = self._told = time.monotonic()
         self._first = 0
         self._losses: list[Tensor] = []
@@ -368,9 +370,13 @@ class Report(L.Callback):
         loss = float(torch.stack(self._losses).mean())
         self._losses.clear()
         each = (now - self._start) / done
-        left = timedelta(seconds=round(each * (self._steps - trainer.global_step)))
+        left = each * (self._steps - trainer.global_step)
+        of = f" of {self._steps}"
+        if self._limit is not None and self._limit.left < left:
+            left, of = self._limit.left, ""
         self._say(
-            f"update {trainer.global_step} of {self._steps}  loss {loss:.3f}  {each:.3g} s each, {left} left"
+            f"update {trainer.global_step}{of}  loss {loss:.3f}  {each:.3g} s each, "
+            f"{timedelta(seconds=round(left))} left"
         )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

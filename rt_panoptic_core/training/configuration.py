@@ -117,6 +117,8 @@ class OptimizationConfig:
         batch_size: samples of one step of one process.
         accumulate: steps whose gradients are summed before an update.
         steps: updates of the whole run.
+        hours: the run ends after so many hours even if updates are left, and its schedule is squeezed into
+            them; interruptions do not count, the evaluation at the end comes on top. 0 for no limit.
         optimizer: ``sgd`` (momentum) or ``adamw``.
         learning_rate: after the warm-up.
         backbone_factor: factor of the learning rate for the backbone.
@@ -135,6 +137,7 @@ class OptimizationConfig:
     batch_size: int = 1
     accumulate: int = 1
     steps: int = 48_000
+    hours: float = 0.0
     optimizer: str = "sgd"
     learning_rate: float = 0.013
     backbone_factor: float = 1.0
@@ -175,7 +178,7 @@ class OptimizationConfig:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ConfigError(f"optimization.{name} {value}: it must be at least 0 and below 1")
-        for name in ("weight_decay", "backbone_factor", "warmup", "gamma", "clip"):
+        for name in ("hours", "weight_decay", "backbone_factor", "warmup", "gamma", "clip"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ConfigError(f"optimization.{name} {value}: it must be at least 0, and finite")

@@ -86,6 +86,7 @@ class PanopticModule(L.LightningModule):
     Attributes:
         results: measures by validation set and name, of the last evaluation.
         last_result: of the sample that was evaluated last.
+        time_share: of the hours that the run may take, how much is over; 0 where there is no limit.
     """
 
     def __init__(self, network: PanopticNetwork, config: TrainingConfig) -> None:
@@ -101,6 +102,7 @@ class PanopticModule(L.LightningModule):
         self._measures: list[Measures] = []
         self._segmenter: Segmenter | None = None
         self.last_result: PanopticResult | None = None
+        self.time_share = 0.0
         self._batch_names: tuple[str, ...] = ()
 
     def train(self, mode: bool = True) -> PanopticModule:
@@ -170,7 +172,7 @@ class PanopticModule(L.LightningModule):
         settings = self.config.optimization
         optimizer = make_optimizer(self.network, settings)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda update: learning_rate_factor(update, settings)
+            optimizer, lambda update: learning_rate_factor(update, settings, self.time_share)
         )
         return {
             "optimizer": optimizer,

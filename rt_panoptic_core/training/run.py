@@ -50,6 +50,7 @@ from rt_panoptic_core.training.interruption import Interruption
 from rt_panoptic_core.training.module import PanopticModule
 from rt_panoptic_core.training.output_folder import held_for_the_run
 from rt_panoptic_core.training.precision import training_precision
+from rt_panoptic_core.training.time_limit import TimeLimit
 from rt_panoptic_core.training.unlabelled import Unlabelled
 
 # What a run leaves in its folder.
@@ -172,8 +173,10 @@ def _train(
     resumed = resume and last.is_file()
     updates_left, complete = True, False
     if resumed:
-        before, done = _check_same_run(last, config, taxonomy)
-        updates_left = done < config.optimization.steps
+        before, done, hours = _check_same_run(last, config, taxonomy)
+        updates_left = done < config.optimization.steps and not (
+            0 < config.optimization.hours <= hours
+        )
         complete = not updates_left and (folder / FINAL).is_file()
         _tell_changes(before, config, complete=complete)
     if complete:
@@ -222,7 +225,8 @@ def _trainer(
     folder, settings = Path(config.output), config.optimization
     evaluated = bool(config.data.validation)
     every = config.evaluation.every or settings.steps
-    extra: list[L.Callback] = [*callbacks, Unlabelled()]
+    limit = TimeLimit(settings.hours) if settings.hours else None
+    extra: list[L.Callback] = [*([limit] if limit else []), *callbacks, Unlabelled()]
     if settings.ema:
         extra.append(ExponentialAverage(settings.ema))
     if config.evaluation.pictures and evaluated:
@@ -230,7 +234,7 @@ def _trainer(
     if progress:
         extra.append(Progress(config.name))
     elif not quiet:
-        extra.append(Report(settings.steps))
+        extra.append(Report(settings.steps, limit))
     return L.Trainer(
         default_root_dir=folder,
         num_nodes=nodes,
@@ -278,9 +282,10 @@ def _check_accelerator(accelerator: str) -> None:
 
 def _complete_already(folder: Path, config: TrainingConfig, done: int) -> TrainingResult:
     """What a run left that has made all its updates: nothing is changed."""
+    name = "steps" if done >= config.optimization.steps else "hours"
     rank_zero_info(
-        f"{config.name}: complete already, {done} updates are done and optimization.steps is "
-        f"{config.optimization.steps}; raise it to go on, or begin anew with --restart"
+        f"{config.name}: complete already, {done} updates are done and optimization.{name} is "
+        f"{getattr(config.optimization, name):g}; raise it to go on, or begin anew with --restart"
     )
     evaluations = written_evaluations(folder)
     measures = {
@@ -342,22 +347,25 @@ def _announce(
     )
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     settings = config.optimization
+    hours = f"at most {settings.hours:g} hours, " if settings.hours else ""
     rank_zero_info(
         f"{config.name}: {config.network.backbone}, {millions:.1f} M parameters; samples: {sources}; "
         f"{settings.steps} updates of {settings.batch_size} x {settings.accumulate} a process, "
-        f"{settings.precision}; output {config.output}"
+        f"{hours}{settings.precision}; output {config.output}"
         + (", going on from its last.ckpt" if resumed else "")
     )
 
 
 def _check_same_run(
     last: Path, config: TrainingConfig, taxonomy: Taxonomy
-) -> tuple[TrainingConfig, int]:
-    """The configuration and the updates of ``last``; settings that would make it another run are refused."""
+) -> tuple[TrainingConfig, int, float]:
+    """Configuration, updates and limited hours of ``last``; settings of another run are refused."""
     try:
         stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
         before = config_from(stored["configuration"])
         done = int(stored["global_step"])
+        limited = stored.get("callbacks", {}).get(TimeLimit.__qualname__, {"seconds": 0.0})
+        hours = float(limited["seconds"]) / 3600
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise TrainingError(
             f"{last}: no checkpoint to go on from ({type(error).__name__}); train from the start with "
@@ -377,13 +385,17 @@ def _check_same_run(
             f"{last}: it was trained with another {differing[0]!r}; choose another 'output', or train "
             "from the start with --restart"
         )
-    return before, done
+    return before, done, hours
 
 
 def _tell_changes(before: TrainingConfig, config: TrainingConfig, *, complete: bool) -> None:
     """Say which settings are others than ``before``, where that concerns what the run does, or has done."""
-    same = replace(config.optimization, steps=before.optimization.steps, precision="32-true")
-    changed = [] if same == replace(before.optimization, precision="32-true") else ["optimization"]
+    # How long it is, and what it computes in.
+    now = replace(config.optimization, precision="32-true")
+    same = now == replace(
+        before.optimization, steps=now.steps, hours=now.hours, precision=now.precision
+    )
+    changed = [] if same else ["optimization"]
     if _sources(before.data, before.data.train) != _sources(config.data, config.data.train):
         changed.append("data.train")
     if not complete:

@@ -12,15 +12,17 @@ from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.training.configuration import OptimizationConfig
 
 
-def learning_rate_factor(update: int, config: OptimizationConfig) -> float:
-    """Factor of the learning rate at ``update`` (from 0).
+def learning_rate_factor(update: int, config: OptimizationConfig, time_share: float = 0.0) -> float:
+    """Factor of the learning rate at ``update`` (from 0), when ``time_share`` of the run's hours are over.
 
     Warm-up: linear from ``warmup_factor`` to 1, times the schedule. ``steps``: γ^(milestones passed).
-    ``cosine``: ½(1 + cos πt), ``poly``: (1 − t)^0.9, t the share of the run that is done.
+    ``cosine``: ½(1 + cos πt), ``poly``: (1 − t)^0.9, t the share of the run that is done, in updates or in
+    time, whichever is more; milestones are passed at that share too.
     """
-    progress = min(1.0, update / config.steps)
+    progress = min(1.0, max(update / config.steps, time_share))
     if config.schedule == "steps":
-        factor = config.gamma ** bisect.bisect_right(sorted(config.milestones), update)
+        reached = max(update, time_share * config.steps)
+        factor = config.gamma ** bisect.bisect_right(sorted(config.milestones), reached)
     elif config.schedule == "cosine":
         factor = 0.5 * (
             1 + float(torch.cos(torch.tensor(progress * torch.pi, dtype=torch.float64)))

@@ -24,11 +24,16 @@ from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.check import check_run
-from rt_panoptic_core.training.configuration import config_from, load_config
+from rt_panoptic_core.training.configuration import (
+    OptimizationConfig,
+    config_from,
+    load_config,
+)
 from rt_panoptic_core.training.initial_weights import build_network, inherited_terms
 from rt_panoptic_core.training.interruption import TrainingInterruptedError
 from rt_panoptic_core.training.precision import training_precision
 from rt_panoptic_core.training.run import train
+from rt_panoptic_core.training.schedule import learning_rate_factor
 
 sys.path.append(str(Path(__file__).parents[1] / "datasets"))
 from camera_pictures import with_orientation
@@ -448,6 +453,69 @@ def test_a_log_tells_how_it_goes(toy_config, capsys, monkeypatch):
     assert re.search(r"evaluation after update 3: toys: PQ \d+\.\d, mIoU \d+\.\d", told)
     train(toy_config, resume=False, quiet=True, **CPU)
     assert "update 4" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time limit's clock: an hour passes whenever it is looked at."""
+    now = iter(range(0, 3_600_000, 3600))
+    monkeypatch.setattr("rt_panoptic_core.training.time_limit.monotonic", lambda: next(now))
+
+
+class Rates(L.Callback):
+    """Keeps the learning rate of every update."""
+
+    def __init__(self):
+        self.kept = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):  # noqa: ARG002
+        self.kept.append(optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_ends_when_its_hours_are_over(toy_settings, caplog, clock, accumulate):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    toy_settings["optimization"].update(
+        steps=1000, hours=4, warmup=0, schedule="cosine", learning_rate=0.01, accumulate=accumulate
+    )
+    rates = Rates()
+    result = train(config_from(toy_settings), callbacks=[rates], **CPU)
+    assert f"1000 updates of 2 x {accumulate} a process, at most 4 hours" in caplog.text
+    # The fourth update ends with the fourth hour; the rate of one is known before the last one's time.
+    assert rates.kept == pytest.approx(
+        [0.01 * 0.5 * (1 + np.cos(np.pi * share)) for share in (0, 0, 0.25, 0.5)], rel=1e-4
+    )
+    assert read_header(result.model)["description"] == "run, 4 updates"
+    assert [e["step"] for e in result.evaluations] == [3, 4]
+    folder = Path(toy_settings["output"])
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 4
+    train(config_from(toy_settings), **CPU)
+    assert "complete already, 4 updates are done and optimization.hours is 4" in caplog.text
+    # The same, where the model has to be written again.
+    result.model.unlink()
+    assert read_header(train(config_from(toy_settings), **CPU).model)["description"] == (
+        "run, 4 updates"
+    )
+    toy_settings["optimization"]["hours"] = 6
+    longer = train(config_from(toy_settings), **CPU)
+    assert read_header(longer.model)["description"] == "run, 6 updates"
+    assert "changed settings" not in caplog.text
+
+
+def test_an_interruption_costs_no_hours(toy_settings, clock):
+    toy_settings["optimization"].update(steps=1000, hours=6)
+    with pytest.raises(TrainingInterruptedError):
+        train(config_from(toy_settings), callbacks=[Signal(signal.SIGINT, batch=3)], **CPU)
+    result = train(config_from(toy_settings), **CPU)
+    assert read_header(result.model)["description"] == "run, 6 updates"
+
+
+def test_milestones_are_passed_in_hours_too():
+    settings = OptimizationConfig(steps=100, warmup=0, milestones=(50, 80), gamma=0.1, hours=2)
+    shares = (0, 0.49, 0.5, 0.79, 0.8, 1)
+    factors = [learning_rate_factor(3, settings, share) for share in shares]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert learning_rate_factor(60, settings, 0.2) == pytest.approx(0.1)
 
 
 class Poison(L.Callback):
