@@ -68,6 +68,9 @@ _CHATTER = (
     "GPU available",
     "TPU available",
     "HPU available",
+    "LOCAL_RANK",
+    # Advice on products in float32, of which mixed precision leaves few.
+    "that has Tensor Cores",
     "litlogger",
     "`Trainer.fit` stopped",
     "Automatic Mixed Precision",

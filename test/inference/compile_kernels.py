@@ -1,6 +1,7 @@
 """Compiles every kernel of the fused graph for a GPU that need not be there; started by a test.
 
-    python compile_kernels.py 87      # compute capability 8.7
+    python compile_kernels.py 87          # compute capability 8.7
+    python compile_kernels.py 75 80 87    # several, one after the other
 
 The graph runs on the CPU with nothing behind its launches but a note of their arguments: their types and
 constants are what a kernel is compiled for.
@@ -39,7 +40,7 @@ def kind(value):
 
 
 def noted_launches():
-    """(kernel, types of its arguments, its constants, warps) of every kernel, once for each types."""
+    """(kernel, types of its arguments, its constants, warps), once for all that differ in sizes alone."""
     launches = {}
 
     def note(self, *args, grid, warmup, num_warps=4, **kwargs):
@@ -49,30 +50,34 @@ def noted_launches():
             name: "constexpr" if name in constants else kind(values[name])
             for name in self.arg_names
         }
-        key = (self.fn.__name__, *types.values())
+        # Of the constants, those that say what is computed; the others are numbers of channels, tiles.
+        kinds = [v for name, v in constants.items() if isinstance(v, bool) or name == "STRIDE"]
+        key = (self.fn.__name__, *types.values(), *kinds)
         launches.setdefault(key, (self, types, constants, num_warps))
 
     JITFunction.run = note
-    config = NetworkConfig.preset("published", backbone="resnet18", batch_norm_eps=1e-5)
-    network = PanopticNetwork(config, Taxonomy.load("cityscapes")).eval()
-    fold_batch_norm(network)
-    inference = InferenceConfig.preset("published")
-    graph = FusedEndToEnd(EndToEnd(network, inference, SIZE, torch.float16))
-    with torch.inference_mode():
-        thresholds = torch.tensor(inference.thresholds.as_tuple())
-        graph(torch.zeros((1, *SIZE, 3), dtype=torch.uint8), thresholds)
+    for backbone in ("resnet18", "mobilenet_v2_expanded"):
+        config = NetworkConfig.preset("published", backbone=backbone, batch_norm_eps=1e-5)
+        network = PanopticNetwork(config, Taxonomy.load("cityscapes")).eval()
+        fold_batch_norm(network)
+        inference = InferenceConfig.preset("published")
+        graph = FusedEndToEnd(EndToEnd(network, inference, SIZE, torch.float16))
+        with torch.inference_mode():
+            thresholds = torch.tensor(inference.thresholds.as_tuple())
+            graph(torch.zeros((1, *SIZE, 3), dtype=torch.uint8), thresholds)
     return launches
 
 
 def main():
-    target = GPUTarget("cuda", int(sys.argv[1]), 32)
     launches = noted_launches()
-    for kernel, types, constants, warps in launches.values():
-        places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-        compiled = triton.compile(
-            ASTSource(kernel, types, places), target=target, options={"num_warps": warps}
-        )
-        assert len(compiled.asm["cubin"]) > 1000, kernel.fn.__name__
+    for capability in sys.argv[1:]:
+        target = GPUTarget("cuda", int(capability), 32)
+        for kernel, types, constants, warps in launches.values():
+            places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+            compiled = triton.compile(
+                ASTSource(kernel, types, places), target=target, options={"num_warps": warps}
+            )
+            assert len(compiled.asm["cubin"]) > 1000, kernel.fn.__name__
     print(*sorted({name for name, *_ in launches}))
 
 

@@ -22,7 +22,7 @@ from rt_panoptic_core.engines.graph import fold_batch_norm  # noqa: E402
 from rt_panoptic_core.inference.boxes import box_iou  # noqa: E402
 from rt_panoptic_core.inference.config import InferenceConfig  # noqa: E402
 from rt_panoptic_core.inference.end_to_end import EndToEnd  # noqa: E402
-from rt_panoptic_core.inference.fused import layers  # noqa: E402
+from rt_panoptic_core.inference.fused import layers, mobilenet, network  # noqa: E402
 from rt_panoptic_core.inference.fused.end_to_end import FusedEndToEnd  # noqa: E402
 from rt_panoptic_core.inference.fused.suppression import suppressed_scores  # noqa: E402
 from rt_panoptic_core.inference.query_selection import (  # noqa: E402
@@ -78,6 +78,70 @@ def test_adding_to_a_map():
     torch.testing.assert_close(layers.add_to_map(x.clone(), bias), biased)
     expected = biased + F.interpolate(above, size=(8, 12))
     torch.testing.assert_close(layers.add_to_map(x, bias, above), expected)
+
+
+def assert_rectified(found, expected):
+    """``found`` is ReLU6 of ``expected``, of which a share lies beyond either limit."""
+    assert (expected < 0).any()
+    assert (expected > 6).any()
+    torch.testing.assert_close(found, F.relu6(expected), atol=2e-5, rtol=2e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("tile", mobilenet._DEPTHWISE_TILES)
+@pytest.mark.parametrize(("stride", "relu6"), [(1, True), (2, False)])
+@pytest.mark.parametrize(
+    ("channels", "size"), [(144, (9, 35)), (64, (12, 16)), (32, (6, 33)), (24, (1, 1))]
+)
+def test_depthwise_convolution(monkeypatch, tile, stride, channels, size, relu6):
+    monkeypatch.setattr(mobilenet, "_DEPTHWISE_TILES", (tile,))
+    # Where there is one pixel alone, it lies within both limits: a bias takes channels beyond them.
+    x = random_map(channels, *size) * 3 + 1
+    conv = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, device=DEVICE)
+    conv.weight.normal_()
+    conv.bias.normal_(std=4)
+    taps = conv.weight.flatten(1).t().contiguous()
+    found = mobilenet.depthwise(x, taps, conv.bias, stride, relu6)
+    assert_rectified(found, conv(F.relu6(x) if relu6 else x))
+
+
+@pytest.mark.parametrize("tile", mobilenet._POINTWISE_TILES)
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size"),
+    [(16, 96, (9, 15)), (144, 24, (7, 5)), (24, 144, (3, 43)), (64, 80, (1, 1))],
+)
+def test_pointwise_convolution(monkeypatch, tile, added, inputs, outputs, size):
+    monkeypatch.setattr(mobilenet, "_POINTWISE_TILES", (tile,))
+    compare_pointwise(inputs, outputs, size, added)
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_pointwise_convolution_by_torch(monkeypatch, added):
+    monkeypatch.setattr(mobilenet, "multiplies", lambda _: False)
+    compare_pointwise(16, 96, (9, 15), added)
+
+
+def compare_pointwise(inputs, outputs, size, added):
+    x, shortcut = random_map(inputs, *size), random_map(outputs, *size) * 3
+    conv = nn.Conv2d(inputs, outputs, 1, device=DEVICE)
+    conv.weight.normal_()
+    conv.bias.normal_(std=4)
+    expected = conv(x) + shortcut if added else conv(x)
+    arguments = (x, conv.weight, conv.bias, shortcut if added else None)
+    torch.testing.assert_close(mobilenet.pointwise(*arguments), expected, atol=2e-5, rtol=2e-5)
+    assert_rectified(mobilenet.pointwise(*arguments, relu6=True), expected)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [(17, 31), (16, 24), (1, 1)])
+def test_the_first_convolution(channels, size):
+    x = random_map(channels, *size) * 2
+    conv = nn.Conv2d(channels, 32, 3, 2, 1, device=DEVICE)
+    conv.weight.normal_()
+    conv.bias.normal_(std=4)
+    weight = conv.weight.contiguous(memory_format=torch.channels_last)
+    assert_rectified(mobilenet.stem(x, weight, conv.bias), conv(x))
 
 
 @pytest.mark.parametrize("bgr", [True, False])
@@ -146,10 +210,20 @@ def graphs(backbone, preset, size, dtype=torch.float32, **inference):
     [
         ("resnet18", "paper", (70, 150)),
         ("resnet50", "published", (64, 96)),
-        ("mobilenet_v2", "published", (30, 40)),
+        ("mobilenet_v2_expanded", "published", (30, 40)),
     ],
 )
 def test_the_network(backbone, preset, size):
+    compare_networks(backbone, preset, size)
+
+
+def test_a_network_where_triton_has_no_products(monkeypatch):
+    for module in (mobilenet, network):
+        monkeypatch.setattr(module, "multiplies", lambda _: False)
+    compare_networks("mobilenet_v2", "published", (30, 40))
+
+
+def compare_networks(backbone, preset, size):
     plain, fused = graphs(backbone, preset, size)
     image = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8, device=DEVICE)
     expected = plain.predict(plain.prepare(image))
@@ -223,7 +297,7 @@ def test_candidates_of_all_levels_at_once():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "mobilenet_v2_expanded"])
 def test_sixteen_bits_on_the_gpu(backbone):
     """cuDNN's fused convolutions: as far from float32 as the plain ones are."""
     size = (128, 256)
@@ -249,6 +323,7 @@ def test_every_kernel_compiles_for_a_jetson(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
-        "_add_columns", "_assign", "_claim", "_label", "_locate", "_normalise_image", "_overlap",
-        "_pool", "_raise", "_rectify", "_stretch_rows", "_sum_up", "_suppress",
+        "_add_columns", "_assign", "_begin", "_claim", "_depthwise", "_label", "_locate", "_multiply",
+        "_normalise_image", "_overlap", "_pool", "_raise", "_rectify", "_stretch_rows", "_sum_up",
+        "_suppress",
     ]  # fmt: skip

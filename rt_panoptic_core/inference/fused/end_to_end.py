@@ -10,10 +10,12 @@ from torch import Tensor
 from rt_panoptic_core.inference.end_to_end import EndToEnd, Labels
 from rt_panoptic_core.inference.fused.labels import LabelSettings, make_labels, thing_rows
 from rt_panoptic_core.inference.fused.layers import normalised_image
+from rt_panoptic_core.inference.fused.mobilenet import MOST_VALUES
 from rt_panoptic_core.inference.fused.network import (
     IMAGE_CHANNELS,
     FusedHead,
     FusedPyramid,
+    fuse_mobilenet,
     fuse_resnet,
 )
 from rt_panoptic_core.inference.fused.suppression import MAX_CANDIDATES, suppressed_scores
@@ -33,8 +35,8 @@ _MOST_GROUPS = 256
 class FusedEndToEnd(EndToEnd):
     """:class:`EndToEnd` of 16-bit layers, on a CUDA device, with the same inputs and outputs.
 
-    Convolutions of a ResNet take their bias, their shortcut and their ReLU along; group normalisation, the
-    global predictions and everything after the network are kernels of
+    Convolutions of the backbone take their bias, their shortcut and their ReLU along; group normalisation,
+    the global predictions and everything after the network are kernels of
     :mod:`~rt_panoptic_core.inference.fused`; pyramid levels run beside each other.
     """
 
@@ -44,6 +46,8 @@ class FusedEndToEnd(EndToEnd):
         super().__init__(network, graph.config, graph.image_size, graph.dtype)
         if isinstance(network.backbone, ResNet):
             fuse_resnet(network.backbone)
+        else:
+            fuse_mobilenet(network.backbone)
         self.pyramid = FusedPyramid(network.pyramid)
         self.head = FusedHead(network.head)
         sizes = [
@@ -78,8 +82,10 @@ class FusedEndToEnd(EndToEnd):
         widest = max(network.box_tower_channels, network.semantic_tower_channels)
         if group & (group - 1) or widest // group > _MOST_GROUPS:
             return f"there are no kernels for {widest} channels in groups of {group}"
-        # Of the first convolution's output, and of what is added up for the global predictions.
-        values = max(16, 3 * len(graph.network.taxonomy) / 16) * math.prod(graph.padded_size)
+        # Of the backbone's largest map, and of what is added up for the global predictions.
+        widest_map = 16 if isinstance(graph.network.backbone, ResNet) else MOST_VALUES
+        values = max(widest_map, 3 * len(graph.network.taxonomy) / 16)
+        values *= math.prod(graph.padded_size)
         if values >= 2**31:
             return "the image is so large that 32 bits cannot count its values"
         return None

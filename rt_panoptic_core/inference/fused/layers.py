@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rt_panoptic_core.inference.fused.bilinear import between
 
-_PROGRAMS = 256
-"""At most so many work on a map: one or two for each multiprocessor of a large device."""
+PROGRAMS = 256
+"""One or two for each multiprocessor of a large device."""
 
 
 def _tile(channels: int, values: int, rows: int | None = None) -> dict[str, int]:
@@ -145,7 +145,7 @@ def group_norm_relu(
     """
     rows = x.shape[2] * x.shape[3]
     shape = _tile(x.shape[1], 8192, rows=32)
-    steps = triton.next_power_of_2(triton.cdiv(rows, _PROGRAMS * shape["BLOCK"]))
+    steps = triton.next_power_of_2(triton.cdiv(rows, PROGRAMS * shape["BLOCK"]))
     programs = triton.cdiv(rows, steps * shape["BLOCK"])
     partial = torch.empty((programs, 2, shape["CHANNEL_BLOCK"] // group), device=x.device)
     shape |= {"GROUP": group, "STEPS": steps}

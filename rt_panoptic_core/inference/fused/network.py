@@ -18,7 +18,9 @@ from rt_panoptic_core.inference.fused.layers import (
     group_norm_relu,
     max_pool,
 )
+from rt_panoptic_core.inference.fused.mobilenet import depthwise, multiplies, pointwise, stem
 from rt_panoptic_core.network.feature_pyramid import FeaturePyramid
+from rt_panoptic_core.network.mobilenet import InvertedResidual, MobileNetV2
 from rt_panoptic_core.network.panoptic_head import (
     LEVELNESS_STRIDE,
     MAX_OFFSET,
@@ -219,6 +221,51 @@ def fuse_resnet(backbone: ResNet) -> None:
         blocks = cast(nn.Sequential, backbone.get_submodule(stage))
         fused = [_FusedBlock(cast(BasicBlock | Bottleneck, block)) for block in blocks]
         setattr(backbone, stage, nn.Sequential(*fused))
+
+
+class _FusedInvertedResidual(nn.Module):
+    """An inverted residual whose convolutions take along what follows them."""
+
+    taps: Tensor
+
+    def __init__(self, block: InvertedResidual) -> None:
+        super().__init__()
+        *expansion, self.depthwise, self.projection = _convolutions(block.modules())
+        self.expansion = expansion[0] if expansion else None
+        self.has_shortcut = block.has_shortcut
+        taps = self.depthwise.weight.detach().flatten(1).t().contiguous()
+        self.register_buffer("taps", taps, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, late = x, False
+        if self.expansion is not None:
+            # PyTorch's product has no ReLU6: then what reads it takes it along.
+            late = not multiplies(x.device)
+            y = pointwise(x, self.expansion.weight, _bias(self.expansion), relu6=not late)
+        y = depthwise(y, self.taps, _bias(self.depthwise), self.depthwise.stride[0], relu6=late)
+        shortcut = x if self.has_shortcut else None
+        return pointwise(y, self.projection.weight, _bias(self.projection), shortcut)
+
+
+class _FusedMobileNetStem(nn.Module):
+    """MobileNetV2's first convolution and its ReLU6."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        conv.weight = nn.Parameter(_channels_last(conv.weight), requires_grad=False)
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return stem(x, self.conv.weight, _bias(self.conv))
+
+
+def fuse_mobilenet(backbone: MobileNetV2) -> None:
+    """Fuse ``backbone`` in place, whose batch normalisation is folded."""
+    first, *blocks = backbone.features
+    backbone.features = nn.Sequential(
+        _FusedMobileNetStem(_convolutions(first.modules())[0]),
+        *(_FusedInvertedResidual(cast(InvertedResidual, block)) for block in blocks),
+    )
 
 
 def _convolutions(layers: Iterable[nn.Module]) -> list[nn.Conv2d]:
