@@ -26,7 +26,8 @@ def load(name, *changes):
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_every_file_is_valid_and_builds_its_network(file):
     config = load_config(file)
-    assert config.name in (file.stem, file.stem.removesuffix("_gpu"), "street")
+    stage = file.stem.removesuffix("_gpu").removesuffix("_longer")
+    assert config.name in (file.stem, stage, "street")
     assert config.output.startswith("runs/")
     build_network(config, Taxonomy.load(config.taxonomy), weights=False)
 
@@ -92,7 +93,9 @@ def test_the_default_model_and_its_twin_differ_in_their_data():
     ("longer", "shorter"),
     [
         ("default_street_gpu", "default_street_refine"),
+        ("default_street_longer", "default_street_gpu"),
         ("generated_street_gpu", "generated_street"),
+        ("generated_street_longer", "generated_street_gpu"),
     ],
 )
 def test_what_is_made_longer_on_a_gpu_stays_the_same_network(longer, shorter):
