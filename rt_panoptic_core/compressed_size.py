@@ -1,4 +1,4 @@
-"""Size of a compressed image from its first bytes, so that a huge one is refused before it is decoded."""
+"""What a compressed image says of itself, without decoding it: a huge one is refused before."""
 
 from __future__ import annotations
 
@@ -19,15 +19,26 @@ def compressed_size(data: Any) -> tuple[int, int] | None:
     if bytes(content[:8]) == b"\x89PNG\r\n\x1a\n" and len(content) >= 24:
         width, height = struct.unpack(">II", content[16:24])
         return height, width
-    if bytes(content[:2]) == b"\xff\xd8":
-        return _jpeg_size(content)
-    return None
+    frame = _jpeg_frame(content)
+    return None if frame is None else frame[:2]
 
 
-def _jpeg_size(content: memoryview) -> tuple[int, int] | None:
-    """Walk the markers to the start of frame, which holds the size."""
+def jpeg_components(data: Any) -> int | None:
+    """Number of a JPEG's components: 1 grey, 3 colour, 4 CMYK; None where it cannot be told.
+
+    Args:
+        data: the file's bytes, any buffer.
+    """
+    frame = _jpeg_frame(memoryview(data).cast("B"))
+    return None if frame is None else frame[2]
+
+
+def _jpeg_frame(content: memoryview) -> tuple[int, int, int] | None:
+    """(height, width, components): walk a JPEG's markers to the start of frame, which holds them."""
+    if bytes(content[:2]) != b"\xff\xd8":
+        return None
     position = 2
-    while position + 9 <= len(content):
+    while position + 10 <= len(content):
         if content[position] != 0xFF:
             return None
         marker = content[position + 1]
@@ -36,8 +47,8 @@ def _jpeg_size(content: memoryview) -> tuple[int, int] | None:
         elif marker in _ALONE:
             position += 2
         elif marker in _SIZE_MARKERS:
-            height, width = struct.unpack(">HH", content[position + 5 : position + 9])
-            return height, width
+            height, width, components = struct.unpack(">HHB", content[position + 5 : position + 10])
+            return height, width, components
         else:
             (length,) = struct.unpack(">H", content[position + 2 : position + 4])
             position += 2 + length

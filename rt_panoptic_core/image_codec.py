@@ -9,14 +9,21 @@ rows.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.compressed_size import jpeg_components
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
+
+try:
+    from kornia_rs.io import decode_image_jpegturbo
+except ImportError:
+    decode_image_jpegturbo = None
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[np.uint8]"
 """What holds the data of a message; ``array.array('B')``, rclpy's own, works as well."""
@@ -148,9 +155,8 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
     head = content[:8].tobytes()
     if head.startswith(b"\xff\xd8"):
         kind = "jpeg"
-        # The decoder paints what is missing in grey and calls it a success; a robot must not.
-        if content.tobytes().rfind(b"\xff\xd9") < 0:
-            raise ImageError(f"compressed image: the jpeg of {content.size} bytes is cut off")
+        if (upright := _strict_jpeg(content.tobytes(), oriented=oriented)) is not None:
+            return upright
     elif head == PNG_SIGNATURE:
         kind = "png"
         check_chunks(content.data, "compressed image")
@@ -169,6 +175,39 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
             f"compressed image: the {kind} of {content.size} bytes is damaged and cannot be decoded"
         )
     return _convert(np.asarray(pixels, dtype=np.uint8), cv2.COLOR_BGR2RGB, kind)
+
+
+# The decoder behind OpenCV paints what is missing in grey, writes a line to standard error and calls it a
+# success; a robot must not. This one, the same but strict, refuses it.
+_jpeg_decoder: Callable[[bytes, str], UInt8Array] | None = decode_image_jpegturbo
+
+_CMYK = 4
+# Cameras write their EXIF first, in a segment of 64 KB at most.
+_EXIF_WITHIN = 1 << 17
+
+
+def _strict_jpeg(data: bytes, *, oriented: bool) -> UInt8Array | None:
+    """RGB of a JPEG in which nothing is missing; None where only OpenCV can decode it, or turn it.
+
+    Raises:
+        ImageError: it is cut off or damaged.
+    """
+    end = data.rfind(b"\xff\xd9")
+    if end < 0:
+        raise ImageError(f"compressed image: the jpeg of {len(data)} bytes is cut off")
+    if _jpeg_decoder is None or jpeg_components(data) == _CMYK:
+        return None
+    try:
+        pixels = _jpeg_decoder(data, "rgb")
+    except Exception as error:  # of no kind of its own
+        # Some cameras fill the data up in front of its end.
+        filled = data[:end].rstrip(b"\0") + data[end:]
+        if len(filled) < len(data):
+            return _strict_jpeg(filled, oriented=oriented)
+        raise ImageError(
+            f"compressed image: the jpeg of {len(data)} bytes is damaged: some of it cannot be decoded"
+        ) from error
+    return None if oriented and b"Exif" in data[:_EXIF_WITHIN] else pixels
 
 
 def decode_plane(

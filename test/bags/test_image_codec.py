@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rt_panoptic_core import image_codec
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.image_codec import (
     ENCODINGS,
@@ -254,6 +255,52 @@ def test_a_cut_off_picture_is_an_error_not_a_grey_picture(kind, said):
     _, data = encode_compressed(noise, kind)
     with pytest.raises(ImageError, match=said):
         decode_compressed(kind, data[: len(data) // 2])
+
+
+SMOOTH = cv2.GaussianBlur(
+    np.random.default_rng(0).integers(0, 255, (180, 320, 3), dtype=np.uint8), (0, 0), 9
+)
+JPEG = encode_compressed(SMOOTH, "jpeg")[1]
+
+
+def test_a_jpeg_that_is_damaged_inside_is_no_image(capfd):
+    """Of which OpenCV would paint the rest in grey, and say so on standard error alone."""
+    pytest.importorskip("kornia_rs")
+    damaged = JPEG[:2000] + bytes(1000) + JPEG[3000:]
+    with pytest.raises(ImageError, match=r"jpeg of \d+ bytes is damaged: some of it cannot be"):
+        decode_compressed("jpeg", damaged)
+    # Cut off, and ended by whoever filled up what was missing.
+    with pytest.raises(ImageError, match="is damaged"):
+        decode_compressed("jpeg", JPEG[:3000] + bytes(500) + b"\xff\xd9")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        JPEG[:-2] + bytes(100) + JPEG[-2:],
+        JPEG + b"what a camera writes behind it",
+        np.frombuffer(JPEG, np.uint8),
+        array("B", JPEG),
+    ],
+    ids=["filled up", "more behind it", "numpy", "array"],
+)
+def test_a_jpeg_is_what_opencv_makes_of_it(data):
+    expected = cv2.imdecode(np.frombuffer(JPEG, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode_compressed("", data), expected[..., ::-1])
+
+
+@pytest.mark.parametrize("parameter", [cv2.IMWRITE_JPEG_PROGRESSIVE, cv2.IMWRITE_JPEG_RST_INTERVAL])
+def test_jpegs_of_other_kinds(parameter):
+    grey = SMOOTH[..., 1]
+    data = cv2.imencode(".jpg", grey, [parameter, 1])[1]
+    expected = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(decode_compressed("", data), np.dstack([expected] * 3))
+
+
+def test_without_the_strict_decoder_opencv_decodes(monkeypatch):
+    monkeypatch.setattr(image_codec, "_jpeg_decoder", None)
+    assert np.abs(decode_compressed("", JPEG).astype(int) - SMOOTH).mean() < 3
 
 
 def test_other_content_is_named_by_its_format():
