@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import warnings
@@ -73,7 +74,7 @@ def export_onnx(
     :data:`~rt_panoptic_core.engines.base.OUTPUT_NAMES`. Under ``fp16`` and ``bf16`` the network's layers
     are of that type, everything else is float32. The tensors where the stages meet keep the names
     :data:`PIXELS` and :func:`network_outputs`. Its metadata has the keys ``checkpoint``, ``precision``,
-    ``image_size``, ``classes`` and ``thresholds``, as texts. ``sparse`` is that of
+    ``image_size``, ``classes`` (a JSON list) and ``thresholds``, as texts. ``sparse`` is that of
     :class:`~rt_panoptic_core.inference.end_to_end.EndToEnd`; without it every shape is static.
 
     Raises:
@@ -120,7 +121,8 @@ def export_onnx(
             "checkpoint": checkpoint.digest,
             "precision": precision,
             "image_size": f"{height}x{width}",
-            "classes": ",".join(checkpoint.taxonomy.names),
+            # A name may hold a comma.
+            "classes": json.dumps(checkpoint.taxonomy.names, ensure_ascii=False),
             # Of the input of that name, in its order, as the model has them by default.
             "thresholds": ",".join(map(str, checkpoint.inference.thresholds.as_tuple())),
         },

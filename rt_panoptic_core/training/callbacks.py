@@ -338,7 +338,7 @@ class Report(L.Callback):
     SECONDS = 30.0
     """Between two lines."""
 
-    def __init__(self, steps: int, limit: TimeLimit | None = None) -> None:
+    def __init__(self, steps: int, limit: TimeLimit) -> None:
         """For a run of ``steps`` updates that ends earlier where ``limit`` says so."""
         self._steps = steps
         self._limit = limit
@@ -372,7 +372,7 @@ class Report(L.Callback):
         each = (now - self._start) / done
         left = each * (self._steps - trainer.global_step)
         of = f" of {self._steps}"
-        if self._limit is not None and self._limit.left < left:
+        if self._limit.left < left:
             left, of = self._limit.left, ""
         self._say(
             f"update {trainer.global_step}{of}  loss {loss:.3f}  {each:.3g} s each, "

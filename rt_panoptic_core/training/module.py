@@ -27,10 +27,12 @@ from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_core.training.configuration import TrainingConfig
 from rt_panoptic_core.training.criterion import panoptic_losses, weight_of_classes
 from rt_panoptic_core.training.schedule import (
+    RATES,
     freeze_stages,
     frozen_parts,
     learning_rate_factor,
     make_optimizer,
+    set_rates,
 )
 
 
@@ -234,10 +236,14 @@ class PanopticModule(L.LightningModule):
         checkpoint["random_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the random numbers where they stopped, and with a complete run that is made longer."""
+        """Go on with the random numbers where they stopped, with other rates, and a run made longer."""
         if "random_state" in checkpoint:
             torch.set_rng_state(checkpoint["random_state"].cpu())
-        if checkpoint["global_step"] < self.config.optimization.steps:
+        settings = self.config.optimization
+        before = checkpoint["configuration"]["optimization"]
+        if any(before[name] != getattr(settings, name) for name in RATES):
+            set_rates(checkpoint, self.network, settings)
+        if checkpoint["global_step"] < settings.steps:
             # Of the run as it was: the loop would believe that there are no batches left.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             progress["is_last_batch"] = False

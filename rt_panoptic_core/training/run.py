@@ -139,7 +139,9 @@ def train(
     """
     _drop_chatter()
     _check_accelerator(accelerator)
-    precision = training_precision(config.optimization.precision, accelerator)
+    precision = training_precision(
+        config.optimization.precision, accelerator, config.augmentation.crop
+    )
     config = replace(config, optimization=replace(config.optimization, precision=precision))
     folder = Path(config.output)
     L.seed_everything(config.seed, workers=False, verbose=False)
@@ -174,7 +176,7 @@ def _train(
     folder = Path(config.output)
     last = folder / "last.ckpt"
     resumed = resume and last.is_file()
-    updates_left, complete = True, False
+    updates_left, complete, done, hours = True, False, 0, 0.0
     if resumed:
         before, done, hours = _check_same_run(last, config, taxonomy)
         updates_left = done < config.optimization.steps and not (
@@ -183,7 +185,7 @@ def _train(
         complete = not updates_left and (folder / FINAL).is_file()
         _tell_changes(before, config, complete=complete)
     if complete:
-        return _complete_already(folder, config, done)
+        return _complete_already(folder, config, done, hours)
     # The first process hands its weights on to the others, which start when the files may be gone.
     network = build_network(config, taxonomy, weights=not resumed and trainer.is_global_zero)
     if config.optimization.channels_last:
@@ -212,7 +214,7 @@ def _train(
             # The last updates came after the last evaluation.
             trainer.validate(module, data, verbose=False)
     if not updates_left:
-        return _complete_already(folder, config, done)
+        return _complete_already(folder, config, done, hours)
     return TrainingResult(module.results, curves.evaluations, wait.share, folder / FINAL, network)
 
 
@@ -228,8 +230,8 @@ def _trainer(
     folder, settings = Path(config.output), config.optimization
     evaluated = bool(config.data.validation)
     every = config.evaluation.every or settings.steps
-    limit = TimeLimit(settings.hours) if settings.hours else None
-    extra: list[L.Callback] = [*([limit] if limit else []), *callbacks, Unlabelled()]
+    limit = TimeLimit(settings.hours)
+    extra: list[L.Callback] = [limit, *callbacks, Unlabelled()]
     if settings.ema:
         extra.append(ExponentialAverage(settings.ema))
     if config.evaluation.pictures and evaluated:
@@ -283,12 +285,15 @@ def _check_accelerator(accelerator: str) -> None:
         )
 
 
-def _complete_already(folder: Path, config: TrainingConfig, done: int) -> TrainingResult:
+def _complete_already(
+    folder: Path, config: TrainingConfig, done: int, hours: float
+) -> TrainingResult:
     """What a run left that has made all its updates: nothing is changed."""
     name = "steps" if done >= config.optimization.steps else "hours"
     rank_zero_info(
-        f"{config.name}: complete already, {done} updates are done and optimization.{name} is "
-        f"{getattr(config.optimization, name):g}; raise it to go on, or begin anew with --restart"
+        f"{config.name}: complete already, {done} updates are done, in {hours:.3g} hours, and "
+        f"optimization.{name} is {getattr(config.optimization, name):g}; raise it beyond that to go on, "
+        "or begin anew with --restart"
     )
     evaluations = written_evaluations(folder)
     measures = {
@@ -362,13 +367,13 @@ def _announce(
 def _check_same_run(
     last: Path, config: TrainingConfig, taxonomy: Taxonomy
 ) -> tuple[TrainingConfig, int, float]:
-    """Configuration, updates and limited hours of ``last``; settings of another run are refused."""
+    """Configuration, updates and hours of ``last``; settings of another run are refused."""
     try:
         stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
         before = config_from(stored["configuration"])
         done = int(stored["global_step"])
-        limited = stored.get("callbacks", {}).get(TimeLimit.__qualname__, {"seconds": 0.0})
-        hours = float(limited["seconds"]) / 3600
+        clock = stored.get("callbacks", {}).get(TimeLimit.__qualname__, {"seconds": 0.0})
+        hours = float(clock["seconds"]) / 3600
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise TrainingError(
             f"{last}: no checkpoint to go on from ({type(error).__name__}); train from the start with "
@@ -379,6 +384,12 @@ def _check_same_run(
         name
         for name in ("network", "seed", "augmentation", "losses")
         if getattr(before, name) != getattr(config, name)
+    ]
+    # What the optimizer remembers is by its kind and its groups of weights.
+    differing += [
+        f"optimization.{name}"
+        for name in ("optimizer", "decay_norms", "frozen_stages")
+        if getattr(before.optimization, name) != getattr(config.optimization, name)
     ]
     # A label set is what it says, wherever its file lies; older checkpoints have only the file's name.
     if stored.get("taxonomy", before.taxonomy) not in (taxonomy.to_dict(), config.taxonomy):

@@ -11,6 +11,9 @@ from torch import nn
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
 from rt_panoptic_core.training.configuration import OptimizationConfig
 
+RATES = ("learning_rate", "backbone_factor", "weight_decay", "momentum")
+"""Settings that optimizer and schedule are made with, and that a run may go on with others of."""
+
 
 def learning_rate_factor(update: int, config: OptimizationConfig, time_share: float = 0.0) -> float:
     """Factor of the learning rate at ``update`` (from 0), when ``time_share`` of the run's hours are over.
@@ -60,6 +63,30 @@ def make_optimizer(network: PanopticNetwork, config: OptimizationConfig) -> torc
     if config.optimizer == "adamw":
         return torch.optim.AdamW(listed, lr=config.learning_rate)
     return torch.optim.SGD(listed, lr=config.learning_rate, momentum=config.momentum)
+
+
+def set_rates(
+    checkpoint: dict[str, Any], network: PanopticNetwork, config: OptimizationConfig
+) -> None:
+    """Put learning rates and decay of ``config`` into a checkpoint of a run that had others.
+
+    Optimizer and schedule come out of a checkpoint with all that they were made with; what is theirs alone,
+    momenta and the number of updates, stays.
+    """
+    fresh = make_optimizer(network, config).param_groups
+    for optimizer in checkpoint["optimizer_states"]:
+        groups = optimizer["param_groups"]
+        # How far down the schedule they were, all alike; a backbone may have a rate of 0.
+        factor = next((g["lr"] / g["initial_lr"] for g in groups if g["initial_lr"]), 1.0)
+        for group, new in zip(groups, fresh, strict=True):
+            kept = {
+                "params": group["params"],
+                "lr": new["lr"] * factor,
+                "initial_lr": new["lr"],
+            }
+            group |= {**new, **kept}
+    for schedule in checkpoint["lr_schedulers"]:
+        schedule["base_lrs"] = [group["lr"] for group in fresh]
 
 
 def freeze_stages(network: PanopticNetwork, stages: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import monotonic
 from typing import Any
 
@@ -16,22 +17,22 @@ _AGREED_EVERY = 10
 class TimeLimit(L.Callback):
     """Tells the schedule how much of the time is over; when all of it is, the update at hand is the last.
 
-    Evaluations in between count, what a run was interrupted for does not. It has to come before the callbacks
-    that act after the last update.
+    It counts without a limit too, for a later command may set one. Evaluations in between count, what a run
+    was interrupted for does not. It has to come before the callbacks that act after the last update.
 
     Attributes:
         seconds: of training so far, those before an interruption included.
     """
 
     def __init__(self, hours: float) -> None:
-        """A limit of ``hours``, more than 0."""
-        self._limit = 3600.0 * hours
+        """A limit of ``hours``, 0 for none."""
+        self._limit = 3600.0 * hours or math.inf
         self._before = self.seconds = 0.0
         self._start = monotonic()
 
     @property
     def left(self) -> float:
-        """Seconds, 0 when the time is over."""
+        """Seconds, 0 when the time is over, infinite without a limit."""
         return max(0.0, self._limit - self.seconds)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -50,7 +51,7 @@ class TimeLimit(L.Callback):
         """Look at the clock after an update."""
         del outputs, batch
         update, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
-        several = trainer.world_size > 1
+        several = trainer.world_size > 1 and self._limit < math.inf
         if rest or (several and update % _AGREED_EVERY):
             return
         self.seconds = self._before + monotonic() - self._start
@@ -70,6 +71,6 @@ class TimeLimit(L.Callback):
     def _end_if_over(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PanopticModule)
         module.time_share = min(1.0, self.seconds / self._limit)
-        if not self.left:
+        if self.seconds >= self._limit:
             # As if the run had been one of so many updates: everything else looks at that number.
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step

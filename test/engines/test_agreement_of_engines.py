@@ -1,5 +1,6 @@
 """One graph, several engines, the same answers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_the_onnx_graph_is_named_static_and_checked(checkpoint, graph_onnx):
     tensors = {name for node in graph_onnx.graph.node for name in node.output}
     assert {PIXELS, *network_outputs(checkpoint.config)} <= tensors
     told = {entry.key: entry.value for entry in graph_onnx.metadata_props}
-    assert told["classes"].split(",") == list(checkpoint.taxonomy.names)
+    assert json.loads(told["classes"]) == list(checkpoint.taxonomy.names)
     default = checkpoint.inference.thresholds.as_tuple()
     assert tuple(float(value) for value in told["thresholds"].split(",")) == default
 

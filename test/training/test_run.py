@@ -266,7 +266,7 @@ def test_a_complete_run_is_left_as_it_is(toy_settings, caplog):
         assert again.measures["toys"]["miou"] == pytest.approx(
             first.measures["toys"]["miou"], abs=1e-4
         )
-    assert "complete already, 6 updates are done and optimization.steps is 4" in caplog.text
+    assert "complete already, 6 updates are done, in" in caplog.text
 
 
 def test_a_run_of_any_length_is_complete(toy_settings, caplog):
@@ -290,7 +290,7 @@ def test_a_run_that_is_shortened_is_what_it_has_learnt(toy_settings, caplog, eva
     before = last.read_bytes()
     toy_settings["optimization"]["steps"] = 2
     result = train(config_from(toy_settings), **CPU)
-    assert "complete already, 4 updates are done and optimization.steps is 2" in caplog.text
+    assert "hours, and optimization.steps is 2; raise it" in caplog.text
     assert last.read_bytes() == before
     averaged = torch.load(last, weights_only=True)["state_dict"]
     written = weights_of(result.model)
@@ -490,7 +490,10 @@ def test_a_run_ends_when_its_hours_are_over(toy_settings, caplog, clock, accumul
     folder = Path(toy_settings["output"])
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 4
     train(config_from(toy_settings), **CPU)
-    assert "complete already, 4 updates are done and optimization.hours is 4" in caplog.text
+    assert (
+        "complete already, 4 updates are done, in 4 hours, and optimization.hours is 4"
+        in caplog.text
+    )
     # The same, where the model has to be written again.
     result.model.unlink()
     assert read_header(train(config_from(toy_settings), **CPU).model)["description"] == (
@@ -508,6 +511,70 @@ def test_an_interruption_costs_no_hours(toy_settings, clock):
         train(config_from(toy_settings), callbacks=[Signal(signal.SIGINT, batch=3)], **CPU)
     result = train(config_from(toy_settings), **CPU)
     assert read_header(result.model)["description"] == "run, 6 updates"
+
+
+def test_hours_are_counted_without_a_limit_too(toy_settings, clock, caplog):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    toy_settings["optimization"].update(steps=4)
+    train(config_from(toy_settings), **CPU)
+    toy_settings["optimization"].update(steps=1000, hours=3)
+    train(config_from(toy_settings), **CPU)
+    assert "complete already, 4 updates are done, in 4 hours, and optimization.hours is 3" in (
+        caplog.text
+    )
+    toy_settings["optimization"].update(hours=6)
+    result = train(config_from(toy_settings), **CPU)
+    assert read_header(result.model)["description"] == "run, 6 updates"
+
+
+def test_a_run_goes_on_with_other_rates(toy_settings, tmp_path, caplog):
+    caplog.set_level("INFO", "lightning.pytorch.utilities.rank_zero")
+    settings = toy_settings["optimization"]
+    settings.update(steps=4, optimizer="adamw", warmup=0, schedule="steps", backbone_factor=0.5)
+    first = Path(toy_settings["output"])
+    train(config_from(toy_settings), **CPU)
+    weights = {}
+    for name, changes in {
+        "same": {},
+        "slower": {"learning_rate": settings["learning_rate"] / 100},
+        "still": {"backbone_factor": 0.0},
+        "again": {"backbone_factor": 0.0, "steps": 8},
+    }.items():
+        toy_settings["output"] = str(tmp_path / name.replace("again", "still"))
+        if name != "again":
+            shutil.copytree(first, toy_settings["output"])
+        rates = Rates()
+        changed = {**toy_settings, "optimization": {**settings, "steps": 6, **changes}}
+        result = train(config_from(changed), callbacks=[rates], **CPU)
+        rate = changed["optimization"]["learning_rate"] * changed["optimization"]["backbone_factor"]
+        assert rates.kept == pytest.approx([rate] * 2), name
+        weights[name] = weights_of(result.model)
+    key = "head.semantics.weight"
+    assert not torch.equal(weights["same"][key], weights["slower"][key])
+    stored = torch.load(tmp_path / "slower" / "last.ckpt", weights_only=True)
+    assert stored["lr_schedulers"][0]["base_lrs"][-1] == settings["learning_rate"] / 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("optimizer", "adamw"), ("decay_norms", False), ("frozen_stages", 2)]
+)
+def test_another_optimizer_does_not_continue_the_run(toy_settings, name, value):
+    train(config_from(toy_settings), **CPU)
+    folder = Path(toy_settings["output"])
+    before = (folder / "configuration.yaml").read_bytes()
+    toy_settings["optimization"].update({"steps": 8, name: value})
+    with pytest.raises(TrainingError, match=f"another 'optimization.{name}'.*--restart"):
+        train(config_from(toy_settings), **CPU)
+    assert (folder / "configuration.yaml").read_bytes() == before
+
+
+def test_narrow_crops_are_not_trained_on_in_bf16_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("rt_panoptic_core.training.precision.cpu_precision", lambda: ("bf16", ""))
+    assert training_precision("auto", "cpu", (256, 65)) == "bf16-mixed"
+    assert training_precision("auto", "cpu", (256, 64)) == "32-true"
+    assert training_precision("auto", "cpu") == "bf16-mixed"
+    with pytest.raises(TrainingError, match=r"\[64, 64\].*32-true"):
+        training_precision("bf16-mixed", "cpu", (64, 64))
 
 
 def test_milestones_are_passed_in_hours_too():
