@@ -6,9 +6,10 @@ ros2 launch rt_panoptic_ros bag.launch.py bag:=drive rate:=0.5 rviz:=true
 import shutil
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 from launch.action import Action
-from launch.actions import ExecuteProcess, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.actions import ExecuteProcess, LogInfo, OpaqueFunction, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -16,7 +17,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_ros import launch_support as support
-from rt_panoptic_ros.bag_camera import find_camera
+from rt_panoptic_ros.bag_camera import BagCamera, find_camera
 
 PLAYERS = ("auto", "ros2", "own")
 
@@ -40,12 +41,17 @@ def start(context: LaunchContext) -> list[Action]:
             parameters=parameters,
         ),
         *support.rviz_node(context, namespace=namespace),
-        *_player(context, path, camera.topic),
+        *_player(context, path, camera),
     ]
 
 
-def _player(context: LaunchContext, path: str, image_topic: str) -> list[Action]:
+def _player(context: LaunchContext, path: str, camera: BagCamera) -> list[Action]:
     """Play once the node has subscribed: until its engine is built, the frames would be lost."""
+    said: list[Action] = []
+    if camera.results:
+        # On the node's own topics they would be taken for its answers.
+        names = ", ".join(camera.results)
+        said = [LogInfo(msg=f"recorded results are not played: {names}")]
     rate = support.number(context, "rate", 0.01, 100.0)
     loop = support.is_true(context, "loop")
     clock = support.is_true(context, "clock")
@@ -53,36 +59,39 @@ def _player(context: LaunchContext, path: str, image_topic: str) -> list[Action]
     installed = shutil.which("ros2") is not None and find_spec("ros2bag") is not None
     end = [Shutdown(reason="the bag has ended")] if support.is_true(context, "exit_at_end") else []
     if chosen == "own" or (chosen == "auto" and not installed):
+        parameters: dict[str, Any] = {
+            "bag": path,
+            "rate": rate,
+            "loop": loop,
+            "clock_rate": 100.0 if clock else 0.0,
+            "wait_for": camera.topic,
+        }
+        # All are played where none is named.
+        parameters |= {"topics": camera.others} if camera.results else {}
         player = Node(
             package=support.PACKAGE,
             executable="bag_player",
             name="bag_player",
-            parameters=[
-                {
-                    "bag": path,
-                    "rate": rate,
-                    "loop": loop,
-                    "clock_rate": 100.0 if clock else 0.0,
-                    "wait_for": image_topic,
-                }
-            ],
+            parameters=[parameters],
             output="screen",
             emulate_tty=True,
             on_exit=end,
         )
-        return [player]
+        return [*said, player]
     if not installed:
         raise BagError("player:=ros2: `ros2 bag` is not installed; take player:=own")
     command = ["ros2", "bag", "play", path, "--rate", str(rate), "--disable-keyboard-controls"]
     command += ["--loop"] if loop else []
     command += ["--clock", "100"] if clock else []
+    # Humble's has no option that leaves topics out.
+    command += ["--topics", *camera.others] if camera.results else []
     play = ExecuteProcess(cmd=command, output="screen", on_exit=end)
     waiter = ExecuteProcess(
-        cmd=[sys.executable, "-m", "rt_panoptic_ros.wait_for_subscriber", image_topic],
+        cmd=[sys.executable, "-m", "rt_panoptic_ros.wait_for_subscriber", camera.topic],
         output="screen",
     )
     started = RegisterEventHandler(OnProcessExit(target_action=waiter, on_exit=[play]))
-    return [started, waiter]
+    return [*said, started, waiter]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -18,11 +18,21 @@ from rt_panoptic_core.errors import BagError
 
 
 class BagCamera(NamedTuple):
-    """A bag's image topic, whether its images are compressed, and their (height, width) if known."""
+    """A bag's camera, and what is recorded beside it.
+
+    Attributes:
+        topic: its image topic.
+        is_compressed: whether its images are.
+        size: (height, width) of its images if known.
+        results: topics of a node's recorded results, without ``topic``.
+        others: all other topics, with ``topic``.
+    """
 
     topic: str
     is_compressed: bool
     size: tuple[int, int] | None
+    results: list[str]
+    others: list[str]
 
 
 def find_camera(bag: str, image: str = "") -> BagCamera:
@@ -43,14 +53,15 @@ def find_camera(bag: str, image: str = "") -> BagCamera:
         raise BagError(lines[-1])
     # Alone on the last line, whatever a library may have said before.
     found = json.loads(asked.stdout.strip().rpartition("\n")[2])
-    size = found["size"]
-    return BagCamera(found["topic"], found["is_compressed"], (size[0], size[1]) if size else None)
+    size = found.pop("size")
+    return BagCamera(size=(size[0], size[1]) if size else None, **found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the camera of the bag that is named first as JSON; its topic may be named second."""
     from rt_panoptic_core.bags.frames import find_image_topics
     from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
+    from rt_panoptic_core.bags.node_topics import recorded_results
     from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.survey import survey
 
@@ -58,14 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size: tuple[int, int] | None = None
     try:
         with BagReader(bag) as reader:
-            topic = find_image_topics(reader, [image] if image else [])[0]
+            names = [image] if image else []
+            topic = find_image_topics(reader, names, option="image:=TOPIC")[0]
+            results = [name for name in recorded_results(reader) if name != topic.name]
+            others = [name for name in reader.topics if name not in results]
             # Only a hint: pictures that do not decode are the node's to tell of.
             with suppress(BagError):
                 size = survey(reader, [topic.name])[0].size
     except BagError as error:
         print(error, file=sys.stderr)
         return 1
-    camera = BagCamera(topic.name, topic.message_type == COMPRESSED_IMAGE, size)
+    is_compressed = topic.message_type == COMPRESSED_IMAGE
+    camera = BagCamera(topic.name, is_compressed, size, results, others)
     print(json.dumps(camera._asdict()))
     return 0
 

@@ -28,6 +28,7 @@ from rt_panoptic_core.bags.messages import (
     read_result,
     stamp_ns,
 )
+from rt_panoptic_core.bags.node_topics import recorded_results
 from rt_panoptic_core.bags.reader import BagMessage, BagReader
 from rt_panoptic_core.bags.writer import BagWriter, qos
 from rt_panoptic_core.errors import BagError, ImageError
@@ -104,7 +105,9 @@ class AnnotatedBag:
         self._topics = topics
         self._taxonomy = taxonomy
         self._threshold = score_threshold
-        self._own = {name for names in topics.values() for name in names}
+        # Recorded results would be taken for the new ones, whatever the node was called.
+        self._replaced = {name for names in topics.values() for name in names}
+        self._replaced |= set(recorded_results(source)) - set(topics)
         self._types = {(t.name, t.message_type): t for t in source.all_topics}
         self._started: set[str] = set()
         self._bag = BagWriter(path, compression=compression, overwrite=True)
@@ -112,7 +115,7 @@ class AnnotatedBag:
         self.takes_chunks = (
             whole
             and source.chunked is not None
-            and recorded.isdisjoint(self._own)
+            and recorded.isdisjoint(self._replaced)
             and self._bag.adopt(source.chunked, source.all_topics)
         )
 
@@ -125,12 +128,12 @@ class AnnotatedBag:
         self._bag.pass_on(chunk)
 
     def copy(self, message: BagMessage) -> None:
-        """Write a recorded message as it is, but for one on a result topic or in a chunk passed on.
+        """Write a recorded message as it is, but for results and for one in a chunk passed on.
 
         Raises:
             BagError: the disk is full or failed.
         """
-        if message.in_chunk or message.topic in self._own:
+        if message.in_chunk or message.topic in self._replaced:
             return
         like = self._types.get((message.topic, message.message_type))
         self._bag.add_topic(message.topic, message.message_type, like=like)

@@ -21,6 +21,7 @@ from rt_panoptic_core.bags.messages import (
     read_picture,
     stamp_ns,
 )
+from rt_panoptic_core.bags.node_topics import recorded_results
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
 from rt_panoptic_core.errors import BagError, ImageError
 from rt_panoptic_core.pipeline import Ahead, give_way
@@ -143,11 +144,21 @@ def read_frames(
                 spent["reading"] = ahead.processor
 
 
-def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[Topic]:
+def find_image_topics(
+    reader: BagReader,
+    names: Collection[str] = (),
+    *,
+    option: str = "--image-topic (more than one is fine)",
+) -> list[Topic]:
     """The topics called ``names``; without names the only one that is a camera's.
 
-    A camera's is an image topic whose first message has colours, else one in grey; labels, depth and
-    the compressed twin of a raw topic are not counted.
+    A camera's is an image topic whose first message has colours, else one in grey; labels, depth,
+    recorded results of the node and the compressed twin of a raw topic are not counted.
+
+    Args:
+        reader: the bag.
+        names: topics to take, whatever they are of.
+        option: what the caller's user chooses a topic with, for the errors.
 
     Raises:
         BagError: a name is missing or not of images, or there is not exactly one candidate; what is
@@ -155,13 +166,15 @@ def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[To
     """
     if names:
         return [reader.topic(name, IMAGE_TYPES) for name in dict.fromkeys(names)]
-    candidates = [
+    results = set(recorded_results(reader))
+    images = [
         topic
         for topic in reader.topics.values()
         if topic.message_type in IMAGE_TYPES
-        and topic.count
+        and topic.name not in results
         and GROUND_TRUTH not in topic.name.split("/")
     ]
+    candidates = [topic for topic in images if topic.count]
     raw = {topic.name for topic in candidates if topic.message_type == IMAGE}
     candidates = [t for t in candidates if t.name.removesuffix("/compressed") not in raw - {t.name}]
     kinds: dict[str, list[Topic]] = {"colour": [], "grey": [], "other": [], "unreadable": []}
@@ -172,15 +185,31 @@ def find_image_topics(reader: BagReader, names: Collection[str] = ()) -> list[To
         return found
     if found:
         raise BagError(
-            f"{reader.path} has {len(found)} image topics: {', '.join(t.name for t in found)}; "
-            "choose with --image-topic (more than one is fine)"
+            f"{reader.path} has {len(found)} image topics: {_listed(found)}; choose with {option}"
         )
     if kinds["unreadable"]:
-        names = [topic.name for topic in kinds["unreadable"]]
-        raise BagError(f"{reader.path}: no message of {', '.join(names)} can be read")
-    raise BagError(
-        f"{reader.path} has no camera's image topic; it has {reader.describe(IMAGE_TYPES)}"
-    )
+        raise BagError(f"{reader.path}: no message of {_listed(kinds['unreadable'])} can be read")
+    silent = [topic for topic in images if not topic.count]
+    if silent and not candidates:
+        raise BagError(
+            f"{reader.path} has no messages on its image topics ({_listed(silent)}): it is damaged or cut "
+            "off, or nothing was published on them while it was recorded"
+        )
+    said = f"{reader.path} has no camera's image topic; it has {reader.describe(IMAGE_TYPES)}"
+    if kinds["other"]:
+        said += (
+            f". {_listed(kinds['other'])} may be depth or labels; where a camera's pictures are there, "
+            f"choose with {option}"
+        )
+    elif results & {topic.name for topic in reader.topics.values() if topic.count}:
+        said += (
+            f". Results of the node are not taken for a camera's pictures; name one with {option}"
+        )
+    raise BagError(said)
+
+
+def _listed(topics: Collection[Topic]) -> str:
+    return ", ".join(topic.name for topic in topics)
 
 
 def _kind(reader: BagReader, topic: Topic) -> str:

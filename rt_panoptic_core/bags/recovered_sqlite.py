@@ -107,7 +107,9 @@ class _File(apsw.VFSFile):
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's names
         if self._there < offset + amount <= self._promised:
             # Were it given nothing, SQLite would take that for zeros, of which a picture may be.
-            raise apsw.IOError("the file ends before")
+            raise apsw.IOError(
+                f"the file has {self._there} of the {self._promised} bytes that its header tells of"
+            )
         return os.pread(self._file.fileno(), amount, offset)
 
     def xFileSize(self) -> int:  # noqa: N802

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -87,8 +87,12 @@ class FolderSource:
 
     taxonomy: Taxonomy | None = None
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, skipped: Callable[[str], object] | None = None) -> None:
         """List ``folder``, which may be a picture.
+
+        Args:
+            folder: the folder.
+            skipped: told why a picture cannot be read; the others then come all the same, if there are any.
 
         Raises:
             BagError: it holds no picture.
@@ -103,17 +107,35 @@ class FolderSource:
                 f"{folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)}); "
                 "name a data set's kind with --dataset"
             )
+        self._skipped = skipped
         self.fps: float | None = None
         self.length: int | None = len(self._paths)
 
     def frames(self) -> Iterator[SourceFrame]:
         """See :class:`FrameSource`."""
+        unread: list[ImageError] = []
+        any_read = False
         for path in self._paths:
             try:
                 image = read_image(path)
             except ImageError as error:
-                raise BagError(f"{error}; remove it, or make it anew") from error
+                unread.append(error)
+                if self._skipped is None:
+                    break
+                continue
+            any_read = True
+            self._tell_skipped(unread)
             yield SourceFrame(image)
+        if unread and (self._skipped is None or not any_read):
+            raise BagError(f"{unread[0]}; remove it, or make it anew") from unread[0]
+        self._tell_skipped(unread)
+
+    def _tell_skipped(self, unread: list[ImageError]) -> None:
+        """Tell of ``unread``, which is empty then."""
+        if self._skipped is not None:
+            for error in unread:
+                self._skipped(str(error))
+        unread.clear()
 
     def intrinsics(self, size: tuple[int, int]) -> CameraIntrinsics | None:
         """See :class:`FrameSource`."""
@@ -186,6 +208,7 @@ def open_source(
     fps: float = 10.0,
     dataset: str | None = None,
     split: str = "val",
+    skipped: Callable[[str], object] | None = None,
 ) -> FrameSource:
     """The source that ``source`` names: ``generated``, a folder or a video.
 
@@ -196,6 +219,7 @@ def open_source(
         fps: of a generated street.
         dataset: kind of the data set in the folder, or None for a folder of pictures.
         split: of the data set.
+        skipped: see :class:`FolderSource`.
 
     Raises:
         BagError: there is no such thing.
@@ -211,7 +235,7 @@ def open_source(
 
         return DatasetSource(open_dataset(dataset, path, split))
     is_picture = path.suffix.lower() in IMAGE_SUFFIXES
-    return FolderSource(path) if path.is_dir() or is_picture else VideoSource(path)
+    return FolderSource(path, skipped) if path.is_dir() or is_picture else VideoSource(path)
 
 
 def fitted(frame: SourceFrame, size: tuple[int, int]) -> SourceFrame:

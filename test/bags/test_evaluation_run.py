@@ -15,7 +15,7 @@ from bag_evaluations import evaluate
 from rt_panoptic_core.bags.annotate import ResultTopics, result_topics
 from rt_panoptic_core.bags.answers import EngineAnswers, ReplayAnswers
 from rt_panoptic_core.bags.conclude import timing_summary
-from rt_panoptic_core.bags.messages import IMAGE, header, image_message
+from rt_panoptic_core.bags.messages import IMAGE, INSTANCES, header, image_message
 from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.records import Pace
@@ -404,6 +404,25 @@ def test_a_bag_that_was_recorded_with_the_node_keeps_only_the_new_results(
     evaluate(again, tmp_path / "second", street)
     with BagReader(tmp_path / "second" / "annotated") as reader:
         assert reader.topics["/rt_panoptic/instances"].count == 8
+
+
+def test_results_of_a_node_of_another_name_are_left_out(make_flat_bag, street, tmp_path):
+    path = tmp_path / "drive"
+    picture = image_message(street.scene(0).image, header(START, "camera"))
+    with BagWriter(path) as bag:
+        bag.add_topic("/front/panoptic/instances", INSTANCES)
+        for topic in ("/front/panoptic/overlay", "/front/panoptic/confidence", "/front/other"):
+            bag.add_topic(topic, IMAGE)
+            bag.write(topic, START, picture)
+        make_flat_bag.fill(bag, range(2), "/camera/image", truth=False)
+    evaluate(path, tmp_path / "out", street)
+    with BagReader(tmp_path / "out" / "annotated") as reader:
+        recorded = [name for name in reader.topics if not name.startswith("/rt_panoptic/")]
+        assert sorted(recorded) == ["/camera/image", "/front/other"]
+    evaluate(path, tmp_path / "named", street, topics=["/front/panoptic/overlay"])
+    with BagReader(tmp_path / "named" / "annotated") as reader:
+        assert reader.topics["/front/panoptic/overlay"].count == 1
+        assert "/front/panoptic/confidence" not in reader.topics
 
 
 def test_the_timing_tells_what_comes_on_top_of_inference():

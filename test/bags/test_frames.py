@@ -8,11 +8,13 @@ from rt_panoptic_core.bags.messages import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
+    INSTANCES,
     camera_info_message,
     compressed_message,
     header,
     image_message,
 )
+from rt_panoptic_core.bags.node_topics import recorded_results
 from rt_panoptic_core.bags.reader import BagMessage, BagReader
 from rt_panoptic_core.bags.survey import survey
 from rt_panoptic_core.bags.writer import BagWriter
@@ -84,11 +86,15 @@ def test_the_error_of_a_reading_thread_reaches_the_reader():
 def write_topics(path, **pictures):
     """A bag with one message on each topic; names have two underscores for a slash."""
     with BagWriter(path) as bag:
-        for name, content in pictures.items():
-            topic = "/" + name.replace("__", "/")
-            bag.add_topic(topic, content.__msgtype__)
-            bag.write(topic, 0, content)
+        fill_topics(bag, **pictures)
     return path
+
+
+def fill_topics(bag, **pictures):
+    for name, content in pictures.items():
+        topic = "/" + name.replace("__", "/")
+        bag.add_topic(topic, content.__msgtype__)
+        bag.write(topic, 0, content)
 
 
 HEAD = header(0, "c")
@@ -115,11 +121,47 @@ def test_the_only_camera_is_found(tmp_path, topics, found):
         assert [topic.name for topic in find_image_topics(reader)] == [found]
 
 
+@pytest.mark.parametrize("node", ["rt_panoptic", "front__rt_panoptic", "rt_panoptic__left__image"])
+@pytest.mark.parametrize("picture", [COLOR, GREY])
+def test_results_of_the_node_are_no_camera(tmp_path, node, picture):
+    results = {"semantic": GREY, "instance": DEPTH, "panoptic": DEPTH, "confidence": GREY}
+    results |= {"overlay": COLOR, "overlay__compressed": JPEG}
+    path = tmp_path / "bag"
+    topics = {f"{node}__{name}": content for name, content in results.items()}
+    namespace = "/" + node.replace("__", "/")
+    with BagWriter(path) as bag:
+        # Nobody may have listened to it.
+        bag.add_topic(f"{namespace}/instances", INSTANCES)
+        fill_topics(bag, camera__image=picture, **topics)
+    with BagReader(path) as reader:
+        assert [topic.name for topic in find_image_topics(reader)] == ["/camera/image"]
+        named = find_image_topics(reader, [f"{namespace}/overlay"])
+        assert [topic.name for topic in named] == [f"{namespace}/overlay"]
+        assert set(recorded_results(reader)) == set(reader.topics) - {"/camera/image"}
+
+
+def test_a_bag_of_results_alone_says_so(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/node/instances", INSTANCES)
+        fill_topics(bag, node__overlay=COLOR)
+    said = r"no camera's image topic; .* Results of the node are not taken .* name one with --image-topic"
+    with BagReader(tmp_path / "bag") as reader, pytest.raises(BagError, match=said):
+        find_image_topics(reader)
+
+
+def test_what_only_is_called_as_results_are_may_be_a_camera(tmp_path):
+    path = write_topics(tmp_path / "bag", robot__overlay=COLOR, robot__instances=INFO)
+    with BagReader(path) as reader:
+        assert [topic.name for topic in find_image_topics(reader)] == ["/robot/overlay"]
+
+
 def test_several_cameras_have_to_be_chosen_from(tmp_path):
     path = write_topics(tmp_path / "bag", left=COLOR, right=COLOR, info=INFO)
     with BagReader(path) as reader:
         with pytest.raises(BagError, match="2 image topics: /left, /right; choose"):
             find_image_topics(reader)
+        with pytest.raises(BagError, match=r"/left, /right; choose with image:=TOPIC$"):
+            find_image_topics(reader, option="image:=TOPIC")
         chosen = find_image_topics(reader, ["/right", "/left", "/right"])
         assert [topic.name for topic in chosen] == ["/right", "/left"]
         with pytest.raises(BagError, match=f"'/info' is a {CAMERA_INFO}, not a {IMAGE} or "):
@@ -131,6 +173,27 @@ def test_no_camera_at_all_lists_what_there_is(tmp_path):
     said = pytest.raises(BagError, match=r"no camera's image topic; it has /depth")
     with BagReader(path) as reader, said:
         find_image_topics(reader)
+
+
+def test_image_topics_without_messages_are_told_of(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.add_topic("/camera/image", IMAGE)
+        fill_topics(bag, info=INFO)
+    said = (
+        r"no messages on its image topics \(/camera/image\): it is damaged or cut off, or nothing"
+    )
+    with BagReader(tmp_path / "bag") as reader, pytest.raises(BagError, match=said):
+        find_image_topics(reader)
+
+
+def test_a_thermal_camera_can_be_named(tmp_path):
+    path = write_topics(tmp_path / "bag", thermal=DEPTH)
+    with BagReader(path) as reader:
+        said = "/thermal may be depth or labels; where a camera's pictures are there, choose with image:=X"
+        with pytest.raises(BagError, match=said):
+            find_image_topics(reader, option="image:=X")
+        (frame,) = read_frames(reader, ["/thermal"])
+        assert frame.image.shape == (4, 4, 3)
 
 
 def test_the_survey_tells_size_and_pace_despite_a_bad_first_message(tmp_path):

@@ -170,6 +170,9 @@ def test_a_cut_off_sqlite_bag_is_read_as_far_as_it_goes(tmp_path, cut, alone):
         assert reader.topics["/camera"].definition.startswith("std_msgs/Header header")
         assert reader.topics["/camera"].qos
         assert any(f"damaged after {len(found)} messages" in note for note in reader.damage)
+        if 0.02 < cut < 0.99:
+            sizes = f"the file has {file.stat().st_size} of the {len(whole)} bytes that its header"
+            assert sizes in " ".join(reader.damage)
     assert found == list(range(len(found)))
     assert 100 * cut - 3 <= len(found) <= 100 * cut
 

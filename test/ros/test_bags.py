@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from rt_panoptic_core.bags.make import BagPlan, make_bag
 from rt_panoptic_core.bags.messages import (
     COMPRESSED_IMAGE,
     IMAGE,
+    INSTANCES,
     compressed_message,
     header,
     image_message,
+    instances_message,
     serialize,
 )
+from rt_panoptic_core.bags.node_topics import RESULT_TOPICS
 from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.realtime import replay
@@ -30,9 +34,11 @@ from rt_panoptic_core.bags.sources import SourceFrame
 from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros.bag_camera import find_camera
 from rt_panoptic_ros.msg import PanopticInstanceArray
+from rt_panoptic_ros.outputs import published_topics
 from rt_panoptic_ros.reply_recorder import cdr_stamp
 
 PLAYER = "rt_panoptic_ros.bag_player"
@@ -238,7 +244,7 @@ def test_the_camera_of_a_bag_is_told_by_the_nodes_python(tmp_path, monkeypatch, 
     path = tmp_path / "drive"
     make_bag(Pictures(3), path, BagPlan(compressed=compressed))
     topic = "/camera/image/compressed" if compressed else "/camera/image"
-    assert find_camera(str(path)) == (topic, bool(compressed), (48, 64))
+    assert find_camera(str(path))[:3] == (topic, bool(compressed), (48, 64))
     assert find_camera(str(path), topic).topic == topic
     with pytest.raises(BagError, match=r"/nothere.*/camera/image"):
         find_camera(str(path), "/nothere")
@@ -260,38 +266,124 @@ def test_a_camera_whose_pictures_do_not_decode_is_one_all_the_same(tmp_path):
         message = compressed_message(np.zeros((8, 8, 3), np.uint8), header(1, "camera"))
         message.data = np.zeros(9, np.uint8)
         writer.write("/camera/image/compressed", 1, message)
-    assert find_camera(str(path)) == ("/camera/image/compressed", True, None)
+    assert find_camera(str(path))[:3] == ("/camera/image/compressed", True, None)
 
 
-def test_the_launch_file_plays_a_bag_into_the_node(model, probe, tmp_path):
-    pytest.importorskip("launch_ros", reason="launch files need launch_ros, a ROS 2 installation's")
+def test_several_cameras_of_a_bag_are_chosen_from_in_the_words_of_the_launch_file(tmp_path):
     path = tmp_path / "drive"
-    # Long enough for this process to be found by the node, which answers nobody else.
-    make_bag(Pictures(40), path, BagPlan(fps=10.0, compressed="png"))
+    with BagWriter(path) as writer:
+        for topic in ("/left", "/right"):
+            writer.add_topic(topic, IMAGE)
+            writer.write(topic, 0, image_message(np.zeros((8, 8, 3), np.uint8), header(0, "c")))
+    with pytest.raises(BagError, match=r"/left, /right; choose with image:=TOPIC$"):
+        find_camera(str(path))
+
+
+def test_all_topics_of_the_nodes_results_are_known():
+    class Names:
+        def resolve_topic_name(self, name):
+            return name
+
+    published = published_topics(Names(), defaultdict(lambda: True))
+    # vision_msgs may not be installed.
+    published += ["~/detections", "~/label_info"]
+    assert set(published) == {f"~/{name}" for name in RESULT_TOPICS}
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    """A bag with recorded results, of one pixel, on the topics of the node in the namespace front."""
+    path = tmp_path_factory.mktemp("bags") / "annotated"
+    pixel = np.zeros((1, 1), np.uint8)
+    result = PanopticResult(pixel, pixel.astype(np.uint16), [])
+    with BagWriter(path) as writer:
+        writer.add_topic("/camera/image/compressed", COMPRESSED_IMAGE)
+        writer.add_topic("/front/rt_panoptic/semantic", IMAGE)
+        writer.add_topic("/front/rt_panoptic/instances", INSTANCES)
+        # Long enough for the test to be found by the node, which answers nobody else.
+        for number in range(40):
+            time, head = number * 10**8, header(number * 10**8, "c")
+            shade = np.full((48, 64, 3), number, np.uint8)
+            picture = compressed_message(shade, head, image_format="png")
+            writer.write("/camera/image/compressed", time, picture)
+            writer.write("/front/rt_panoptic/semantic", time, image_message(pixel, head))
+            recorded = instances_message(result, Taxonomy.load("cityscapes"), head)
+            writer.write("/front/rt_panoptic/instances", time, recorded)
+    return path
+
+
+def test_recorded_results_are_told_from_the_rest(annotated):
+    results = ["/front/rt_panoptic/semantic", "/front/rt_panoptic/instances"]
+    assert find_camera(str(annotated)) == (
+        "/camera/image/compressed",
+        True,
+        (48, 64),
+        results,
+        ["/camera/image/compressed"],
+    )
+    chosen = find_camera(str(annotated), results[0])
+    assert (chosen.results, chosen.others) == (
+        results[1:],
+        ["/camera/image/compressed", results[0]],
+    )
+
+
+@pytest.fixture
+def launch(model, probe, tmp_path):
+    """launch(*arguments, **environment): what bag.launch.py said until it ended."""
+    pytest.importorskip("launch_ros", reason="launch files need launch_ros, a ROS 2 installation's")
+    launch_file = Path(__file__).parents[2] / "launch" / "bag.launch.py"
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+
+    def launch(*arguments, **environment):
+        words = [f"model:={model}", "engine:=pytorch", "precision:=fp32", *arguments]
+        log = (tmp_path / "log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launch_file_runner", str(launch_file), *words],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": paths, **environment},
+        )
+        try:
+            probe.wait(lambda: process.poll() is not None, "the end of the launch", SECONDS)
+        finally:
+            process.kill()
+            log.close()
+        return (tmp_path / "log").read_text(errors="replace")
+
+    return launch
+
+
+def test_the_launch_file_plays_a_bag_into_the_node(launch, annotated, probe):
     instances = []
     topic = "/front/rt_panoptic/instances"
     subscription = probe.node.create_subscription(
         PanopticInstanceArray, topic, instances.append, 10
     )
-    launch_file = Path(__file__).parents[2] / "launch" / "bag.launch.py"
-    words = [f"bag:={path}", f"model:={model}", "engine:=pytorch", "precision:=fp32"]
-    words += ["namespace:=front", "player:=own"]
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "launch_file_runner", str(launch_file), *words],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-    )
-    try:
-        probe.wait(lambda: process.poll() is not None, "the end of the launch", SECONDS)
-    finally:
-        process.kill()
-        log.close()
-        probe.node.destroy_subscription(subscription)
-    said = (tmp_path / "log").read_text(errors="replace")
-    assert "the bag has ended" in said, said
+    said = launch(f"bag:={annotated}", "namespace:=front", "player:=own")
+    probe.node.destroy_subscription(subscription)
+    assert "the bag has ended: 40 messages" in said, said
+    left_out = "/front/rt_panoptic/semantic, /front/rt_panoptic/instances"
+    assert said.count(f"recorded results are not played: {left_out}") == 1
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in instances]
     assert len(stamps) >= 3, said
-    assert {stamp - 1_700_000_000 * 10**9 for stamp in stamps} <= {n * 10**8 for n in range(40)}
+    assert len(set(stamps)) == len(stamps)
+    assert set(stamps) <= {n * 10**8 for n in range(40)}
     assert all((m.height, m.width) == (48, 64) for m in instances)
+
+
+def test_rosbag2_is_told_what_to_play_where_results_are_recorded(launch, bag, annotated, tmp_path):
+    ros2 = tmp_path / "bin" / "ros2"
+    ros2.parent.mkdir()
+    ros2.write_text('#!/bin/sh\necho "told: $*."\n')
+    ros2.chmod(0o755)
+    (tmp_path / "modules" / "ros2bag").mkdir(parents=True)
+    modules = os.pathsep.join([str(Path(__file__).parent), *sys.path, str(tmp_path / "modules")])
+    path = os.pathsep.join([str(ros2.parent), os.environ["PATH"]])
+    said = launch(f"bag:={annotated}", "player:=ros2", PATH=path, PYTHONPATH=modules)
+    usual = "--rate 1.0 --disable-keyboard-controls --clock 100"
+    assert f"told: bag play {annotated} {usual} --topics /camera/image/compressed." in said
+    assert "recorded results are not played: /front/rt_panoptic/semantic, " in said
+    said = launch(f"bag:={bag}", "player:=ros2", PATH=path, PYTHONPATH=modules)
+    assert f"told: bag play {bag} {usual}." in said
+    assert "not played" not in said

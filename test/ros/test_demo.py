@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from rt_panoptic_core.bags.messages import IMAGE, INSTANCES, header, image_message
+from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_ros import demo
 
 
@@ -89,3 +92,15 @@ def test_texts_reach_ros_as_texts():
     assert words == [
         *("-p", "source:='0'", "-p", "name:='it''s'", "-p", "flag:=true", "-p", "rate:=5.0"),
     ]
+
+
+def test_recorded_results_are_not_played_to_the_node(tmp_path):
+    path = tmp_path / "bag"
+    picture = image_message(np.zeros((8, 8, 3), np.uint8), header(0, "camera"))
+    with BagWriter(path) as bag:
+        bag.add_topic("/rt_panoptic/instances", INSTANCES)
+        for topic in ("/camera", "/rt_panoptic/semantic"):
+            bag.add_topic(topic, IMAGE)
+            bag.write(topic, 0, picture)
+    options = SimpleNamespace(source=str(path), size=None, fps=None)
+    assert "topics:=['/camera']" in demo.camera(options).command
