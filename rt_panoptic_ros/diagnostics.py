@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from std_msgs.msg import Header
 
 from rt_panoptic_core.errors import EngineError
 from rt_panoptic_core.resources import resident_memory
+from rt_panoptic_ros.inputs import InputTopic
+from rt_panoptic_ros.outputs import POINT_TOPICS
 from rt_panoptic_ros.stamp_check import NO_CLOCK
-from rt_panoptic_ros.statistics import Drop, Snapshot, Trouble
+from rt_panoptic_ros.statistics import Drop, Input, Snapshot, Trouble
 
 _MIB = 1024 * 1024
 
@@ -25,8 +27,7 @@ class Situation:
         name: full name of the node.
         state: label of the lifecycle state.
         enabled: parameter ``enabled``.
-        image_topic: full name; empty while not active.
-        publishers: of the image topic.
+        inputs: what is subscribed; empty while not active.
         unfit: sentences about publishers that nothing can be received from.
         wanted: topics that somebody listens to.
         engine: one line about engine, precision, device and size; empty while there is none.
@@ -40,8 +41,7 @@ class Situation:
     name: str
     state: str
     enabled: bool
-    image_topic: str
-    publishers: int
+    inputs: Mapping[Input, InputTopic]
     unfit: Sequence[str]
     wanted: Sequence[str]
     engine: str
@@ -53,11 +53,14 @@ class Situation:
 
 
 class Diagnostics:
-    """Turns snapshots into messages; remembers the last one for rates."""
+    """Turns snapshots into messages; remembers the last one for rates, and what was missing."""
 
-    def __init__(self) -> None:
-        """Without a past."""
+    def __init__(self, warn: Callable[[Hashable, str], object]) -> None:
+        """Without a past; ``warn`` is a throttled log."""
+        self._warn = warn
         self._last: tuple[float, Snapshot] | None = None
+        self._missing: frozenset[Input] = frozenset()
+        self._told: frozenset[Input] = frozenset()
 
     def message(
         self,
@@ -71,7 +74,7 @@ class Diagnostics:
 
         Args:
             header: with the stamp.
-            now: monotonic seconds, the clock of ``snapshot.last_frame``.
+            now: monotonic seconds, the clock of ``snapshot.last_came``.
             snapshot: the counters.
             situation: the rest.
             parameters: values by name; the limits are among them.
@@ -79,8 +82,11 @@ class Diagnostics:
         past_time, past = self._last or (now, snapshot)
         self._last = (now, snapshot)
         seconds = now - past_time
+        missing = _missing(now, snapshot, situation, parameters["diagnostics.frame_timeout"])
+        if not situation.unfit:
+            self._tell_missing(missing)
         statuses = (
-            _input_status(now, seconds, past, snapshot, situation, parameters),
+            _input_status(seconds, past, snapshot, situation, missing),
             _engine_status(past, snapshot, situation),
             _output_status(seconds, past, snapshot, situation, parameters),
         )
@@ -88,51 +94,75 @@ class Diagnostics:
             status.hardware_id = situation.device or "none"
         return DiagnosticArray(header=header, status=list(statuses))
 
+    def _tell_missing(self, missing: Mapping[Input, str]) -> None:
+        """Log once that images come and what the points need besides does not."""
+        if Input.IMAGE in missing:
+            return
+        # Of a camera that starts, the image may come before the rest: not at the first sight.
+        lasting = self._missing.intersection(missing)
+        for kind in missing:
+            if kind in lasting - self._told:
+                self._warn(("missing", kind), f"no points: {missing[kind]}")
+        self._told = (self._told | lasting).intersection(missing)
+        self._missing = frozenset(missing)
+
+
+def _missing(
+    now: float, snapshot: Snapshot, situation: Situation, timeout: float
+) -> dict[Input, str]:
+    """A sentence for each input that is needed and does not come."""
+    sentences = {}
+    for kind, topic in situation.inputs.items():
+        if kind is not Input.IMAGE and POINT_TOPICS.isdisjoint(situation.wanted):
+            continue
+        last = snapshot.last_came.get(kind)
+        # One camera_info is enough: some publishers send no other.
+        if last is not None and (kind is Input.CAMERA_INFO or now - last <= timeout):
+            continue
+        since = "yet" if last is None else f"for {now - last:.1f} s"
+        reason = (
+            "nobody publishes it" if not topic.publishers else "nothing arrives from its publisher"
+        )
+        sentences[kind] = f"no {kind.value} {since} on {topic.name}: {reason}"
+    return sentences
+
 
 def _input_status(
-    now: float,
     seconds: float,
     past: Snapshot,
     snapshot: Snapshot,
     situation: Situation,
-    parameters: Mapping[str, Any],
+    missing: Mapping[Input, str],
 ) -> DiagnosticStatus:
     rate = (snapshot.frames_in - past.frames_in) / seconds if seconds > 0 else 0.0
-    waited = now - snapshot.last_frame if snapshot.last_frame is not None else None
+    problems = list(missing.values())
+    if snapshot.drops[Drop.BAD_IMAGE.value] > past.drops[Drop.BAD_IMAGE.value]:
+        problems.append(f"bad images: {snapshot.last_error}")
+    elif new_troubles := _raised(past.troubles, snapshot.troubles):
+        problems.append(", ".join(snapshot.words.get(kind, kind) for kind in new_troubles))
     level, text = DiagnosticStatus.OK, f"{rate:.1f} images/s"
-    new_troubles = _raised(past.troubles, snapshot.troubles)
     if situation.state == "inactive" and situation.failure:
         level, text = DiagnosticStatus.ERROR, f"not subscribed: {situation.failure}"
     elif situation.state != "active":
         text = f"not subscribed: {situation.state}"
     elif situation.unfit:
         level, text = DiagnosticStatus.WARN, "; ".join(situation.unfit)
-    elif waited is None or waited > parameters["diagnostics.frame_timeout"]:
-        level = DiagnosticStatus.WARN
-        since = "no image yet" if waited is None else f"no image for {waited:.1f} s"
-        reason = (
-            "nobody publishes it"
-            if not situation.publishers
-            else "nothing arrives from its publisher"
-        )
-        text = f"{since} on {situation.image_topic}: {reason}"
-    elif snapshot.drops[Drop.BAD_IMAGE.value] > past.drops[Drop.BAD_IMAGE.value]:
-        level, text = DiagnosticStatus.WARN, f"bad images: {snapshot.last_error}"
-    elif new_troubles:
-        told = [snapshot.words.get(kind, kind) for kind in new_troubles]
-        level, text = DiagnosticStatus.WARN, ", ".join(told)
+    elif problems:
+        level, text = DiagnosticStatus.WARN, "; ".join(problems)
     if situation.clock_missing:
         level, text = max(level, DiagnosticStatus.WARN), f"{NO_CLOCK}; {text}"
-    values = {
-        "topic": situation.image_topic,
-        "publishers": situation.publishers,
-        "rate in (Hz)": f"{rate:.2f}",
-        "images": snapshot.frames_in,
-    }
+    image = situation.inputs.get(Input.IMAGE, InputTopic("", 0))
+    values: dict[str, Any] = {"topic": image.name, "publishers": image.publishers}
+    for kind, topic in situation.inputs.items():
+        if kind is not Input.IMAGE:
+            values[f"{kind.value} topic"] = topic.name
+            values[f"{kind.value} publishers"] = topic.publishers
+    values["rate in (Hz)"] = f"{rate:.2f}"
+    values["images"] = snapshot.frames_in
     for reason, count in snapshot.drops.items():
         values[f"dropped: {reason}"] = count
-    for kind, count in snapshot.troubles.items():
-        values[kind] = count
+    for trouble, count in snapshot.troubles.items():
+        values[trouble] = count
     values["last error"] = snapshot.last_error
     return _status(f"{situation.name}: input", level, text, values)
 

@@ -66,7 +66,9 @@ class ImageSource(Node):
         )
         self._quality = int(self._number("jpeg_quality", 90, 1, 100, "Of image/compressed."))
         self._told = False
-        self._due = 0.0
+        self._published = 0
+        self._skipped: set[str] = set()
+        self._due = -math.inf
         self._ahead = int(
             self._number(
                 "ahead",
@@ -146,16 +148,13 @@ class ImageSource(Node):
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            published = self._published
             try:
-                source = self._open()
-                if not self._told:
-                    self._told = True
-                    self.get_logger().info(
-                        f"publishing {self._source} on {self._images.topic_name}"
-                    )
-                ended = self._publish_all(source)
+                ended = self._publish_all(self._open())
             except PanopticError as error:
-                self._told = False
+                # Else it would be told every few seconds of a source that breaks off each time.
+                if self._published == published:
+                    self._told = False
                 self._complain(str(error), f"{error}; trying again every {_REOPEN_SECONDS:g} s")
                 self._stop.wait(_REOPEN_SECONDS)
                 continue
@@ -172,7 +171,19 @@ class ImageSource(Node):
         if is_device(self._source):
             return DeviceSource(self._source, self._size, self._rate)
         size = self._size or _GENERATED_SIZE
-        return open_source(self._source, size=size, seed=self._seed, fps=self._rate or 10.0)
+        return open_source(
+            self._source,
+            size=size,
+            seed=self._seed,
+            fps=self._rate or 10.0,
+            skipped=self._tell_skipped,
+        )
+
+    def _tell_skipped(self, reason: str) -> None:
+        # A folder that begins again is read again.
+        if reason not in self._skipped:
+            self._skipped.add(reason)
+            self.get_logger().warning(f"{reason}; skipped")
 
     def _publish_all(self, source: FrameSource) -> bool:
         """Whether the source came to its end."""
@@ -186,13 +197,21 @@ class ImageSource(Node):
                 return False
             if self._stop.is_set() or not self.context.ok():
                 return False
-            # A source slower than the rate is not chased: the next is due an interval from now.
+            # What is late by an interval or more is not caught up: the next is due an interval from now.
             # It outlasts the source: the first frame of the next round follows the last one at its pace.
-            self._due = max(self._due, time.monotonic() - interval) + interval
+            now = time.monotonic()
+            self._due = (self._due if now < self._due + interval else now) + interval
+            self._tell_publishing()
             self._publish(frame, source)
+            self._published += 1
         if empty and not self._stop.is_set():
             raise ImageError(f"{self._source}: no frame can be read")
         return True
+
+    def _tell_publishing(self) -> None:
+        if not self._told:
+            self._told = True
+            self.get_logger().info(f"publishing {self._source} on {self._images.topic_name}")
 
     def _made_ready(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
         """``frames``; the first time, so many of them as are wanted ahead are made on the call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
@@ -17,6 +17,17 @@ from rt_panoptic_ros.qos import (
     unfit_publishers,
 )
 from rt_panoptic_ros.releases import subscription_events
+from rt_panoptic_ros.statistics import Input
+
+_MOST_LOST = 1_000_000
+"""More images than any camera sends between two events."""
+
+
+class InputTopic(NamedTuple):
+    """A subscribed topic: its full name, and its publishers, whether they fit or not."""
+
+    name: str
+    publishers: int
 
 
 class Inputs:
@@ -61,7 +72,9 @@ class Inputs:
             wanted.append(("depth", Image, on_depth, None))
             wanted.append(("camera_info", CameraInfo, on_camera_info, None))
         # All of them before the first subscription, which nobody would destroy.
-        for topic in subscribed_topics(node, values):
+        names = subscribed_topics(node, values)
+        self._names = dict(zip(Input, names, strict=False))
+        for topic in names:
             check_overrides(node, topic, "subscription")
         for topic, kind, callback, lost in wanted:
             self._subscribe(topic, kind, qos, callback, lost)
@@ -87,7 +100,7 @@ class Inputs:
 
         def lost(event: Any) -> None:
             if on_lost is not None:
-                on_lost(event.total_count_change)
+                on_lost(lost_images(event.total_count_change))
 
         events = subscription_events(
             incompatible_qos=unfit, incompatible_type=unfit, message_lost=lost
@@ -118,9 +131,12 @@ class Inputs:
                 sentences.append(f"{name}: nothing can be received from {who}: {why}; {way_out}")
         return sentences
 
-    def publisher_count(self) -> int:
-        """Publishers of the image topic, whether they fit or not."""
-        return self._node.count_publishers(self.image_topic)
+    def topics(self) -> dict[Input, InputTopic]:
+        """What is subscribed, as it is now."""
+        return {
+            kind: InputTopic(name, self._node.count_publishers(name))
+            for kind, name in self._names.items()
+        }
 
     def destroy(self) -> None:
         """Unsubscribe."""
@@ -131,8 +147,16 @@ class Inputs:
         self._subscriptions.clear()
 
 
+def lost_images(increment: int) -> int:
+    """Images that a message-lost event of ``increment`` tells of: 1 where it cannot be so many.
+
+    Fast DDS invents some: 2**31 - 1 among ones, and what becomes of it when several are added up.
+    """
+    return increment if 0 <= increment <= _MOST_LOST else 1
+
+
 def subscribed_topics(node: LifecycleNode, values: Mapping[str, Any]) -> list[str]:
-    """Full names after remapping of what ``values`` ask to subscribe, the image topic first."""
+    """Full names after remapping of what ``values`` ask to subscribe, in the order of Input."""
     topics = [image_topic(node, compressed=values["input.transport"] == "compressed")]
     if values["depth.enabled"]:
         topics += [node.resolve_topic_name(name) for name in ("depth", "camera_info")]

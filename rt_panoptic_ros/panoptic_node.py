@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
@@ -34,7 +34,7 @@ from rt_panoptic_ros.segment_service import SegmentService
 from rt_panoptic_ros.stamp_check import StampCheck
 from rt_panoptic_ros.stamped_tracker import StampedTracker
 from rt_panoptic_ros.stamps import nanoseconds
-from rt_panoptic_ros.statistics import Drop, Statistics
+from rt_panoptic_ros.statistics import Drop, Input, Statistics
 from rt_panoptic_ros.steady_timer import create_steady_timer
 from rt_panoptic_ros.throttled_log import ThrottledLog, kind_of
 from rt_panoptic_ros.transitions import Transitions, on_executor
@@ -87,7 +87,7 @@ class PanopticNode(LifecycleNode):
         self._last_taken = 0.0
         self._told_namesake = False
 
-        self._diagnostics = Diagnostics()
+        self._diagnostics = Diagnostics(self._warn)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         create_steady_timer(self, self.values["diagnostics.period"], self._publish_diagnostics)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -133,6 +133,8 @@ class PanopticNode(LifecycleNode):
                 lambda: self._load_segmenter(values),
                 self._tell_progress,
             )
+            # The camera_info was the last processor's.
+            self.statistics.wait_anew(Input.CAMERA_INFO)
         # Whatever a library raises while it builds an engine, the node stays and can be configured anew.
         except Exception as error:  # noqa: BLE001
             self._fail(CONFIGURATION_FAILED, error)
@@ -152,7 +154,7 @@ class PanopticNode(LifecycleNode):
         # What was in view before a pause is not what is there after it. On the inference thread, before
         # the first frame: the tracker is that thread's.
         self._worker.inbox.put_request(self._tracker.forget)
-        self.statistics.forget_last_frame()
+        self.statistics.wait_anew(Input.IMAGE, Input.DEPTH)
         self._stamps.forget()
         try:
             self._inputs = on_executor(self, self._create_inputs)
@@ -238,13 +240,12 @@ class PanopticNode(LifecycleNode):
         return Outputs(self, self._segmenter.taxonomy, values, self.get_logger().warning)
 
     def _create_inputs(self) -> Inputs:
-        assert self._processor is not None
         return Inputs(
             self,
             self.values,
             on_image=self._on_image,
             on_depth=self._on_depth,
-            on_camera_info=self._processor.take_camera_info,
+            on_camera_info=self._on_camera_info,
             on_lost=lambda count: self.statistics.drop(Drop.LOST, count=count),
             warn=self.get_logger().warning,
         )
@@ -294,8 +295,15 @@ class PanopticNode(LifecycleNode):
         processor, worker = self._processor, self._worker
         if processor is None or worker is None:
             return
+        self.statistics.input_came(Input.DEPTH, time.monotonic())
         if processor.take_depth(message):
             worker.inbox.put_request(processor.publish_waiting_points)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        processor = self._processor
+        if processor is not None:
+            self.statistics.input_came(Input.CAMERA_INFO, time.monotonic())
+            processor.take_camera_info(message)
 
     def _process_frame(self, frame: Frame) -> None:
         """Inference thread."""
@@ -382,8 +390,7 @@ class PanopticNode(LifecycleNode):
             name=self.get_fully_qualified_name().lstrip("/"),
             state=self._state_machine.current_state[1],
             enabled=bool(self.values["enabled"]),
-            image_topic=inputs.image_topic if inputs is not None else "",
-            publishers=inputs.publisher_count() if inputs is not None else 0,
+            inputs=inputs.topics() if inputs is not None else {},
             unfit=inputs.unfit_publishers() if inputs is not None else (),
             wanted=sorted(outputs.wanted()) if outputs is not None else (),
             engine=engine,

@@ -393,7 +393,7 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "diagnostics.frame_timeout",
         2.0,
-        "WARN when no image came for so many seconds while active.",
+        "WARN when no image came for so many seconds while active, or no depth while points are wanted.",
         Change.ANY_TIME,
         0.1,
         3600.0,

@@ -13,6 +13,14 @@ WINDOW = 300
 """Frames that the percentiles look back over."""
 
 
+class Input(enum.Enum):
+    """What the node may subscribe; the words stand in the diagnostics."""
+
+    IMAGE = "image"
+    DEPTH = "depth"
+    CAMERA_INFO = "camera_info"
+
+
 class Drop(enum.Enum):
     """Why a frame that came was not answered; the words stand in the diagnostics."""
 
@@ -41,7 +49,8 @@ class Trouble(enum.Enum):
 class Snapshot:
     """Everything at one moment. Times in seconds, percentiles over the last :data:`WINDOW` frames.
 
-    ``words`` holds, for troubles that have some, what was said of the last of their kind.
+    ``words`` holds, for troubles that have some, what was said of the last of their kind; ``last_came``,
+    for inputs that came, when they did last.
     """
 
     frames_in: int
@@ -54,7 +63,7 @@ class Snapshot:
     failures_in_a_row: int
     last_error: str
     last_engine_error: str
-    last_frame: float | None
+    last_came: dict[Input, float]
 
 
 class Statistics:
@@ -73,13 +82,18 @@ class Statistics:
         self._failures_in_a_row = 0
         self._last_error = ""
         self._last_engine_error = ""
-        self._last_frame: float | None = None
+        self._last_came: dict[Input, float] = {}
 
     def frame_came(self, now: float) -> None:
         """Count an input frame; ``now`` is the monotonic clock's."""
         with self._lock:
             self._frames_in += 1
-            self._last_frame = now
+            self._last_came[Input.IMAGE] = now
+
+    def input_came(self, kind: Input, now: float) -> None:
+        """Note that depth or camera_info came; ``now`` is the monotonic clock's."""
+        with self._lock:
+            self._last_came[kind] = now
 
     def frame_answered(self, latency: float | None, inference: float | None) -> None:
         """Count a published result: seconds from its stamp, and of inference; None leaves one out."""
@@ -121,10 +135,11 @@ class Statistics:
         with self._lock:
             return self._failures_in_a_row
 
-    def forget_last_frame(self) -> None:
-        """Start waiting for a first frame again."""
+    def wait_anew(self, *kinds: Input) -> None:
+        """Start waiting for the first of ``kinds`` again."""
         with self._lock:
-            self._last_frame = None
+            for kind in kinds:
+                self._last_came.pop(kind, None)
 
     def snapshot(self) -> Snapshot:
         """All counts and percentiles now."""
@@ -141,7 +156,7 @@ class Statistics:
                 failures_in_a_row=self._failures_in_a_row,
                 last_error=self._last_error,
                 last_engine_error=self._last_engine_error,
-                last_frame=self._last_frame,
+                last_came=dict(self._last_came),
             )
 
 

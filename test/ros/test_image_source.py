@@ -46,6 +46,49 @@ def test_a_folder_in_order_and_again(start, probe, folder):
     assert stamps == sorted(stamps)
 
 
+def test_a_picture_that_cannot_be_read_is_named_once_and_skipped(start, probe, folder):
+    (folder / "aa.jpg").write_text("nope")
+    node = start(
+        *("-r", "image:=/skip/image", "-p", f"source:={folder}", "-p", "rate:=50.0"),
+        module=MODULE,
+    )
+    images = probe.subscribe(Image, "/skip/image")
+    probe.wait(lambda: len(images) >= 6, "six images of two")
+    values = [image.data[2] for image in images]
+    assert set(values) == {10, 20}
+    assert all(a != b for a, b in pairwise(values))
+    node.stop()
+    assert node.log.count("aa.jpg") == 1
+    assert "skipped" in node.log
+    assert node.log.count("publishing") == 1
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error(start, probe, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").write_text("nope")
+    node = start("-p", f"source:={tmp_path}", module=MODULE)
+    node.wait_log("remove it, or make it anew; trying again every 2 s")
+    # Past the next try.
+    begun = time.monotonic()
+    probe.wait(lambda: time.monotonic() > begun + 2.5, "the next try")
+    node.stop()
+    assert node.log.count("a.jpg") == 1
+    assert "publishing" not in node.log
+
+
+def test_the_second_image_comes_an_interval_after_the_first(start, probe, folder):
+    start(
+        *("-r", "image:=/pace/image", "-p", f"source:={folder}", "-p", "rate:=2.0"),
+        # The first one waits for the subscriber.
+        *("-p", "ahead:=1"),
+        module=MODULE,
+    )
+    images = probe.subscribe(Image, "/pace/image")
+    probe.wait(lambda: len(images) >= 3, "three images")
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec / 1e9 for m in images[:3]]
+    assert all(b - a > 0.3 for a, b in pairwise(stamps)), stamps
+
+
 def test_compressed_in_another_size(start, probe, folder):
     start(
         *("-r", "image:=/small/image", "-p", f"source:={folder}", "-p", "rate:=50.0"),

@@ -21,7 +21,7 @@ from rt_panoptic_ros.inbox import Inbox
 from rt_panoptic_ros.model import thresholds_of
 from rt_panoptic_ros.parameters import PARAMETERS
 from rt_panoptic_ros.stamp_check import StampCheck
-from rt_panoptic_ros.statistics import Drop, Statistics, Trouble
+from rt_panoptic_ros.statistics import Drop, Input, Statistics, Trouble
 from rt_panoptic_ros.throttled_log import ThrottledLog, kind_of
 from rt_panoptic_ros.worker import Rate, Worker
 
@@ -245,13 +245,98 @@ def test_statistics_count_and_time():
     statistics.drop(Drop.ENGINE_FAILED, "out of memory")
     statistics.drop(Drop.LOST, count=4)
     found = statistics.snapshot()
-    assert (found.frames_in, found.frames_out, found.last_frame) == (100, 100, 0.1)
+    assert (found.frames_in, found.frames_out) == (100, 100)
+    assert found.last_came == {Input.IMAGE: 0.1}
     assert found.latency == pytest.approx((0.0505, 0.09505))
     assert found.inference == pytest.approx((0.01, 0.01))
     assert found.drops["lost in transport"] == 4
     assert (found.failures_in_a_row, found.last_engine_error) == (1, "out of memory")
     statistics.frame_answered(None, 0.01)
     assert statistics.failures_in_a_row == 0
+
+
+def test_an_increment_of_lost_images_that_cannot_be_counts_as_one():
+    pytest.importorskip("sensor_msgs.msg")
+    from rt_panoptic_ros.inputs import lost_images
+
+    statistics = Statistics()
+    # As Fast DDS gave them, then twice the invented one, added up in 32 bits with and without sign.
+    for increment in (1, 2**31 - 1, 3, 1, 2**31 - 1, -2, 2**32 - 2, 2**64 - 2):
+        statistics.drop(Drop.LOST, count=lost_images(increment))
+    assert statistics.snapshot().drops["lost in transport"] == 10
+
+
+@pytest.fixture
+def depth_camera():
+    """say(statistics, now, wanted, publishers): the input status of a node with depth; and its log."""
+    pytest.importorskip("diagnostic_msgs.msg")
+    from std_msgs.msg import Header
+
+    from rt_panoptic_ros.diagnostics import Diagnostics, Situation
+    from rt_panoptic_ros.inputs import InputTopic
+
+    log = []
+    diagnostics = Diagnostics(lambda _key, words: log.append(words))
+    values = {spec.name: spec.default for spec in PARAMETERS}
+
+    def say(statistics, now, wanted=("points",), publishers=0):
+        situation = Situation(
+            name="node",
+            state="active",
+            enabled=True,
+            inputs={
+                Input.IMAGE: InputTopic("/image", 1),
+                Input.DEPTH: InputTopic("/depht", publishers),
+                Input.CAMERA_INFO: InputTopic("/info", publishers),
+            },
+            unfit=(),
+            wanted=wanted,
+            engine="fake",
+            device="cpu",
+            progress="",
+            failure="",
+            details={},
+        )
+        message = diagnostics.message(Header(), now, statistics.snapshot(), situation, values)
+        return message.status[0].message
+
+    return say, log
+
+
+def test_missing_depth_and_camera_info_are_told_while_points_are_wanted(depth_camera):
+    say, log = depth_camera
+    statistics = Statistics()
+    statistics.frame_came(100.0)
+    assert say(statistics, 100.0, wanted=("overlay",)) == "0.0 images/s"
+    no_depth = "no depth yet on /depht: nobody publishes it"
+    no_info = "no camera_info yet on /info: nobody publishes it"
+    assert say(statistics, 100.5) == f"{no_depth}; {no_info}"
+    # The first image of a camera may come before the rest.
+    assert log == []
+    for _ in range(3):
+        say(statistics, 101.0, wanted=("markers", "overlay"))
+    assert log == [f"no points: {no_depth}", f"no points: {no_info}"]
+    statistics.input_came(Input.CAMERA_INFO, 101.0)
+    statistics.frame_came(109.0)
+    assert say(statistics, 109.0, publishers=1) == (
+        "no depth yet on /depht: nothing arrives from its publisher"
+    )
+    statistics.input_came(Input.DEPTH, 109.0)
+    assert say(statistics, 110.0, publishers=1) == "0.0 images/s"
+    statistics.frame_came(114.0)
+    # One camera_info is enough.
+    assert say(statistics, 114.0) == "no depth for 5.0 s on /depht: nobody publishes it"
+    assert len(log) == 2
+
+
+def test_missing_depth_is_not_logged_of_a_camera_that_sends_nothing_at_all(depth_camera):
+    say, log = depth_camera
+    statistics = Statistics()
+    for _ in range(3):
+        assert "no image yet on /image: nothing arrives from its publisher; no depth yet" in say(
+            statistics, 100.0
+        )
+    assert log == []
 
 
 def test_a_frame_that_waited_is_counted_but_not_timed():

@@ -9,6 +9,7 @@ pytest.importorskip(
     "rt_panoptic_ros.msg", reason="the messages are not built: colcon build, source"
 )
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -209,3 +210,33 @@ def test_bad_depth_is_counted_and_named_and_labels_go_on(
     assert semantic
     good = np.full((HEIGHT, WIDTH), 20, np.float32)
     wait_for(probe, send, points, good)
+
+
+def test_a_misnamed_depth_topic_is_named(start, probe, picture, diagnosis):
+    node = start(
+        *("-p", "depth.enabled:=true", "-p", "diagnostics.period:=0.1", "-r", "__node:=misnamed"),
+        *("-r", "image:=/cam/image", "-r", "depth:=/cam/depht", "-r", "camera_info:=/cam/info"),
+    )
+    probe.wait_active("/misnamed")
+    images, infos = probe.publisher(Image, "/cam/image"), probe.publisher(CameraInfo, "/cam/info")
+    seen = diagnosis("misnamed")
+    message = to_image(Image().header, picture())
+
+    def said(text, level=DiagnosticStatus.WARN):
+        message.header.stamp.sec = probe.next_stamp()
+        images.publish(message)
+        status = seen.status("input")
+        return status and text in status.message and status.level == level
+
+    # probe.publisher made camera_info's publisher; nothing came from it yet.
+    depth = "no depth yet on /cam/depht: nobody publishes it"
+    info = "no camera_info yet on /cam/info: nothing arrives from its publisher"
+    points = probe.subscribe(PointCloud2, "/misnamed/points")
+    probe.wait(lambda: said(f"{depth}; {info}"), "depth and camera_info to be missed")
+    node.wait_log(f"no points: {depth}")
+    node.wait_log(f"no points: {info}")
+    infos.publish(from_intrinsics(Camera))
+    probe.wait(lambda: said(depth) and not said(info), "only depth to be missed")
+    assert seen.value("input", "depth topic") == "/cam/depht"
+    assert (node.log.count(depth), points) == (1, [])
+    probe.unsubscribe_all()
