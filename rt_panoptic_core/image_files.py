@@ -17,7 +17,7 @@ from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.files import read_bytes, resolved, stream_kind
 from rt_panoptic_core.image_codec import decode_compressed
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 
 _SELF_CHECKED = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")

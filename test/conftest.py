@@ -61,6 +61,7 @@ def save_small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     """A function that saves a network of eight channels with random weights, and returns the path.
 
     ``sees``: cars among a little of everything, where random weights alone see next to nothing.
+    ``taxonomy``: its label set, Cityscapes' where nothing is said.
     Everything else changes the ``paper`` inference preset.
     """
     import torch
@@ -73,12 +74,14 @@ def save_small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 
     widths = ("pyramid_channels", "semantic_tower_channels", "box_tower_channels")
 
-    def save(*, sees: bool = False, seed: int = 0, **settings: Any) -> Path:
+    def save(
+        *, sees: bool = False, seed: int = 0, taxonomy: Taxonomy | None = None, **settings: Any
+    ) -> Path:
         torch.manual_seed(seed)
         config = NetworkConfig.preset(
             "paper", backbone="resnet18", tower_depth=1, **dict.fromkeys(widths, 8)
         )
-        taxonomy = Taxonomy.load("cityscapes")
+        taxonomy = taxonomy or Taxonomy.load("cityscapes")
         network = PanopticNetwork(config, taxonomy)
         if sees:
             head, car = network.head, taxonomy.names.index("car")

@@ -138,6 +138,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if kind == "generated_streets":
         options = {"length": args.limit or _GENERATED_LENGTH, "depth": True, **options}
     dataset = _open_dataset(args, segmenter, options)
+    notes = list(getattr(dataset, "notes", ()))
+    for note in notes:
+        errors.print(f"note: {note}", markup=False, style="yellow")
     indices = _spread(len(dataset), args.limit)
     default_ratio = CITYSCAPES_BOUNDARY_RATIO if kind == "cityscapes" else BOUNDARY_RATIO
     ratio = default_ratio if args.boundary is None else args.boundary
@@ -172,7 +175,10 @@ def _evaluate(args: argparse.Namespace) -> int:
             on_frame=on_frame,
         )
         _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
-    record = evaluation.record(_subject(args, segmenter, kind, options, len(problems)))
+    subject = _subject(args, segmenter, kind, options, len(problems))
+    if notes:
+        subject["notes"] = "; ".join(notes)
+    record = evaluation.record(subject)
     if writer is not None:
         errors.print(f"written: {writer.json_path}, its PNGs in {writer.folder}", markup=False)
     _write(record, None if args.no_report else gallery, args.output, errors)

@@ -42,6 +42,11 @@ class CachedDataset:
         """The label set of the samples."""
         return self._source.taxonomy
 
+    @property
+    def notes(self) -> list[str]:
+        """What the data set says of itself."""
+        return list(getattr(self._source, "notes", ()))
+
     def __len__(self) -> int:
         return len(self._source)
 

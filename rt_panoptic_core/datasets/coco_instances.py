@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 import zlib
 from collections import defaultdict
@@ -21,7 +22,13 @@ from rt_panoptic_core.datasets.files import (
     listed,
     read_labelled_rgb,
 )
-from rt_panoptic_core.datasets.outlines import Region, outlined_region
+from rt_panoptic_core.datasets.json_images import (
+    found_files,
+    no_such_image,
+    sample_name,
+    written_names,
+)
+from rt_panoptic_core.datasets.outlines import Region, lies_outside, outlined_region
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample, present_ids
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.files import read_json
@@ -78,7 +85,8 @@ class CocoInstances:
 
         Args:
             annotations: the JSON: ``images``, ``annotations`` with ``segmentation``, ``categories``.
-            images: folders that the images may be in; they are in the first that has the first of them.
+            images: folders that the images may be in; they are in the first that has one of them. Absolute
+                names are taken as they are.
             taxonomy: label set whose source ids are the JSON's category ids; for None all of the JSON's
                 categories as things but for the background, which is added where it is none of them.
             background: stuff class of what no outline covers; None for :data:`BACKGROUND` where the taxonomy
@@ -103,13 +111,12 @@ class CocoInstances:
         )
         check_categories(self._title, categories, used, self.taxonomy)
         self._background = self._class_of(background)
-        self._pictures = _part(_pictures(content, self._title), split, held_out, self._title)
-        folder = _folder_of(self._pictures[0], [Path(each) for each in images])
-        check_folder(folder, self._title, "the images")
-        self.picture_files = [folder / picture.file_name for picture in self._pictures]
+        self._pictures = _part(_pictures(content), split, held_out, self._title)
+        self.picture_files = _picture_files(
+            self._pictures, [Path(each) for each in images], self._title
+        )
         check_files(self.picture_files, self._title)
-        bare = sum(not picture.annotations for picture in self._pictures)
-        self.notes = [f"{counted(bare, 'picture')} without any outline"] if bare else []
+        self.notes = _notes(self._pictures)
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -127,7 +134,7 @@ class CocoInstances:
                 instances.append(InstanceAnnotation(number, class_id, crowd))
         seen = present_ids(instance)
         sample = PanopticSample(
-            PurePosixPath(picture.file_name).with_suffix("").as_posix(),
+            sample_name(picture.file_name),
             read_labelled_rgb(self.picture_files[index], picture.size, self._title),
             semantic,
             instance,
@@ -282,21 +289,40 @@ def _part(pictures: list[_Picture], split: str, held_out: float, title: str) -> 
 
 def _place(file_name: str) -> float:
     """A hash of a name, in [0, 1): the same wherever and however often it is computed."""
-    return zlib.crc32(PurePosixPath(file_name).name.encode()) / 2**32
+    return zlib.crc32(PurePosixPath(written_names(file_name)[-1]).name.encode()) / 2**32
 
 
-def _folder_of(picture: _Picture, candidates: Sequence[Path]) -> Path:
-    """The folder that has ``picture``, whose name may hold a folder itself; else the first that exists."""
-    found = (folder for folder in candidates if _is_there(folder / picture.file_name))
-    return next(found, None) or first_folder(candidates)
+def _picture_files(pictures: Sequence[_Picture], folders: Sequence[Path], title: str) -> list[Path]:
+    """The pictures' files, in the first of ``folders`` that has one of them, else in the first that exists.
+
+    Raises:
+        DatasetError: none of the folders exists.
+    """
+    files = found_files([written_names(picture.file_name) for picture in pictures], folders)
+    if files is not None:
+        return files
+    folder = first_folder(folders)
+    check_folder(folder, title, "the images")
+    return [folder / picture.file_name for picture in pictures]
 
 
-def _is_there(file: Path) -> bool:
-    """Whether ``file`` is one; False where the path is too long, or may not be looked at."""
-    try:
-        return file.is_file()
-    except OSError:
-        return False
+def _notes(pictures: Sequence[_Picture]) -> list[str]:
+    """What is no error and yet may not be meant: pictures without outlines, outlines that nobody sees."""
+    notes = []
+    bare = sum(not picture.annotations for picture in pictures)
+    if bare:
+        notes.append(f"{counted(bare, 'picture')} without any outline")
+    outside = [
+        f"annotation {_SHORT.repr(item.get('id'))} of {picture.file_name}"
+        for picture in pictures
+        for item in picture.annotations
+        if lies_outside(item.get("segmentation"), picture.size)
+    ]
+    if outside:
+        notes.append(
+            f"{counted(len(outside), 'outline')} wholly outside of the picture, left out:{listed(outside)}"
+        )
+    return notes
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -318,9 +344,16 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not found["images"]:
         raise DatasetError(f"{path}: it has no images")
     if not problems:
-        known = {item["id"] for item in found["images"]}
+        known: dict[int | str, int] = {}
+        for place, item in enumerate(found["images"]):
+            first = known.setdefault(item["id"], place)
+            if first != place:
+                problems.append(
+                    f"images[{place}]: its id {_SHORT.repr(item['id'])} is that of images[{first}] too; give "
+                    "each an id of its own"
+                )
         problems += [
-            f"annotations[{place}]: there is no image {_SHORT.repr(item['image_id'])}"
+            f"annotations[{place}]: {no_such_image(item['image_id'], known)}"
             for place, item in enumerate(found["annotations"])
             if item["image_id"] not in known
         ]
@@ -372,7 +405,7 @@ def _is_file_name(value: Any) -> bool:
         return False
     if len(value.encode()) > _LONGEST_PATH:
         return False
-    return all(len(part.encode()) <= _LONGEST_NAME for part in value.split("/"))
+    return all(len(part.encode()) <= _LONGEST_NAME for part in re.split(r"[/\\]", value))
 
 
 # The keys that are relied on, and what each must be.
@@ -389,20 +422,16 @@ _KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
 _WHERE_ABSENT = {"iscrowd": 0}
 
 
-def _pictures(content: dict[str, list[dict[str, Any]]], title: str) -> list[_Picture]:
+def _pictures(content: dict[str, list[dict[str, Any]]]) -> list[_Picture]:
     by_image = defaultdict(list)
     for item in content["annotations"]:
         by_image[item["image_id"]].append(item)
-    pictures = [
+    return [
         _Picture(
             item["id"], item["file_name"], (item["height"], item["width"]), by_image[item["id"]]
         )
         for item in content["images"]
     ]
-    ids = {picture.image_id for picture in pictures}
-    if len(ids) < len(pictures):
-        raise DatasetError(f"{title}: image ids are used twice")
-    return pictures
 
 
 def _without_doubles(

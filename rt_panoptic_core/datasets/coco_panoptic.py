@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ from rt_panoptic_core.datasets.files import (
     first_folder,
     listed,
     read_labelled_rgb,
+)
+from rt_panoptic_core.datasets.json_images import (
+    found_files,
+    no_such_image,
+    other_form,
+    written_names,
 )
 from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticSample
 from rt_panoptic_core.errors import DatasetError
@@ -34,7 +40,7 @@ from rt_panoptic_core.panoptic_format import (
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 from rt_panoptic_core.wording import counted
 
-_IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg")
+_IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".ppm", ".pgm")
 _NAMED_IDS = 10
 
 
@@ -55,7 +61,8 @@ class CocoPanoptic:
         Args:
             annotations: the JSON.
             masks: folder of the PNGs that it names.
-            images: folder of the images, or several that they may be in; they are in the first that has one.
+            images: folder of the images, or several that they may be in; they are in the first that has one
+                of them. Absolute names are taken as they are.
             taxonomy: label set whose source ids are the JSON's category ids; the JSON's own categories,
                 things first, for None.
             pixels: resize samples to about so many, as a model with that number in its header has images
@@ -77,15 +84,17 @@ class CocoPanoptic:
             raise DatasetError(f"{self._title}: it has no annotations")
         twice = [i for i, n in Counter(a["image_id"] for a in content.annotations).items() if n > 1]
         if twice:
+            named = [f"image {image_id!r} has more than one annotation" for image_id in twice]
             raise DatasetError(
-                f"{self._title}: image {twice[0]!r} has more than one annotation "
-                f"({len(twice)} images have)"
+                f"{self._title}: all segments of an image belong in one annotation:{listed(named)}"
             )
+        _check_image_ids(self._title, content.annotations, content.images)
         _check_segments(self._title, content.annotations)
         used = {int(s["category_id"]) for a in content.annotations for s in a["segments_info"]}
         check_categories(self._title, content.categories, used, self.taxonomy)
         self._records = content.annotations
-        self._masks = [Path(masks) / record["file_name"] for record in self._records]
+        pngs = [written_names(record["file_name"]) for record in self._records]
+        self._masks = found_files(pngs, [Path(masks)]) or [Path(masks) / names[0] for names in pngs]
         folders = [images] if isinstance(images, str | os.PathLike) else images
         self.picture_files = _image_files(
             self._records, content.images, [Path(folder) for folder in folders], self._title
@@ -98,9 +107,9 @@ class CocoPanoptic:
         if bare:
             self.notes.append(f"{counted(bare, 'image')} of the JSON without annotation, left out")
         if unlisted:
+            one, several = "annotation of an image that is", "annotations of images that are"
             self.notes.append(
-                f"{counted(unlisted, 'annotation')} of an image that is not in the JSON's 'images'; it was "
-                "found by the PNG's name"
+                f"{counted(unlisted, one, several)} not in the JSON's 'images', found by the PNG's name"
             )
 
     def __len__(self) -> int:
@@ -183,7 +192,7 @@ def open_coco_panoptic(
 
     Args:
         root: holds ``panoptic_SPLIT.json``, its PNGs in ``panoptic_SPLIT`` and the images in ``SPLIT``, each
-            either directly or in ``annotations`` and ``images``.
+            either directly or in ``annotations`` and ``images``; names in the JSON may also count from here.
         split: its name.
         annotations, masks, images: where they are instead, relative to ``root``.
         pixels: see :class:`CocoPanoptic`.
@@ -199,7 +208,7 @@ def open_coco_panoptic(
         base / masks
         if masks
         else first_folder([json_file.parent / name, base / name, base / "annotations" / name]),
-        base / images if images else [base / "images" / split, base / split, base / "images"],
+        base / images if images else [base / "images" / split, base / split, base / "images", base],
         taxonomy,
         pixels=pixels,
     )
@@ -216,30 +225,42 @@ def _image_files(
     Raises:
         DatasetError: none has, and the first is no folder.
     """
-    for folder in folders:
-        if folder.is_dir():
-            present = {file.name for file in folder.iterdir()}
-            files = [folder / _image_file(record, images, present) for record in records]
-            if any(file.is_file() for file in files):
-                return files
+    pictures = [_image_names(record, images) for record in records]
+    files = found_files(pictures, folders)
+    if files is not None:
+        return files
     others = ", ".join(str(folder) for folder in folders[1:])
     check_folder(
         folders[0], title, "the images" + (f"; nor are they in {others}" if others else "")
     )
-    return [folders[0] / _image_file(record, images, set()) for record in records]
+    return [folders[0] / names[0] for names in pictures]
 
 
-def _image_file(
-    record: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], present: set[str]
-) -> str:
-    """File name of a record's image: as the JSON says, or the PNG's with an image's suffix."""
-    listed = images.get(record["image_id"], {}).get("file_name")
-    if isinstance(listed, str):
-        return listed
-    stem = Path(record["file_name"]).stem
-    return next(
-        (stem + suffix for suffix in _IMAGE_SUFFIXES if stem + suffix in present), f"{stem}.jpg"
-    )
+def _image_names(
+    record: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """Names that a record's image may have: as the JSON says, or the PNG's with an image's suffix."""
+    named = images.get(record["image_id"], {}).get("file_name")
+    if isinstance(named, str):
+        return written_names(named)
+    stem = PurePosixPath(written_names(record["file_name"])[-1]).stem
+    return tuple(stem + suffix for suffix in _IMAGE_SUFFIXES)
+
+
+def _check_image_ids(
+    title: str, annotations: Sequence[Mapping[str, Any]], images: Mapping[Any, Any]
+) -> None:
+    """Refuse annotations whose image is listed with a number for their text, or a text for their number."""
+    problems = [
+        f"annotations[{place}]: {no_such_image(annotation['image_id'], images)}"
+        for place, annotation in enumerate(annotations)
+        if annotation["image_id"] not in images
+        and other_form(annotation["image_id"], images) is not None
+    ]
+    if problems:
+        raise DatasetError(
+            f"{title}: {counted(len(problems), 'entry', 'entries')} cannot be used:{listed(problems)}"
+        )
 
 
 def _check_segments(title: str, annotations: Sequence[Mapping[str, Any]]) -> None:

@@ -28,7 +28,10 @@ _ORIENTATION_TAG = 0x0112
 _UPRIGHT = 1
 _QUARTER_TURNS = range(5, 9)
 
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P5", b"P6")
+
+_UNSUPPORTED = {b"GIF8": "GIF", b"ftyphe": "HEIC", b"ftypmif1": "HEIC", b"ftypavi": "AVIF"}
+"""What is in the first bytes of formats that phones and browsers write and that are not read here."""
 
 
 def check_files(paths: Sequence[Path], data_set: str) -> None:
@@ -164,7 +167,7 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
 def _problem(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(12)
     except FileNotFoundError:
         return f"{path}: missing"
     except OSError as error:
@@ -172,5 +175,8 @@ def _problem(path: Path) -> str | None:
     if not start:
         return f"{path}: empty"
     if not start.startswith(_SIGNATURES):
+        format_name = next((n for begin, n in _UNSUPPORTED.items() if begin in start), None)
+        if format_name is not None:
+            return f"{path}: {format_name} is not supported; convert to JPEG or PNG"
         return f"{path}: no image"
     return None

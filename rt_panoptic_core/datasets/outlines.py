@@ -45,7 +45,11 @@ def outlined_region(segmentation: Any, size: tuple[int, int]) -> Region:
     if isinstance(segmentation, dict):
         return Region(0, 0, _from_runs(segmentation, size))
     if not isinstance(segmentation, list) or not segmentation:
-        raise DatasetError("it has no outline ('segmentation': polygons or run lengths)")
+        raise DatasetError(
+            "it has no outline ('segmentation': polygons or run lengths); draw it, take the annotation out, "
+            "or write its box as a polygon of four corners and train with losses.supervision=boxes and "
+            "losses.mask=0 (docs/training.md, Outlines)"
+        )
     polygons = [_corners(polygon) for polygon in segmentation]
     limit = np.array((size[1], size[0]), dtype=np.float64)
     low = np.floor(np.clip(np.min([p.min(axis=0) for p in polygons], axis=0), 0, limit))
@@ -55,6 +59,29 @@ def outlined_region(segmentation: Any, size: tuple[int, int]) -> Region:
     for polygon in polygons:
         mask |= polygon_mask(polygon - low, (height, width))
     return Region(int(low[1]), int(low[0]), mask)
+
+
+def lies_outside(segmentation: Any, size: tuple[int, int]) -> bool:
+    """Whether ``segmentation`` is of polygons that all lie beyond one side of a picture: none is seen.
+
+    Args:
+        segmentation: as for :func:`outlined_region`; False for what that refuses.
+        size: (H, W) of the picture.
+    """
+    if not isinstance(segmentation, list) or not segmentation:
+        return False
+    height, width = size
+    for polygon in segmentation:
+        try:
+            # Nearly always the first corner is inside, and a data set has a million outlines.
+            if 0 < polygon[0] < width and 0 < polygon[1] < height:
+                return False
+            x, y = _corners(polygon).T
+        except (DatasetError, TypeError, LookupError):
+            return False
+        if x.min() < width and x.max() > 0 and y.min() < height and y.max() > 0:
+            return False
+    return True
 
 
 def polygon_mask(corners: npt.NDArray[np.float64], size: tuple[int, int]) -> Mask:

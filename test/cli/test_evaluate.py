@@ -40,6 +40,7 @@ def test_generated_streets_give_table_json_and_report(model, tmp_path, capsys):
     assert "over 3 frames" in printed
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["subject"]["model"] == "small"
+    assert "notes" not in content["subject"]
     assert content["subject"]["dataset"] == "generated_streets val"
     assert len(content["frames"]) == 3
     assert {"panoptic", "boundary", "semantic", "instances", "recall"} <= set(content)
@@ -49,6 +50,19 @@ def test_generated_streets_give_table_json_and_report(model, tmp_path, capsys):
     # The worst frame; of frames that are all equally bad none is called the best.
     assert html.count("data:image/jpeg;base64,") in (3, 6)
     assert len(read_annotations(tmp_path / "predictions.json").annotations) == 3
+
+
+def test_classes_of_streets_that_a_model_lacks_are_named(save_small_model, tmp_path, capsys):
+    things = [{"name": name, "thing": True} for name in ("forklift", "person")]
+    stuff = [{"name": name, "thing": False} for name in ("floor", "wall")]
+    yard = Taxonomy.from_dict({"name": "yard", "classes": [*things, *stuff]}, "yard")
+    arguments = [*STREETS, "--limit", "1", "--quiet", "--output", str(tmp_path)]
+    assert evaluate(str(save_small_model(taxonomy=yard)), *arguments) == 0
+    note = json.loads((tmp_path / "results.json").read_text())["subject"]["notes"]
+    assert "taxonomy 'yard' has wall, person; the others are void" in note
+    assert "neither learnt nor measured: road, sidewalk, building, fence, pole" in note
+    assert f"note: {note}\n" in capsys.readouterr().err
+    assert "the others are void" in (tmp_path / "report.html").read_text()
 
 
 def test_saved_predictions_can_be_scored_against_the_files_they_are_for(model, tmp_path, capsys):

@@ -374,8 +374,10 @@ def test_a_turned_picture_of_another_size_is_named_with_its_turn(exported):
 
 def test_an_outline_that_makes_no_sense_is_named(exported):
     write(exported / "annotations" / "instances_default.json", [outline(99, 1, [])])
-    with pytest.raises(DatasetError, match=r"annotation 99 of a\.png: it has no outline"):
+    with pytest.raises(DatasetError, match=r"annotation 99 of a\.png: it has no outline") as caught:
         opened(exported)[0]
+    assert "write its box as a polygon of four corners" in str(caught.value)
+    assert "losses.supervision=boxes" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -492,3 +494,45 @@ def test_pictures_without_outlines_are_counted(exported):
     for name in "bc":
         picture(exported / "images" / f"{name}.png")
     assert opened(exported).notes == ["2 pictures without any outline"]
+
+
+def test_outlines_wholly_outside_of_their_picture_are_named(exported):
+    seen = [rectangle(-5, -5, 50, 50), rectangle(8, 2, 20, 4)]
+    unseen = [rectangle(12, 0, 20, 8), rectangle(-9, 1, 0, 5), rectangle(1, -6, 5, 0)]
+    both = [*seen[1], *unseen[0]]
+    outlines = [*seen, *unseen, both, [*unseen[0], *unseen[1]]]
+    write(
+        exported / "annotations" / "instances_default.json",
+        [outline(number, 1, each) for number, each in enumerate(outlines)],
+    )
+    data = opened(exported)
+    named = "".join(f"\n  annotation {number} of a.png" for number in (2, 3, 4, 6))
+    assert data.notes == [f"4 outlines wholly outside of the picture, left out:{named}"]
+    assert len(data[0].instances) <= 3
+
+
+def test_images_with_one_id_are_named(exported):
+    images = [image(), image(file_name="b.png"), image(id="x"), image(id=7), image(id="x")]
+    write(
+        exported / "annotations" / "instances_default.json", [outline(1, 1, [], 6)], images=images
+    )
+    with pytest.raises(DatasetError) as caught:
+        opened(exported)
+    assert str(caught.value).split("\n  ")[1:] == [
+        "images[1]: its id 5 is that of images[0] too; give each an id of its own",
+        "images[4]: its id 'x' is that of images[2] too; give each an id of its own",
+        "annotations[0]: there is no image 6",
+    ]
+
+
+@pytest.mark.parametrize(("image_id", "listed"), [(5, "5"), ("5", 5)])
+def test_a_number_and_its_text_are_told_apart(exported, image_id, listed):
+    write(
+        exported / "annotations" / "instances_default.json",
+        [outline(1, 1, rectangle(0, 0, 2, 2), image_id)],
+        images=[image(id=listed)],
+    )
+    words = f"there is no image {image_id!r}, but {listed!r}: one is a text, the other a number"
+    with pytest.raises(DatasetError) as caught:
+        opened(exported)
+    assert f"annotations[0]: {words}" in str(caught.value)

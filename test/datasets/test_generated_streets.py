@@ -334,6 +334,8 @@ def test_opening_in_another_label_set() -> None:
     cityscapes = GeneratedStreets(20, SIZE, seed=0, depth=False)
     relabelled = open_generated_streets(None, "train", own, length=20, size=SIZE, seed=0)
     assert relabelled.taxonomy == own
+    (note,) = relabelled.notes
+    assert "the others are void, neither learnt nor measured: sidewalk, " in note
     for index in range(3):
         sample, original = relabelled[index], cityscapes[index]
         assert np.array_equal(sample.image, original.image)

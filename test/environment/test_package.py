@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 import subprocess
 import sys
@@ -14,6 +16,12 @@ import pytest
 import rt_panoptic_core
 
 ROOT = Path(__file__).parents[2]
+
+EXAMPLES = re.findall(
+    r"^```python\n(.*?)^```",
+    (ROOT / "docs" / "library.md").read_text("utf-8"),
+    re.DOTALL | re.MULTILINE,
+)
 
 PROGRAM = """
 import numpy as np
@@ -35,6 +43,16 @@ def test_every_name_is_there_and_none_is_imported_before_it_is_used():
     subprocess.run([sys.executable, "-c", words], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rt_panoptic_core.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_imports_what_it_names(example):
+    names = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Name)]
+    imported = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.alias)]
+    known = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    known |= {alias.asname or alias.name for alias in imported}
+    used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    assert used - known <= set(dir(builtins))
 
 
 @pytest.mark.slow

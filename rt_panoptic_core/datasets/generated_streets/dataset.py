@@ -115,6 +115,14 @@ class _Relabelled:
                 f"taxonomy {taxonomy.name!r} shares no class name with Cityscapes, in whose classes streets "
                 f"are generated: {', '.join(streets.taxonomy.names)}"
             )
+        common = [name for name in streets.taxonomy.names if name in taxonomy.names]
+        void = [name for name in streets.taxonomy.names if name not in taxonomy.names]
+        self.notes = []
+        if void:
+            self.notes.append(
+                f"of the streets' classes taxonomy {taxonomy.name!r} has {', '.join(common)}; the others are "
+                f"void, neither learnt nor measured: {', '.join(void)}"
+            )
 
     def __len__(self) -> int:
         return len(self._streets)
@@ -152,7 +160,8 @@ def open_generated_streets(
     Args:
         root: not used, as there are no files.
         split: the splits share no street, whatever their seeds.
-        taxonomy: a class of it with the name of a Cityscapes class is labelled, the rest is void.
+        taxonomy: a class of it with the name of a Cityscapes class is labelled, the rest is void, which
+            the data set's ``notes`` say.
         length, size, seed, street_kind, depth: as ``length``, ``size``, ``seed``, ``kind`` and ``depth`` of
             :class:`GeneratedStreets`.
 
