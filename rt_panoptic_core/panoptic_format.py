@@ -287,11 +287,17 @@ def read_annotations(
                 _check_keys(
                     segment, {"id": int, "category_id": int}, f"{where}: segments_info[{number}]"
                 )
-    images = {}
+    images: dict[int | str, dict[str, Any]] = {}
     for place, image in enumerate(content.get("images") or []):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
             raise DatasetError(f"{name}: images[{place}]: 'id' is missing")
-        images[image["id"]] = image
+        known = images.setdefault(image["id"], image)
+        # Annotations would belong to either; the same picture listed again does no harm.
+        if known.get("file_name") != image.get("file_name"):
+            raise DatasetError(
+                f"{name}: images[{place}] ({image.get('file_name')!r}): its id {image['id']!r} is that of "
+                f"{known.get('file_name')!r} too; give each an id of its own"
+            )
     info = content.get("info")
     return PanopticAnnotations(
         Path(path),

@@ -324,6 +324,10 @@ def test_coco_has_80_things_then_53_stuff_classes():
         ({"annotations": None}, "'annotations'"),
         ({"categories": []}, "'categories'"),
         ({"categories": [{"id": 1, "name": "a", "isthing": 2}]}, "categories[0]"),
+        (
+            {"images": [{"id": 7, "file_name": "a.jpg"}] * 2 + [{"id": 7, "file_name": "b.jpg"}]},
+            "images[2] ('b.jpg'): its id 7 is that of 'a.jpg' too",
+        ),
         ({"categories": [{"id": 1, "name": "a", "isthing": 1}] * 2}, "used twice"),
         ({"annotations": [{"image_id": 1, "segments_info": []}]}, "'file_name'"),
         ({"annotations": [{"file_name": "a", "segments_info": []}]}, "'image_id'"),
