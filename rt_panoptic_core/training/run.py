@@ -88,6 +88,8 @@ _KNOWN_WARNINGS = (
     "checkpoint directory .* exists",
     # Callbacks come and go with the settings; those that hold something are matched by their names.
     "Be aware that when using `ckpt_path`",
+    # A run goes on where its folder was moved to.
+    "The dirpath has changed",
     "The number of training batches",
 )
 

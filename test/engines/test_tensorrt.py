@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rt_panoptic_core.engines import cuda, tensorrt_engine
+from rt_panoptic_core.engines import cuda, onnx_export, tensorrt_engine
 from rt_panoptic_core.engines.base import INPUT_NAMES, OUTPUT_NAMES
 from rt_panoptic_core.engines.cache import cached
 from rt_panoptic_core.engines.cuda import CudaRuntime
@@ -100,7 +100,7 @@ def test_a_build_takes_the_device_that_it_is_for(checkpoint, monkeypatch):
     monkeypatch.setattr(cuda, "_runtime", lambda: api)
     api = SimpleNamespace(cudaSetDevice=lambda index: (0, devices.append(index)))
     monkeypatch.setattr(
-        tensorrt_engine,
+        onnx_export,
         "export_onnx",
         lambda *_: SimpleNamespace(SerializeToString=lambda: b"graph"),
     )
