@@ -42,9 +42,11 @@ class Maps(nn.Module):
 
 def openvino(module: Maps, features: list[Tensor]) -> Callable[[], object]:
     """What computes ``module`` once in OpenVINO, fp32."""
-    import openvino as ov
-
     from rt_panoptic_core.engines.openvino_engine import the_core
+    from rt_panoptic_core.engines.telemetry import without_telemetry
+
+    with without_telemetry():
+        import openvino as ov
 
     program = torch.onnx.export(
         module, tuple(features), dynamo=True, opset_version=20, verbose=False

@@ -226,10 +226,12 @@ def openvino_times(
     """Milliseconds through OpenVINO in fp32: median of the wall clock, and of processor time by threads."""
     if hardware.missing_openvino() is not None:
         return None
-    import openvino as ov
-
     from rt_panoptic_core.engines.onnx_export import TRANSLATIONS
     from rt_panoptic_core.engines.openvino_engine import the_core
+    from rt_panoptic_core.engines.telemetry import without_telemetry
+
+    with without_telemetry():
+        import openvino as ov
 
     program = torch.onnx.export(
         module,

@@ -12,9 +12,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rt_panoptic_core.errors import BagError
+
+if TYPE_CHECKING:
+    from rt_panoptic_core.bags.reader import BagReader
 
 
 class BagCamera(NamedTuple):
@@ -57,30 +60,43 @@ def find_camera(bag: str, image: str = "") -> BagCamera:
     return BagCamera(size=(size[0], size[1]) if size else None, **found)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the camera of the bag that is named first as JSON; its topic may be named second."""
+def read_camera(reader: BagReader, image: str = "", *, option: str = "image:=TOPIC") -> BagCamera:
+    """The camera of an open bag, as :func:`find_camera` finds it, but for its size.
+
+    Args:
+        reader: the bag.
+        image: its topic, or empty.
+        option: what a user chooses the topic with, for the errors.
+
+    Raises:
+        BagError: as :func:`find_camera`.
+    """
     from rt_panoptic_core.bags.frames import find_image_topics
     from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
     from rt_panoptic_core.bags.node_topics import recorded_results
+
+    topic = find_image_topics(reader, [image] if image else [], option=option)[0]
+    results = [name for name in recorded_results(reader) if name != topic.name]
+    others = [name for name in reader.topics if name not in results]
+    is_compressed = topic.message_type == COMPRESSED_IMAGE
+    return BagCamera(topic.name, is_compressed, None, results, others)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the camera of the bag that is named first as JSON; its topic may be named second."""
     from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.survey import survey
 
     bag, image = sys.argv[1:] if arguments is None else arguments
-    size: tuple[int, int] | None = None
     try:
         with BagReader(bag) as reader:
-            names = [image] if image else []
-            topic = find_image_topics(reader, names, option="image:=TOPIC")[0]
-            results = [name for name in recorded_results(reader) if name != topic.name]
-            others = [name for name in reader.topics if name not in results]
+            camera = read_camera(reader, image)
             # Only a hint: pictures that do not decode are the node's to tell of.
             with suppress(BagError):
-                size = survey(reader, [topic.name])[0].size
+                camera = camera._replace(size=survey(reader, [camera.topic])[0].size)
     except BagError as error:
         print(error, file=sys.stderr)
         return 1
-    is_compressed = topic.message_type == COMPRESSED_IMAGE
-    camera = BagCamera(topic.name, is_compressed, size, results, others)
     print(json.dumps(camera._asdict()))
     return 0
 

@@ -124,28 +124,24 @@ def camera(options: argparse.Namespace) -> Camera:
 
 
 def _bag(path: Path, options: argparse.Namespace) -> Camera:
-    from rt_panoptic_core.bags.frames import find_image_topics
-    from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
-    from rt_panoptic_core.bags.node_topics import recorded_results
     from rt_panoptic_core.bags.reader import BagReader
+    from rt_panoptic_ros.bag_camera import read_camera
 
     if options.size or options.fps:
         raise DemoError(
             "--size and --fps do not apply to a rosbag: it is played as it was recorded"
         )
     with BagReader(path) as bag:
-        topic = find_image_topics(bag, option="bag.launch.py's image:=TOPIC")[0]
-        results = recorded_results(bag)
-        others = [name for name in bag.topics if name not in results]
-    compressed = topic.message_type == COMPRESSED_IMAGE
-    parameters: dict[str, Any] = {"bag": str(path), "loop": True, "wait_for": topic.name}
-    if results:
+        found = read_camera(bag, option="bag.launch.py's image:=TOPIC")
+    parameters: dict[str, Any] = {"bag": str(path), "loop": True, "wait_for": found.topic}
+    if found.results:
         # They would mix with those of the node that runs.
-        parameters["topics"] = others
+        parameters["topics"] = found.others
     command = ["-m", "rt_panoptic_ros.bag_player", "--ros-args", *_parameters(parameters)]
-    arguments = ["-r", f"{'image/compressed' if compressed else 'image'}:={topic.name}"]
+    image = "image/compressed" if found.is_compressed else "image"
+    arguments = ["-r", f"{image}:={found.topic}"]
     arguments += _parameters({"use_sim_time": True})
-    arguments += _parameters({"input.transport": "compressed"}) if compressed else []
+    arguments += _parameters({"input.transport": "compressed"}) if found.is_compressed else []
     return Camera(command, arguments, True, str(path))
 
 

@@ -17,7 +17,10 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed, which the
 RUN = """
 import sys
 import numpy as np
-import openvino as ov
+from rt_panoptic_core.engines.telemetry import without_telemetry
+
+with without_telemetry():
+    import openvino as ov
 
 model, inputs, output = sys.argv[1:]
 compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
