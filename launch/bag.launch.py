@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from launch.action import Action
-from launch.actions import ExecuteProcess, LogInfo, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.actions import ExecuteProcess, LogInfo, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -95,7 +95,8 @@ def _player(context: LaunchContext, path: str, camera: BagCamera) -> list[Action
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
+    return support.description(
+        __file__,
         [
             support.argument("bag", "", "The bag: a folder, an .mcap or a .db3 file."),
             support.argument(
@@ -116,6 +117,6 @@ def generate_launch_description() -> LaunchDescription:
             *support.model_arguments(),
             support.rviz_argument(),
             *support.process_arguments(use_sim_time=LaunchConfiguration("clock")),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

@@ -5,7 +5,6 @@ ros2 launch rt_panoptic_ros camera.launch.py source:=generated rviz:=true
 """
 
 from launch.action import Action
-from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription
 from rt_panoptic_ros import launch_support as support
@@ -29,7 +28,8 @@ def start(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
+    return support.description(
+        __file__,
         [
             support.argument(
                 "image", "/camera/image", "Image topic; with compressed its base name."
@@ -40,6 +40,6 @@ def generate_launch_description() -> LaunchDescription:
             *support.source_arguments(),
             support.rviz_argument(),
             *support.process_arguments(),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

@@ -6,7 +6,6 @@ subscribes /front/image_raw and so on, and answers on /front/rt_panoptic/semanti
 """
 
 from launch.action import Action
-from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription
 from rt_panoptic_ros import launch_support as support
@@ -37,7 +36,8 @@ def start(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
+    return support.description(
+        __file__,
         [
             support.argument(
                 "cameras", "front,left,right", "Names of the cameras, with commas between."
@@ -48,6 +48,6 @@ def generate_launch_description() -> LaunchDescription:
             *support.source_arguments(),
             support.rviz_argument(),
             *support.process_arguments(),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

@@ -6,7 +6,6 @@
 """
 
 from launch.action import Action
-from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription
 from rt_panoptic_ros import launch_support as support
@@ -31,7 +30,8 @@ def start(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
+    return support.description(
+        __file__,
         [
             support.argument("image", "/camera/image", "Image topic, sensor_msgs/Image."),
             support.argument(
@@ -54,6 +54,6 @@ def generate_launch_description() -> LaunchDescription:
             *support.source_arguments(),
             support.rviz_argument(),
             *support.process_arguments(),
-            OpaqueFunction(function=start),
-        ]
+        ],
+        start,
     )

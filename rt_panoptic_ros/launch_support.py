@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch.action import Action
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.logging import get_logger
 from launch.some_substitutions_type import SomeSubstitutionsType
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from rclpy.exceptions import InvalidNamespaceException
 from rclpy.validate_namespace import validate_namespace
 
-from launch import LaunchContext
+from launch import LaunchContext, LaunchDescription
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS, parse_size
 from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_ros.fastdds import profile_environment
@@ -52,6 +56,47 @@ def argument(
 def flag(name: str, default: bool, description: str) -> DeclareLaunchArgument:
     """An argument that is true or false."""
     return argument(name, "true" if default else "false", description, _YES_NO)
+
+
+def description(
+    file: str,
+    arguments: list[DeclareLaunchArgument],
+    start: Callable[[LaunchContext], list[Action]],
+) -> LaunchDescription:
+    """What a launch file describes: ``start`` called with the values of its arguments.
+
+    Words of the command line that give a value to anything else are told, with what was meant perhaps:
+    launch passes over them without a word.
+
+    Args:
+        file: the launch file's path.
+        arguments: all that it has.
+        start: what it starts.
+    """
+    names = [each.name for each in arguments]
+
+    def check(context: LaunchContext) -> None:
+        # Included by another launch file, whose arguments these are: they are its own to check.
+        if Path(file).name in (Path(word).name for word in sys.argv):
+            for problem in unknown_arguments(names, context.argv):
+                get_logger("rt_panoptic").warning(problem)
+
+    return LaunchDescription(
+        [*arguments, OpaqueFunction(function=check), OpaqueFunction(function=start)]
+    )
+
+
+def unknown_arguments(names: list[str], words: list[str]) -> list[str]:
+    """What to say of each of ``words``, NAME:=VALUE, whose name is none of ``names``."""
+    problems = []
+    for word in words:
+        name, found, _ = word.partition(":=")
+        if not found or name in names:
+            continue
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}:=?" if near else "--show-args lists those that there are"
+        problems.append(f"{word} is ignored: there is no argument {name!r}; {hint}")
+    return problems
 
 
 def model_arguments() -> list[DeclareLaunchArgument]:

@@ -57,6 +57,13 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def needs_openvino() -> None:
+    """Skips where OpenVINO is not installed, without importing it, which would tell its makers."""
+    if _missing("openvino"):
+        pytest.skip("openvino is not installed")
+
+
+@pytest.fixture(scope="session")
 def save_small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A function that saves a network of eight channels with random weights, and returns the path.
 

@@ -120,6 +120,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rt_panoptic_core.checkpoint import load_checkpoint
+    from rt_panoptic_core.datasets.sample import notes_of
     from rt_panoptic_core.evaluation.boundary_regions import (
         BOUNDARY_RATIO,
         CITYSCAPES_BOUNDARY_RATIO,
@@ -138,7 +139,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if kind == "generated_streets":
         options = {"length": args.limit or _GENERATED_LENGTH, "depth": True, **options}
     dataset = _open_dataset(args, segmenter, options)
-    notes = list(getattr(dataset, "notes", ()))
+    notes = notes_of(dataset)
     for note in notes:
         errors.print(f"note: {note}", markup=False, style="yellow")
     indices = _spread(len(dataset), args.limit)

@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 
 from rt_panoptic_core.cli.progress import progress_bar
-from rt_panoptic_core.errors import ConfigError
+from rt_panoptic_core.errors import ConfigError, TrainingError
 from rt_panoptic_core.wording import not_installed, percent
 
 
@@ -52,10 +52,17 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, changes)
     if args.check:
         from rt_panoptic_core.training.check import check_run
+        from rt_panoptic_core.training.precision import training_precision
 
         with progress_bar("checking", None, "samples", quiet=args.quiet) as advance:
             lines = check_run(config, advance)
         print(*lines, sep="\n")
+        wanted, crop = config.optimization.precision, config.augmentation.crop
+        # No mistake of the run's: data is often looked at on another machine than the one that trains.
+        try:
+            training_precision(wanted, args.accelerator, crop)
+        except TrainingError as error:
+            print(f"note: this machine would refuse the run: {error}")
         print(f"all is well; to train: {_command(args)}")
         return 0
 

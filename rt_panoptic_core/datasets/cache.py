@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rt_panoptic_core.datasets.sample import InstanceAnnotation, PanopticDataset, PanopticSample
+from rt_panoptic_core.datasets.sample import (
+    InstanceAnnotation,
+    PanopticDataset,
+    PanopticSample,
+    notes_of,
+)
 from rt_panoptic_core.files import replaced_when_complete
 from rt_panoptic_core.taxonomy import Taxonomy
 
@@ -45,7 +50,7 @@ class CachedDataset:
     @property
     def notes(self) -> list[str]:
         """What the data set says of itself."""
-        return list(getattr(self._source, "notes", ()))
+        return notes_of(self._source)
 
     def __len__(self) -> int:
         return len(self._source)

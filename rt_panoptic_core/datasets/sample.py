@@ -61,6 +61,11 @@ class PanopticDataset(Protocol):
         """Sample ``index`` in [0, len)."""
 
 
+def notes_of(dataset: PanopticDataset) -> list[str]:
+    """What a data set says of itself, a sentence each: what it leaves out, and what may not be meant."""
+    return list(getattr(dataset, "notes", ()))
+
+
 def check_sizes(sample: PanopticSample) -> None:
     """Accept ``sample`` if its label maps have the image's size.
 

@@ -25,8 +25,16 @@ def training_precision(
         crop: (height, width) of the training images, or empty for images as they are.
 
     Raises:
-        TrainingError: bfloat16 is wanted for images so narrow that PyTorch miscalculates it on a CPU.
+        TrainingError: bfloat16 is wanted for images so narrow that PyTorch miscalculates it on a CPU, or
+            there is no such accelerator.
     """
+    if accelerator == "gpu" and not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    ):
+        raise TrainingError(
+            "accelerator 'gpu': PyTorch finds none here (nvidia-smi tells of the driver; a CPU build of "
+            "PyTorch never finds one); use cpu, or auto"
+        )
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     # A convolution of stride 2 on a map of one column: its gradients hold whatever was in the memory.
     unsafe = not on_gpu and bool(crop) and crop[1] <= _NARROW

@@ -140,7 +140,6 @@ def train(
         KeyboardInterrupt: it came again, before the update at hand was done.
     """
     _drop_chatter()
-    _check_accelerator(accelerator)
     precision = training_precision(
         config.optimization.precision, accelerator, config.augmentation.crop
     )
@@ -275,16 +274,6 @@ def _trainer(
         enable_checkpointing=True,
         **where,
     )
-
-
-def _check_accelerator(accelerator: str) -> None:
-    if accelerator == "gpu" and not (
-        torch.cuda.is_available() or torch.backends.mps.is_available()
-    ):
-        raise TrainingError(
-            "accelerator 'gpu': PyTorch finds none here (nvidia-smi tells of the driver; a CPU build of "
-            "PyTorch never finds one); use cpu, or auto"
-        )
 
 
 def _complete_already(

@@ -90,8 +90,8 @@ def test_export_to_onnx(model, tmp_path, capsys):
     assert "--output" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("needs_openvino")
 def test_export_of_an_engine(model, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("openvino", reason="openvino is not installed")
     target = tmp_path / "a.engine"
     words = ["--model", str(model), "--size", "64x96", "--precision", "fp32"]
     assert main(["export", *words, "--output", str(target)]) == 0
@@ -109,6 +109,7 @@ def test_export_of_an_engine(model, tmp_path, capsys, monkeypatch):
     assert main(["segment", *words, str(image)]) == 0
 
 
+@pytest.mark.usefixtures("needs_openvino")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -118,7 +119,6 @@ def test_export_of_an_engine(model, tmp_path, capsys, monkeypatch):
     ],
 )
 def test_exports_that_cannot_be(model, tmp_path, capsys, monkeypatch, words, message):
-    pytest.importorskip("openvino", reason="openvino is not installed")
     monkeypatch.setattr("rt_panoptic_core.engines.quantization.find_spec", lambda _: True)
     words = ["--size", "64x96", "--output", str(tmp_path / "x"), *words]
     assert main(["export", "--model", str(model), *words]) == 1
@@ -126,8 +126,8 @@ def test_exports_that_cannot_be(model, tmp_path, capsys, monkeypatch, words, mes
     assert capsys.readouterr().err.endswith(f"{message}\n")
 
 
+@pytest.mark.usefixtures("needs_openvino")
 def test_an_export_to_int8_says_first_what_is_not_installed(model, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("openvino", reason="openvino is not installed")
     monkeypatch.setattr("rt_panoptic_core.engines.quantization.find_spec", lambda _: None)
     for engine in ("openvino", "onnx"):
         words = ["--size", "64x96", "--precision", "int8", "--engine", engine]
@@ -137,9 +137,9 @@ def test_an_export_to_int8_says_first_what_is_not_installed(model, tmp_path, cap
         assert "--calibration" not in error
 
 
+@pytest.mark.usefixtures("needs_openvino")
 def test_an_engine_that_this_cpu_cannot_run_is_for_another(model, tmp_path, capsys, monkeypatch):
     """The file holds a graph that is compiled where it is opened, on whatever CPU that is."""
-    pytest.importorskip("openvino", reason="openvino is not installed")
     built = lambda *_: {"network.xml": b"graph"}  # noqa: E731
     monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", built)
     words = ["export", "--model", str(model), "--size", "64x96", "--precision", "bf16"]
@@ -213,6 +213,7 @@ def test_benchmarks_that_cannot_be(model, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("needs_openvino")
 @pytest.mark.parametrize(
     "words",
     [
@@ -225,7 +226,6 @@ def test_a_file_that_cannot_be_written_is_found_first(model, tmp_path, capsys, m
     def begin(*_, **__):
         pytest.fail("the work has begun")
 
-    pytest.importorskip("openvino", reason="openvino is not installed")
     monkeypatch.setattr("rt_panoptic_core.engines.select.open_engine", begin)
     monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", begin)
     monkeypatch.setattr("rt_panoptic_core.engines.onnx_export.export_onnx", begin)
@@ -237,10 +237,10 @@ def test_a_file_that_cannot_be_written_is_found_first(model, tmp_path, capsys, m
     assert f"{tmp_path}: it is a folder; name a file in it" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("needs_openvino")
 def test_a_cache_that_cannot_be_written_is_found_before_an_export(
     model, tmp_path, capsys, monkeypatch
 ):
-    pytest.importorskip("openvino", reason="openvino is not installed")
     (tmp_path / "file").touch()
     monkeypatch.setenv("RT_PANOPTIC_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(

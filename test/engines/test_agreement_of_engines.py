@@ -45,9 +45,8 @@ def reference(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def exported_once(checkpoint):
+def exported_once(checkpoint, needs_openvino):
     """Engines of this module are built from the one export: it takes most of a build's time."""
-    pytest.importorskip("openvino", reason="openvino is not installed")
     from rt_panoptic_core.engines import onnx_export
 
     sparse_onnx = export_onnx(checkpoint, SIZE, sparse=True)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from torch import nn
 
 from rt_panoptic_core.inference.mask_construction import mask_probability
 
-pytest.importorskip("openvino", reason="openvino is not installed")
+if find_spec("openvino") is None:
+    pytest.skip("openvino is not installed", allow_module_level=True)
 pytest.importorskip("onnxscript", reason="onnxscript is not installed, which the export needs")
 
 RUN = """

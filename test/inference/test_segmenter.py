@@ -2,6 +2,7 @@ import copy
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -241,10 +242,10 @@ def test_after_a_failure_the_next_image_opens_another_engine(checkpoint, monkeyp
 
 
 @pytest.mark.parametrize("engine", ["openvino", "pytorch"])
-def test_a_picture_that_must_not_be_written_is_answered(checkpoint, engine):
+def test_a_picture_that_must_not_be_written_is_answered(checkpoint, engine, request):
     """As numpy gives one of PIL, in the very size of the engine: nothing copies it on the way."""
     if engine == "openvino":
-        need_openvino()
+        request.getfixturevalue("needs_openvino")
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     segmenter = Segmenter(checkpoint, engine=engine, size=(64, 96), device="cpu")
     expected = segmenter.segment(image.copy())
@@ -256,12 +257,8 @@ def test_a_picture_that_must_not_be_written_is_answered(checkpoint, engine):
     segmenter.close()
 
 
-def need_openvino():
-    pytest.importorskip("openvino", reason="openvino is not installed")
-
-
+@pytest.mark.usefixtures("needs_openvino")
 def test_threads_may_share_a_segmenter(checkpoint):
-    need_openvino()
     images = [
         np.random.default_rng(seed).integers(0, 256, (64, 96, 3), np.uint8) for seed in range(3)
     ]
@@ -277,17 +274,18 @@ def test_threads_may_share_a_segmenter(checkpoint):
     segmenter.close()
 
 
-def throughput_segmenter(checkpoint, **options):
-    need_openvino()
-    return Segmenter(
-        checkpoint, engine="openvino", device="cpu", threads=2, mode="throughput", **options
+@pytest.fixture
+def throughput_segmenter(checkpoint, needs_openvino):
+    """throughput_segmenter(**options): one that answers two pictures at a time."""
+    return partial(
+        Segmenter, checkpoint, engine="openvino", device="cpu", threads=2, mode="throughput"
     )
 
 
-def test_map_answers_in_order_whatever_the_sizes_are(checkpoint):
+def test_map_answers_in_order_whatever_the_sizes_are(checkpoint, throughput_segmenter):
     sizes = [(64, 96), (64, 96), (32, 32), (64, 96), (48, 64), (48, 64), (64, 96), (32, 32)]
     images = [picture(*size, seed=seed) for seed, size in enumerate(sizes)]
-    many = throughput_segmenter(checkpoint)
+    many = throughput_segmenter()
     alone = Segmenter(checkpoint, engine="openvino", device="cpu", threads=2)
     for segmenter in (alone, many):
         for image, found in zip(images, segmenter.map(iter(images)), strict=True):
@@ -300,8 +298,8 @@ def test_map_answers_in_order_whatever_the_sizes_are(checkpoint):
     many.close()
 
 
-def test_map_reads_only_a_little_ahead(checkpoint):
-    segmenter, read = throughput_segmenter(checkpoint), []
+def test_map_reads_only_a_little_ahead(throughput_segmenter):
+    segmenter, read = throughput_segmenter(), []
 
     def images():
         for number in range(20):
@@ -316,8 +314,8 @@ def test_map_reads_only_a_little_ahead(checkpoint):
     segmenter.close()
 
 
-def test_an_image_that_is_none_ends_map_after_those_before_it(checkpoint):
-    segmenter = throughput_segmenter(checkpoint)
+def test_an_image_that_is_none_ends_map_after_those_before_it(throughput_segmenter):
+    segmenter = throughput_segmenter()
     images = [picture(64, 96), picture(64, 96), np.zeros((4, 4), np.uint8), picture(64, 96)]
     results = segmenter.map(images)
     check(next(results), (64, 96))
@@ -327,8 +325,8 @@ def test_an_image_that_is_none_ends_map_after_those_before_it(checkpoint):
     segmenter.close()
 
 
-def test_an_error_of_what_gives_the_images_comes_after_their_results(checkpoint):
-    segmenter, results = throughput_segmenter(checkpoint), []
+def test_an_error_of_what_gives_the_images_comes_after_their_results(throughput_segmenter):
+    segmenter, results = throughput_segmenter(), []
 
     def images():
         for seed in range(5):
@@ -346,8 +344,8 @@ def test_an_error_of_what_gives_the_images_comes_after_their_results(checkpoint)
     segmenter.close()
 
 
-def test_what_nobody_waits_for_is_not_begun(checkpoint, monkeypatch):
-    segmenter, begun, gate = throughput_segmenter(checkpoint), [], threading.Event()
+def test_what_nobody_waits_for_is_not_begun(throughput_segmenter, monkeypatch):
+    segmenter, begun, gate = throughput_segmenter(), [], threading.Event()
     segment = segmenter.segment
 
     def slow(image):
@@ -367,9 +365,9 @@ def test_what_nobody_waits_for_is_not_begun(checkpoint, monkeypatch):
     segmenter.close()
 
 
-def test_images_of_many_sizes_at_a_time_are_all_answered(checkpoint):
+def test_images_of_many_sizes_at_a_time_are_all_answered(throughput_segmenter):
     """More sizes than engines stay open: an image may wait for a stream of one that is closed."""
-    segmenter = throughput_segmenter(checkpoint)
+    segmenter = throughput_segmenter()
     sizes = [(32 + 8 * n, 64) for n in range(6)]
     images = [picture(*sizes[n % 6]) for n in range(48)]
     with ThreadPoolExecutor(6) as pool:
@@ -380,9 +378,9 @@ def test_images_of_many_sizes_at_a_time_are_all_answered(checkpoint):
 
 
 def test_a_failure_of_one_stream_is_told_and_the_next_image_opens_another_engine(
-    checkpoint, monkeypatch
+    throughput_segmenter, monkeypatch
 ):
-    segmenter = throughput_segmenter(checkpoint)
+    segmenter = throughput_segmenter()
     image = picture(64, 96)
     expected = segmenter.segment(image)
     broken = segmenter.engine

@@ -10,7 +10,7 @@ from launch import LaunchDescription, LaunchService
 if __name__ == "__main__":
     path, *words = sys.argv[1:]
     arguments = [tuple(word.split(":=", 1)) for word in words]
-    service = LaunchService()
+    service = LaunchService(argv=words)
     service.include_launch_description(
         LaunchDescription(
             [

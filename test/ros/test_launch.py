@@ -286,3 +286,42 @@ def test_control_c_ends_all_processes_cleanly(launched, probe, checkpoint, image
     text = log.read_text()
     assert text.count("process has finished cleanly") == 2, text
     assert "Traceback" not in text
+
+
+def test_misspelt_arguments_are_told(launched, probe, checkpoint):
+    _, log = launched(
+        "camera",
+        *(f"model:={checkpoint}", "engine:=pytorch", "autostart:=false"),
+        *("imgae:=/front/image", "colour:=blue"),
+    )
+    probe.wait(lambda: "colour" in log.read_text(), "the warning")
+    told = log.read_text()
+    assert "imgae:=/front/image is ignored" in told
+    assert "did you mean image:=?" in told
+    assert "colour:=blue is ignored: there is no argument 'colour'; --show-args lists" in told
+    assert "autostart:=false is ignored" not in told
+
+
+def test_arguments_of_a_launch_file_that_includes_ours_are_its_own(launched, tmp_path, checkpoint):
+    outer = tmp_path / "robot.launch.py"
+    outer.write_text(
+        "from launch import LaunchDescription\n"
+        "from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown\n"
+        "from launch.launch_description_sources import PythonLaunchDescriptionSource\n"
+        "def generate_launch_description():\n"
+        f"    source = PythonLaunchDescriptionSource({str(LAUNCH / 'camera.launch.py')!r})\n"
+        f"    given = [('model', {str(checkpoint)!r}), ('autostart', 'false')]\n"
+        "    inner = IncludeLaunchDescription(source, launch_arguments=given)\n"
+        "    return LaunchDescription([DeclareLaunchArgument('arm'), inner, Shutdown()])\n"
+    )
+    runner = Path(__file__).with_name("launch_file_runner.py")
+    ended = subprocess.run(
+        [sys.executable, str(runner), str(outer), "arm:=left"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = ended.stdout + ended.stderr
+    assert "process started" in told
+    assert "is ignored" not in told

@@ -784,6 +784,21 @@ class TestCheck:
             "--nodes 2 --quiet"
         )
 
+    def test_what_only_this_machine_refuses_is_a_note(
+        self, toy_settings, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        file = tmp_path / "run.yaml"
+        toy_settings["augmentation"] = {"crop": [64, 64]}
+        file.write_text(yaml.safe_dump(toy_settings))
+        words = ["train", "--config", str(file), "--check", "--quiet"]
+        changes = ["--set", "optimization.precision=bf16-mixed"]
+        for more, told in (([], False), (changes, True), (["--accelerator", "gpu"], True)):
+            assert main([*words, *more]) == 0
+            lines = capsys.readouterr().out.splitlines()
+            assert lines[-2].startswith("note: this machine would refuse the run: ") == told
+            assert lines[-1].startswith("all is well; to train: ")
+
     def test_every_file_is_decoded(self, toy_settings, tmp_path):
         root = tmp_path / "broken"
         shutil.copytree(toy_settings["data"]["toys_root"], root)
