@@ -55,18 +55,21 @@ def run(make_node: Callable[[], Any], arguments: Sequence[str] | None = None) ->
             executor.add_node(node)
             with core_log_to(node.get_logger()):
                 node.start()
+                # From here on rclpy's own handler ends the spinning: an interrupt would only tear apart
+                # whatever is being done at that moment.
+                interrupts.armed = False
                 _spin(executor, node)
         except PanopticError as error:
-            interrupts.over = True
+            interrupts.armed = False
             print(f"error: {error}", file=sys.stderr)
             code = 2
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         except Exception:
             # A signal ends the context at once: what is being made of it then fails in many ways.
-            if not interrupts.over and not (ready and not rclpy.ok()):
+            if not interrupts.came and (not ready or rclpy.ok()):
                 raise
-        interrupts.over = True
+        interrupts.armed = False
     except KeyboardInterrupt:
         # SIGINT right after SIGTERM: it came between the lines above.
         pass
@@ -108,15 +111,22 @@ def _init(arguments: Sequence[str] | None) -> None:
 
 
 class _Interrupts:
-    """Handler of SIGINT that interrupts once; whatever comes after that must not interrupt the ending."""
+    """Handler of SIGINT that interrupts the start once, and neither the spinning nor the ending.
+
+    Attributes:
+        armed: the next one interrupts.
+        came: one has interrupted.
+    """
 
     def __init__(self) -> None:
-        self.over = False
+        self.armed = True
+        self.came = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if not self.over:
-            self.over = True
+        if self.armed:
+            self.armed = False
+            self.came = True
             raise KeyboardInterrupt
 
 

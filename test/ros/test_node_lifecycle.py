@@ -319,6 +319,39 @@ sys.exit(main())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_lets_a_callback_end_before_the_node_does(tmp_path, number):
+    hook = tmp_path / "interrupted.py"
+    hook.write_text(
+        f"""
+import os, sys, time
+from rclpy.node import Node
+from rt_panoptic_ros.process import run
+
+class Counting(Node):
+    def start(self):
+        self.create_timer(0.01, self.count)
+
+    def count(self):
+        print("begun", flush=True)
+        os.kill(os.getpid(), {int(number)})
+        # Python calls its handlers between two lines.
+        for _ in range(100):
+            time.sleep(0.001)
+        print("done", flush=True)
+
+    def stop(self, timeout):
+        return True
+
+sys.exit(run(lambda: Counting("counting")))
+"""
+    )
+    ended = subprocess.run(
+        [sys.executable, str(hook)], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "begun\ndone\n", "")
+
+
 def test_an_interrupt_while_a_refusal_is_told_changes_nothing(tmp_path):
     hook = tmp_path / "refused.py"
     hook.write_text(
