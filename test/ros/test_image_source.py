@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def test_a_folder_in_order_and_again(start, probe, folder):
     start(
-        *("-r", "image:=/folder/image", "-p", f"source:={folder}", "-p", "rate:=50"),
+        *("-r", "image:=/folder/image", "-p", f"source:={folder}", "-p", "rate:=10"),
         *("-p", "frame_id:=front"),
         module=MODULE,
     )
@@ -49,7 +49,7 @@ def test_a_folder_in_order_and_again(start, probe, folder):
 def test_a_picture_that_cannot_be_read_is_named_once_and_skipped(start, probe, folder):
     (folder / "aa.jpg").write_text("nope")
     node = start(
-        *("-r", "image:=/skip/image", "-p", f"source:={folder}", "-p", "rate:=50.0"),
+        *("-r", "image:=/skip/image", "-p", f"source:={folder}", "-p", "rate:=10.0"),
         module=MODULE,
     )
     images = probe.subscribe(Image, "/skip/image")
