@@ -29,7 +29,6 @@ def run(args: argparse.Namespace) -> int:
     """List the models."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.padding import Padding
 
     from rt_panoptic_core.checkpoint import ForeignFormatError, read_header, shipped_models
 
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in args.folders or [Path(), Path("models"), Path("runs")]:
         pattern = "**/*.safetensors" if folder != Path() else "*.safetensors"
         found += [(str(path), path, "yours") for path in sorted(folder.glob(pattern))]
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     listed = 0
     for name, path, origin in found:
         try:
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"[bold]{escape(name)}[/]  {origin}, {megabytes(path)}")
         for line in _about(header) + ([_speed(path)] if args.speed else []):
             # Lines of text: a table would fold names on a narrow terminal.
-            console.print(Padding(escape(line), (0, 0, 0, 2), expand=False), highlight=False)
+            console.print(f"  {escape(line)}")
     if not listed:
         print("no model at hand; train one (rt-panoptic train), or convert the authors' checkpoint")
         print("(rt-panoptic convert-checkpoint IN.pth OUT.safetensors)")

@@ -39,6 +39,21 @@ def test_models_are_listed(model, capsys):
     assert "other" not in out
 
 
+def test_lines_about_models_are_neither_broken_nor_padded(model, tmp_path, capsys):
+    checkpoint = load_checkpoint(model)
+    licence = "to be had from those who made the pictures, " * 4 + "and from nobody else"
+    save_checkpoint(
+        tmp_path / "mine.safetensors",
+        checkpoint.network,
+        inference=checkpoint.inference,
+        metadata={"licence": licence},
+    )
+    assert main(["models", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"  licence: {licence}" in lines
+    assert lines == [line.rstrip() for line in lines]
+
+
 @pytest.mark.parametrize("metadata", [{}, {"licence": ""}])
 def test_a_model_without_terms_says_so(model, tmp_path, capsys, metadata):
     checkpoint = load_checkpoint(model)
