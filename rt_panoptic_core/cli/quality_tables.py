@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rt_panoptic_core.wording import counted, percent
@@ -35,36 +36,33 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def print_classes(record: EvaluationRecord, console: Console | None = None) -> None:
-    """Print a row for every class that occurs, worst PQ first within things and within stuff."""
+    """Print a row for every class that occurs, things before stuff, the worst first within each."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from rt_panoptic_core.evaluation.class_order import ListedClasses
+
     results = record.results
+    listed = ListedClasses.of(record)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class")
     has_ap = "instances" in results
     headings = ["PQ", "SQ", "RQ", "TP", "FP", "FN", "IoU"] + (["AP", "AP50"] if has_ap else [])
     for heading in headings:
         table.add_column(heading, justify="right")
-    rows = list(zip(record.classes, results["panoptic"]["per_class"], range(10**6), strict=False))
-    hidden = 0
-    for things in (True, False):
-        chosen = [row for row in rows if row[0].is_thing == things]
-        for entry, quality, class_id in sorted(chosen, key=lambda row: _order(row[1]["pq"])):
-            iou = results["semantic"]["per_class"][class_id]
-            if not quality["tp"] + quality["fp"] + quality["fn"] and not _known(iou):
-                hidden += 1
-                continue
+    for class_ids in (listed.things, listed.stuff):
+        for class_id in class_ids:
+            entry, quality = record.classes[class_id], results["panoptic"]["per_class"][class_id]
             name = Text("■ ", style="#{:02x}{:02x}{:02x}".format(*entry.color)) + Text(entry.name)
             cells = [percent(quality[key]) for key in ("pq", "sq", "rq")]
             cells += [str(quality[key]) for key in ("tp", "fp", "fn")]
-            cells.append(percent(iou))
+            cells.append(percent(results["semantic"]["per_class"][class_id]))
             if has_ap:
                 per_class = results["instances"]
                 cells += [
-                    percent(per_class[key].get(entry.name)) if things else ""
+                    percent(per_class[key].get(entry.name)) if entry.is_thing else ""
                     for key in ("per_class", "per_class_50")
                 ]
             table.add_row(name, *cells)
@@ -72,10 +70,16 @@ def print_classes(record: EvaluationRecord, console: Console | None = None) -> N
     console = console or Console(highlight=False)
     if table.row_count:
         print_table(table, console)
-    if hidden:
         console.print(
-            f"neither in the truth nor in the predictions: {counted(hidden, 'class', 'classes')}",
+            f"things, then stuff; the worst {listed.measure} first", style="dim", soft_wrap=True
+        )
+    if listed.absent:
+        # Not "not predicted": data that tells fewer classes apart counts a truck as a car.
+        console.print(
+            "not in the truth, and no prediction counts as one of them: "
+            f"{counted(listed.absent, 'class', 'classes')}",
             style="dim",
+            soft_wrap=True,
         )
 
 
@@ -101,24 +105,23 @@ def print_summary(record: EvaluationRecord, console: Console) -> None:
             table.add_row(title, *cells, str(mean["n"]))
     if table.row_count:
         print_table(table, console)
-    semantic = results["semantic"]
-    parts = [f"mIoU {percent(semantic['mean_iou'])}"]
-    parts.append(f"pixel accuracy {percent(semantic['pixel_accuracy'])}")
+    parts = [semantic_line(results["semantic"])]
     if "instances" in results:
         parts.append(f"AP {percent(results['instances']['ap'])}")
         parts.append(f"AP50 {percent(results['instances']['ap50'])}")
-    console.print("  " + " · ".join(parts))
+    console.print("  " + " · ".join(parts), soft_wrap=True)
     latency = results.get("latency_ms")
     if latency:
         console.print(
             f"  latency median {latency['median']:.1f} ms, 99 % within {latency['p99']:.1f} ms "
-            f"({1000 / latency['mean']:.1f} frames/s) over {counted(latency['frames'], 'frame')}"
+            f"({1000 / latency['mean']:.1f} frames/s) over {counted(latency['frames'], 'frame')}",
+            soft_wrap=True,
         )
 
 
-def _known(value: Any) -> bool:
-    return value is not None and value == value
-
-
-def _order(value: Any) -> float:
-    return float(value) if _known(value) else 2.0
+def semantic_line(semantic: Mapping[str, Any]) -> str:
+    """``mIoU 72.7 · pixel accuracy 93.7``, in percent, from ``results["semantic"]``."""
+    return (
+        f"mIoU {percent(semantic['mean_iou'])} · "
+        f"pixel accuracy {percent(semantic['pixel_accuracy'])}"
+    )

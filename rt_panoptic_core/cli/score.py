@@ -13,6 +13,7 @@ from typing import Any
 from rt_panoptic_core.cli.arguments import number
 from rt_panoptic_core.cli.outputs import output_file
 from rt_panoptic_core.cli.progress import progress_bar
+from rt_panoptic_core.cli.quality_tables import print_classes, semantic_line
 from rt_panoptic_core.wording import percent
 
 
@@ -98,12 +99,11 @@ def _score(args: argparse.Namespace) -> int:
     if args.output is not None:
         record.write(args.output)
     print(quality_table(record.results["panoptic"]))
+    print(semantic_line(record.results["semantic"]))
     if "boundary" in record.results:
         print(f"\nBoundary PQ, boundaries {args.boundary:g} of the diagonal wide")
         print(quality_table(record.results["boundary"]))
     if args.per_class:
-        from rt_panoptic_core.cli.quality_tables import print_classes
-
         print_classes(record)
     differing = record.results["area_differences"]
     if differing:

@@ -36,6 +36,11 @@ def test_score_prints_panopticapis_table_and_writes_json(files, tmp_path, capsys
     content = json.loads(output.read_text())
     assert content["panoptic"]["all"]["pq"] == pytest.approx(ALL[0], rel=1e-14)
     assert [frame["name"] for frame in content["frames"]] == ["0", "1", "2"]
+    semantic = content["semantic"]
+    line = printed.removeprefix(TABLE).strip().splitlines()[0]
+    assert line == (
+        f"mIoU {100 * semantic['mean_iou']:.1f} · pixel accuracy {100 * semantic['pixel_accuracy']:.1f}"
+    )
 
 
 def test_panopticapis_own_arguments_work(files, tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.evaluation.class_order import ListedClasses
 from rt_panoptic_core.evaluation.record import EvaluationRecord
 from rt_panoptic_core.evaluation.report.charts import (
     BarRow,
@@ -24,6 +25,7 @@ from rt_panoptic_core.evaluation.report.charts import (
 )
 from rt_panoptic_core.evaluation.report.page import Page, Section
 from rt_panoptic_core.evaluation.report.pictures import FramePanels, error_legend, gallery_html
+from rt_panoptic_core.wording import counted
 
 _CONFUSIONS = 12
 
@@ -116,42 +118,47 @@ def summary_section(record: EvaluationRecord) -> Section:
 
 
 def classes_section(record: EvaluationRecord) -> Section:
-    """A bar and the numbers of every class that occurs, things and stuff by falling quality."""
+    """A bar and the numbers of every class that occurs, things and stuff, the worst first."""
     results = record.results
-    has_instances = "instances" in results
+    listed = ListedClasses.of(record)
+    by_quality = listed.measure == "PQ"
     boundary = results["boundary"]["per_class"] if "boundary" in results else None
-    groups: dict[bool, list[tuple[float, BarRow]]] = {True: [], False: []}
-    for class_id, entry in enumerate(record.classes):
-        quality = results["panoptic"]["per_class"][class_id]
+    instances = results.get("instances")
+
+    def row(class_id: int) -> BarRow:
+        entry, quality = record.classes[class_id], results["panoptic"]["per_class"][class_id]
         iou = _number(results["semantic"]["per_class"][class_id])
-        counted = quality["tp"] + quality["fp"] + quality["fn"]
-        if not counted and math.isnan(iou):
-            continue
-        main = _number(quality["pq"]) if has_instances else iou
-        cells = [percent(main), percent(_number(quality["sq"])), percent(_number(quality["rq"]))]
+        if not by_quality:
+            return BarRow(entry.name, iou, entry.color, [percent(iou)])
+        cells = [percent(_number(quality[key])) for key in ("pq", "sq", "rq")]
         if boundary is not None:
             cells.append(percent(_number(boundary[class_id]["pq"])))
         cells += [str(quality[key]) for key in ("tp", "fp", "fn")]
         cells.append(percent(iou))
-        if has_instances:
-            ap = results["instances"]["per_class"].get(entry.name)
-            cells.append(percent(_number(ap)) if entry.is_thing else "")
-        if not has_instances:
-            cells = [percent(main)]
-        row = BarRow(entry.name, main, entry.color, cells)
-        groups[entry.is_thing].append((math.inf if math.isnan(main) else -main, row))
-    headings = ["PQ" if has_instances else "IoU", ""]
-    if has_instances:
+        if instances is not None:
+            cells += [
+                percent(_number(instances[key].get(entry.name))) if entry.is_thing else ""
+                for key in ("per_class", "per_class_50")
+            ]
+        return BarRow(entry.name, _number(quality["pq"]), entry.color, cells)
+
+    headings = [listed.measure, ""]
+    if by_quality:
         headings += ["SQ", "RQ"] + (["boundary PQ"] if boundary is not None else [])
-        headings += ["TP", "FP", "FN", "IoU", "AP"]
+        headings += ["TP", "FP", "FN", "IoU"] + (["AP", "AP50"] if instances is not None else [])
     shown = [
-        (title, [row for _, row in sorted(groups[things], key=lambda item: item[0])])
-        for title, things in (("Things", True), ("Stuff", False))
+        (title, [row(class_id) for class_id in class_ids])
+        for title, class_ids in (("Things", listed.things), ("Stuff", listed.stuff))
     ]
     if not any(rows for _, rows in shown):
         return Section("Classes", '<p class="note">Nothing is labelled in these frames.</p>')
-    note = "In percent. Classes that occur nowhere are left out."
-    if has_instances:
+    note = f"In percent, the worst {listed.measure} first."
+    if listed.absent:
+        note += (
+            " Left out, as they are not in the truth and no prediction counts as one of them: "
+            f"{counted(listed.absent, 'class', 'classes')}."
+        )
+    if by_quality:
         note += (
             " TP, FP, FN are segments. A class without any occurs in pixels only: things without an "
             "instance, crowds, predictions that are ignored."
