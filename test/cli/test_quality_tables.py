@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.console import Console
 from rt_panoptic_core.cli.quality_tables import print_classes, print_summary
 from rt_panoptic_core.evaluation.record import ClassRecord, EvaluationRecord
 from rt_panoptic_core.evaluation.report.evaluation_page import classes_section
+from rt_panoptic_core.evaluation.report.style import STYLE
 from rt_panoptic_core.taxonomy import Taxonomy
 
 
@@ -99,6 +101,18 @@ def test_the_report_has_both_average_precisions_of_a_class():
     body = classes_section(ranked({"car": (0.4, 0.1)}, has_instances=True)).body
     assert "<th>AP</th><th>AP50</th>" in body
     assert "<td>12.3</td><td>45.6</td>" in body
+
+
+def test_the_report_shades_the_edge_behind_which_a_table_goes_on():
+    # The shade stays where it is, its cover scrolls with the table and is over it at the end alone.
+    layers = re.search(r"\.scroll \{[^}]*background:([^}]*)\}", STYLE).group(1).split(",\n")
+    cover, shade = (layer.rstrip("; ") for layer in layers)
+    assert "--card" in cover
+    assert cover.endswith("local")
+    assert "--shade" in shade
+    assert shade.endswith("scroll")
+    assert STYLE.count("--shade: ") == 2
+    assert '<div class="scroll">' in classes_section(ranked({"car": (0.4, 0.1)}, True)).body
 
 
 def test_no_line_of_text_is_broken():

@@ -89,7 +89,7 @@ def bar_table(
             continue
         if title:
             body.append(
-                f'<tr class="group"><td colspan="{len(headings) + 1}">{escape(title)}</td></tr>'
+                f'<tr class="group"><td>{escape(title)}</td><td colspan="{len(headings)}"></td></tr>'
             )
         for row in rows:
             mark = swatch(row.color) if row.color is not None else ""

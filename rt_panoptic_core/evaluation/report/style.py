@@ -3,10 +3,11 @@
 STYLE = """
 :root { color-scheme: light dark; --back: #f5f6f8; --card: #ffffff; --ink: #1c2128; --soft: #5c6672;
   --line: #dde1e6; --accent: #2f6fdb; --good: #1a8f5a; --bad: #c8402f; --track: #e9ecf0;
-  --heat: 47, 111, 219; }
+  --heat: 47, 111, 219; --shade: rgb(28 33 40 / .3); }
 @media (prefers-color-scheme: dark) { :root { --back: #14171b; --card: #1d2127; --ink: #e6e9ed;
   --soft: #9aa5b1; --line: #323941; --accent: #6ea2f5; --good: #4fc38d; --bad: #f07a68;
-  --track: #2a3038; --heat: 110, 162, 245; } }
+  --track: #2a3038; --heat: 110, 162, 245;
+  --shade: rgb(200 215 235 / .35); } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; scroll-padding-top: 3.5rem; }
 body { margin: 0; background: var(--back); color: var(--ink);
@@ -34,7 +35,13 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .tile .name { color: var(--soft); font-size: .85rem; } .tile .more { color: var(--soft); font-size: .78rem; }
 .tile.first b { color: var(--accent); }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap: 22px; }
-.scroll { overflow-x: auto; }
+/* A shade at the right edge says that the table goes on there. At the table's end what scrolls with it, the
+   first layer, lies on the shade. Names stay in sight while the rest of a row is scrolled. */
+.scroll { overflow-x: auto; background:
+    linear-gradient(to left, var(--card) 45%, transparent) right / 36px 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 16px 100% no-repeat scroll; }
+.scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; z-index: 1;
+  background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th { text-align: right; color: var(--soft); font-weight: 600; font-size: .78rem; padding: 4px 8px;
   white-space: nowrap; }
@@ -71,7 +78,9 @@ dialog { border: 0; padding: 0; background: none; max-width: 98vw; max-height: 9
 dialog img { display: block; max-width: 98vw; max-height: 98vh; border-radius: 6px; cursor: zoom-out; }
 dialog::backdrop { background: rgb(0 0 0 / .8); }
 @media (max-width: 700px) { .panels { grid-template-columns: 1fr; } section { padding: 14px; }
-  header, main { padding-left: 12px; padding-right: 12px; } }
+  header, main { padding-left: 12px; padding-right: 12px; }
+  table { font-size: .82rem; } th, td { padding: 4px 5px; } td.bar { width: 20%; min-width: 52px; }
+  th { white-space: normal; vertical-align: bottom; } .confusion th { white-space: nowrap; } }
 @media print { nav { display: none; } section { break-inside: avoid; } }
 """
 
