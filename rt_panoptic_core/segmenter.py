@@ -49,13 +49,17 @@ from rt_panoptic_core.taxonomy import Taxonomy
 
 _MAX_OPEN_ENGINES = 4
 
+_STRIDE = 32
+"""Of every backbone: an engine's sides are multiples of it, but for a size that is asked for."""
+
 
 class Segmenter:
     """Panoptic segmentation of images of any size with one checkpoint and one kind of engine.
 
     An engine is built for one size. With ``size``, every image is resized into it (keeping its shape; the
     rest is filled with the mean colour). Without, the size follows the image: its own, or, where the
-    checkpoint names the number of pixels it was trained for (``pixels`` in its header), scaled to that.
+    checkpoint names the number of pixels it was trained for (``pixels`` in its header), scaled to that; in
+    both cases rounded up to the network's stride.
     Engines for the last few sizes stay open. Threads may share a segmenter: their images are answered one
     after the other, or, in mode ``throughput``, as many at a time as the engine has streams (:meth:`map` does
     that for you). Processes may not: each opens its own.
@@ -174,11 +178,19 @@ class Segmenter:
         scale = 1.0 if 0.8 <= share <= 1.25 else 1 / math.sqrt(share)
         # No engine is longer, whatever it was trained for.
         scale = min(scale, MAX_SIDE / max(image_size))
-        if scale == 1.0:
-            return image_size
-        multiple = self.checkpoint.config.size_multiple
         scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
-        return padded_size(scaled, multiple)
+        # The network would fill it up to that anyway; so pictures of many sizes share fewer engines.
+        return padded_size(scaled, self.checkpoint.config.size_multiple)
+
+    def is_ready(self, image_size: tuple[int, int]) -> bool:
+        """Whether the engine for images of ``image_size``, (height, width), is open.
+
+        Raises:
+            ImageError: no image that can be segmented has that size.
+        """
+        size = self.engine_size(image_size)
+        with self._lock:
+            return size in self._engines
 
     def prepare(self, image_size: tuple[int, int]) -> Engine:
         """The engine for images of ``image_size``, built or taken from the cache now if need be.
@@ -373,19 +385,25 @@ def _fit(
     height, width = image.shape[:2]
     if (height, width) == size:
         return image, _Placement(height, width)
-    scale = min(size[0] / height, size[1] / width)
-    inner = (max(1, round(height * scale)), max(1, round(width * scale)))
-    # Rounding to the stride may leave a thin rim; stretching by so little beats padding it.
-    if size[0] - inner[0] < 32 and size[1] - inner[1] < 32:
-        inner = size
-    method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (inner[1], inner[0]), interpolation=method)
+    resized = image
+    inner = (height, width)
+    # Only what the stride asks for is missing: the picture stays as it is.
+    if not (0 <= size[0] - height < _STRIDE and 0 <= size[1] - width < _STRIDE):
+        scale = min(size[0] / height, size[1] / width)
+        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+        # Rounding to the stride may leave a thin rim; stretching by so little beats padding it.
+        if size[0] - inner[0] < _STRIDE and size[1] - inner[1] < _STRIDE:
+            inner = size
+        method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+        resized = np.asarray(
+            cv2.resize(image, (inner[1], inner[0]), interpolation=method), dtype=np.uint8
+        )
     if inner != size:
         canvas = np.empty((*size, 3), dtype=np.uint8)
         canvas[:] = fill
         canvas[: inner[0], : inner[1]] = resized
         resized = canvas
-    return np.asarray(resized, dtype=np.uint8), _Placement(*inner)
+    return resized, _Placement(*inner)
 
 
 def _unfit(

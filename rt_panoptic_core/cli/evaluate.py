@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rt_panoptic_core.cli.arguments import UsageError, checked, number
-from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
+from rt_panoptic_core.cli.model_options import (
+    MANY_SIZES,
+    add_model_options,
+    many_sizes_hint,
+    model_name,
+    open_segmenter,
+)
 from rt_panoptic_core.cli.outputs import output_file, output_folder
 from rt_panoptic_core.cli.progress import progress_bar
 from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind, open_dataset
-from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.errors import ConfigError, DatasetError, ImageError
 from rt_panoptic_core.wording import counted
 
 if TYPE_CHECKING:
@@ -27,6 +35,12 @@ if TYPE_CHECKING:
 
 _GENERATED_LENGTH = 100
 _SHOWN_PROBLEMS = 100
+
+_OPENED_AT_A_TIME = 16
+"""Files: opening them is waiting."""
+
+_RESIZING = {"height", "pixels"}
+"""Options of data sets whose pictures have other sizes than their files then."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +157,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     for note in notes:
         errors.print(f"note: {note}", markup=False, style="yellow")
     indices = _spread(len(dataset), args.limit)
+    indices = _by_engine(indices, dataset, options, segmenter, errors)
     default_ratio = CITYSCAPES_BOUNDARY_RATIO if kind == "cityscapes" else BOUNDARY_RATIO
     ratio = default_ratio if args.boundary is None else args.boundary
     evaluation = Evaluation(segmenter.taxonomy, boundary_ratio=ratio)
@@ -158,8 +173,11 @@ def _evaluate(args: argparse.Namespace) -> int:
             progress_bar("evaluating", len(indices), "frames", quiet=args.quiet)
         )
 
+        places: dict[str, int | None] = {}
+
         def on_frame(evaluated: EvaluatedFrame) -> None:
             gallery.add(evaluated)
+            places[evaluated.record.name] = evaluated.index
             if writer is not None:
                 name = evaluated.record.name
                 called = name if evaluated.image_id is None else evaluated.image_id
@@ -176,6 +194,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             on_frame=on_frame,
         )
         _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
+    evaluation.frames.sort(key=lambda frame: places[frame.name] or 0)
     subject = _subject(args, segmenter, kind, options, len(problems))
     if notes:
         subject["notes"] = "; ".join(notes)
@@ -294,6 +313,38 @@ def _subject(
         subject["samples_left_out"] = skipped
     subject["version"] = __version__
     return subject
+
+
+def _by_engine(
+    indices: list[int],
+    dataset: PanopticDataset,
+    options: Mapping[str, Any],
+    segmenter: Segmenter,
+    errors: Console,
+) -> list[int]:
+    """``indices`` so that pictures of one engine follow each other: few engines can be open at a time.
+
+    Where pictures need many engines, that is told, and what to do about it.
+    """
+    from rt_panoptic_core.datasets.files import picture_size
+
+    files = getattr(dataset, "picture_files", None)
+    if files is None or not _RESIZING.isdisjoint(options):
+        return indices
+    with ThreadPoolExecutor(_OPENED_AT_A_TIME) as pool:
+        sizes = list(pool.map(picture_size, [files[index] for index in indices]))
+    engines: dict[tuple[int, int] | None, list[int]] = {}
+    for index, size in zip(indices, sizes, strict=True):
+        try:
+            engine = None if size is None else segmenter.engine_size(size)
+        # Whoever reads the picture says what is wrong with it.
+        except ImageError:
+            engine = None
+        engines.setdefault(engine, []).append(index)
+    known = {engine: len(group) for engine, group in engines.items() if engine is not None}
+    if len(known) >= MANY_SIZES:
+        errors.print(f"note: {many_sizes_hint(known)}", markup=False, style="yellow")
+    return [index for group in engines.values() for index in group]
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rt_panoptic_core.inference.config import Thresholds
     from rt_panoptic_core.segmenter import Segmenter
 
+MANY_SIZES = 5
+"""Engines that pictures need, from which on it is told how to do with one."""
+
 _OPTIONS: dict[str, dict[str, Any]] = {
     "model": {
         "metavar": "M",
@@ -142,3 +145,16 @@ def model_name(checkpoint: Checkpoint) -> str:
         return checkpoint.name
     folder = checkpoint.path.parent.resolve()
     return "/".join(part for part in (folder.parent.name, folder.name, checkpoint.name) if part)
+
+
+def many_sizes_hint(pictures: Mapping[tuple[int, int], int]) -> str:
+    """What to do where pictures need engines of many sizes.
+
+    Args:
+        pictures: number of pictures by their engine's (height, width).
+    """
+    height, width = (max(sides) for sides in zip(*pictures, strict=True))
+    # One that holds all, but for strips and panoramas: few pictures must not make all others slow.
+    if height * width > 2 * max(h * w for h, w in pictures):
+        height, width = max(pictures, key=lambda size: pictures[size])
+    return f"the pictures need engines of {len(pictures)} sizes; --size {height}x{width} has one for all"

@@ -273,6 +273,7 @@ def _resample(
         instance=instance,
         instances=tuple(sample.instances[n] for n in kept),
         depth=None,
+        unlabelled_things=None,
     )
     return changed, moved
 
@@ -311,6 +312,7 @@ def _flip(sample: PanopticSample, boxes: Boxes | None) -> tuple[PanopticSample, 
         image=np.ascontiguousarray(sample.image[:, ::-1]),
         semantic=np.ascontiguousarray(sample.semantic[:, ::-1]),
         instance=np.ascontiguousarray(sample.instance[:, ::-1]),
+        unlabelled_things=None,
     )
     return changed, boxes
 

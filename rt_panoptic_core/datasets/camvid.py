@@ -50,6 +50,8 @@ _FROM_CITYSCAPES = {
 
 _UNLABELLED_BYTE = 11
 
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
 
 def prediction_table(taxonomy: Taxonomy) -> npt.NDArray[np.uint8]:
     """uint8 [256]: CamVid class id that a predicted class id of ``taxonomy`` counts as, 255 for none.
@@ -108,10 +110,11 @@ class CamVid:
             raise DatasetError(f"{label_path}: {labels.dtype}; it must be one byte a pixel")
         height, width = labels.shape
         image = read_labelled_rgb(image_path, (height, width), label_path)
-        highest = int(labels.max(initial=0))
-        if highest > _UNLABELLED_BYTE:
+        strange = labels[(labels > _UNLABELLED_BYTE) & (labels != UNLABELLED)]
+        if strange.size:
             raise DatasetError(
-                f"{label_path}: label {highest}; CamVid's are 0 to {_UNLABELLED_BYTE}"
+                f"{label_path}: label {strange[0]}; CamVid's are 0 to {_UNLABELLED_BYTE}, or "
+                f"{UNLABELLED} for what has none"
             )
         return PanopticSample(
             name=image_path.stem,
@@ -134,10 +137,12 @@ def open_camvid(
     images = {
         path.stem: path
         for path in sorted((folder / "images").glob("*"))
-        if path.suffix in (".jpg", ".png")
+        if path.suffix.lower() in _SUFFIXES
     }
     if not images:
-        raise DatasetError(f"{folder / 'images'}: no .jpg or .png there; is it CamVid's folder?")
+        raise DatasetError(
+            f"{folder / 'images'}: no {' or '.join(_SUFFIXES)} there; is it CamVid's folder?"
+        )
     pairs = [(path, folder / "labels" / f"{stem}.png") for stem, path in images.items()]
     missing = [str(label) for _, label in pairs if not label.is_file()]
     if missing:

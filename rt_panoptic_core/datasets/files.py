@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.image_files import read_image
 from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
@@ -22,6 +23,9 @@ LISTED_PROBLEMS = 20
 
 _EXIF_STARTS = (b"Exif\0\0", b"eXIf")
 """What stands before a JPEG's and a PNG's EXIF."""
+
+_HEADER_WITHIN = 1 << 16
+"""Bytes of a picture that are looked at for its size."""
 
 _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 _ORIENTATION_TAG = 0x0112
@@ -137,6 +141,15 @@ def _exif_orientation(path: Path) -> int:
     except (OSError, KeyError, struct.error):
         pass
     return _UPRIGHT
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) that a JPEG or PNG says it has, neither decoded nor turned; None where it says none."""
+    try:
+        with path.open("rb") as file:
+            return compressed_size(file.read(_HEADER_WITHIN))
+    except OSError:
+        return None
 
 
 def read_grey(path: Path) -> npt.NDArray[np.uint8]:

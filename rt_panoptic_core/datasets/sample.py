@@ -35,6 +35,9 @@ class PanopticSample:
             and nothing else.
         depth: float32 [H, W] metres along the optical axis (inf for sky), where the data has it.
         image_id: what the data set's own files call the image, where that is not ``name``.
+        unlabelled_things: bool [H, W], single things of classes beyond the label set, where there are any:
+            void, but to an instance AP whose benchmark takes predictions there for false (Cityscapes'
+            caravans and trailers).
     """
 
     name: str
@@ -45,6 +48,7 @@ class PanopticSample:
     has_instances: bool = True
     depth: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     image_id: int | str | None = None
+    unlabelled_things: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
 
 
 class PanopticDataset(Protocol):

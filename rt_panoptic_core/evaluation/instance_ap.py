@@ -31,7 +31,7 @@ class PredictedInstance(NamedTuple):
         class_id: its class.
         score: its confidence.
         area: its pixels.
-        void: how many of them the truth leaves unlabelled.
+        void: how many of them the truth leaves unlabelled, single things of other classes not among them.
         shared: pixels shared with true segments of its class by their id, crowd regions included.
     """
 
@@ -163,6 +163,13 @@ def instances_of_frame(frame: Frame) -> list[PredictedInstance]:
             instances[predicted_id] = guess._replace(void=pixels)
         elif frame.truth[truth_id].class_id == guess.class_id:
             guess.shared[truth_id] = pixels
+    counted = frame.sample.unlabelled_things
+    if counted is not None:
+        ids, pixels_there = np.unique(frame.predicted_ids[counted], return_counts=True)
+        for predicted_id, pixels in zip(ids.tolist(), pixels_there.tolist(), strict=True):
+            guess = instances.get(predicted_id)
+            if guess is not None:
+                instances[predicted_id] = guess._replace(void=guess.void - pixels)
     return list(instances.values())
 
 
@@ -189,6 +196,8 @@ def instances_of_detections(frame: Frame, detections: Detections) -> list[Predic
             if truth_id != VOID and frame.truth[int(truth_id)].class_id == class_id
         }
         void = int(histogram[VOID]) if len(histogram) else 0
+        if frame.sample.unlabelled_things is not None:
+            void -= int(np.count_nonzero(frame.sample.unlabelled_things[mask]))
         instances.append(
             PredictedInstance(int(class_id), float(score), int(histogram.sum()), void, shared)
         )

@@ -33,17 +33,25 @@ class Model(Protocol):
     def segment(self, image: npt.NDArray[np.uint8]) -> PanopticResult:
         """Result for ``image``, uint8 [H, W, 3] RGB, in its size."""
 
+    def is_ready(self, image_size: tuple[int, int]) -> bool:
+        """Whether an image of (height, width) would be answered at once, without an engine being opened."""
+
 
 @dataclass(frozen=True)
 class EvaluatedFrame:
     """A frame that has been counted, for those who want to see it: pictures, a film.
 
-    ``image_id`` is what the data set's own files call it, where that is not the record's name.
+    Attributes:
+        frame: truth and prediction.
+        record: what was counted.
+        image_id: what the data set's own files call it, where that is not the record's name.
+        index: of its sample, where it is one of a data set's.
     """
 
     frame: Frame
     record: FrameRecord
     image_id: int | str | None = None
+    index: int | None = None
 
 
 def evaluate(
@@ -58,15 +66,16 @@ def evaluate(
 ) -> list[str]:
     """Run ``model`` over ``dataset`` and count every frame into ``evaluation``.
 
-    The latency of a frame is the time of ``model.segment`` alone. The first image of each size goes
-    through the model once before it is timed: engines are built and warmed by it.
+    The latency of a frame is the time of ``model.segment`` alone. The first image of each size, and every one
+    for which the model is not ready, goes through it once before it is timed: engines are built, opened and
+    warmed by it.
 
     Args:
         model: a Segmenter, or what answers as one.
         dataset: in the model's label set. Where it tells fewer classes apart than the model, its
             ``counts_as`` (uint8 [256]) says as what a predicted class is compared.
-        evaluation: counts; frames are added to it in the data set's order.
-        indices: samples to take; None for all.
+        evaluation: counts; frames are added to it in the order of ``indices``.
+        indices: samples to take; None for all, in the data set's order.
         detect: gives instances with whole masks for AP; the panoptic result's for None.
         overlap: read the next samples and count the last one while the model runs. Right where the
             model runs on a GPU; on a CPU it would take the cores that are being timed.
@@ -87,10 +96,11 @@ def evaluate(
     order = range(len(dataset)) if indices is None else indices
     counts_as = getattr(dataset, "counts_as", None)
     problems: list[str] = []
-    warmed: set[tuple[int, ...]] = set()
+    warmed: set[tuple[int, int]] = set()
     counted: deque[Future[None]] = deque()
 
     def count(
+        index: int,
         sample: PanopticSample,
         result: PanopticResult,
         found: Detections | None,
@@ -103,23 +113,24 @@ def evaluate(
             problems.append(str(error))
             return
         if on_frame is not None:
-            on_frame(EvaluatedFrame(frame, record, sample.image_id))
+            on_frame(EvaluatedFrame(frame, record, sample.image_id, index))
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as counter:
         samples = _read(dataset, order, reader if overlap else None, problems)
         try:
-            for sample in samples:
-                if sample.image.shape not in warmed:
+            for index, sample in samples:
+                height, width = sample.image.shape[:2]
+                if (height, width) not in warmed or not model.is_ready((height, width)):
                     model.segment(sample.image)
-                    warmed.add(sample.image.shape)
+                    warmed.add((height, width))
                 start = time.perf_counter()
                 result = model.segment(sample.image)
                 latency_ms = (time.perf_counter() - start) * 1e3
                 found = None if detect is None else detect(sample.image)
                 if not overlap:
-                    count(sample, result, found, latency_ms)
+                    count(index, sample, result, found, latency_ms)
                     continue
-                counted.append(counter.submit(count, sample, result, found, latency_ms))
+                counted.append(counter.submit(count, index, sample, result, found, latency_ms))
                 if len(counted) > _AHEAD:
                     counted.popleft().result()
             while counted:
@@ -136,8 +147,8 @@ def _read(
     order: Sequence[int],
     reader: ThreadPoolExecutor | None,
     problems: list[str],
-) -> Iterator[PanopticSample]:
-    """The samples in order, read ahead by ``reader``; what cannot be read goes to ``problems``."""
+) -> Iterator[tuple[int, PanopticSample]]:
+    """Indices and samples in order, read ahead by ``reader``; what cannot be read goes to ``problems``."""
 
     def read(index: int) -> PanopticSample | None:
         try:
@@ -152,16 +163,19 @@ def _read(
         for index in order:
             sample = read(index)
             if sample is not None:
-                yield sample
+                yield index, sample
         return
-    pending: deque[Future[PanopticSample | None]] = deque()
-    for index in order:
-        pending.append(reader.submit(read, index))
-        if len(pending) > _AHEAD:
-            sample = pending.popleft().result()
-            if sample is not None:
-                yield sample
-    while pending:
-        sample = pending.popleft().result()
+    pending: deque[tuple[int, Future[PanopticSample | None]]] = deque()
+
+    def oldest() -> Iterator[tuple[int, PanopticSample]]:
+        index, future = pending.popleft()
+        sample = future.result()
         if sample is not None:
-            yield sample
+            yield index, sample
+
+    for index in order:
+        pending.append((index, reader.submit(read, index)))
+        if len(pending) > _AHEAD:
+            yield from oldest()
+    while pending:
+        yield from oldest()

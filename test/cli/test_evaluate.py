@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+import rt_panoptic_core.segmenter
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.panoptic_format import PanopticWriter, read_annotations, write_ids
@@ -85,6 +86,32 @@ def test_saved_predictions_can_be_scored_against_the_files_they_are_for(model, t
     scored = json.loads((tmp_path / "score.json").read_text())
     evaluated = json.loads((tmp_path / "report/results.json").read_text())
     assert scored["panoptic"]["all"] == evaluated["panoptic"]["all"]
+
+
+def test_pictures_of_one_engine_follow_each_other(model, tmp_path, capsys, monkeypatch):
+    sizes = [(32, 32), (32, 64), (64, 64), (64, 96), (90, 90), (32, 32), (30, 60), (91, 96)]
+    (tmp_path / "val").mkdir()
+    with PanopticWriter(tmp_path / "panoptic_val", Taxonomy.load("cityscapes")) as truth:
+        for image_id, size in enumerate(sizes, start=1):
+            road = np.zeros(size, np.uint8)
+            truth.add(image_id, PanopticResult(road, road.astype(np.uint16), []))
+            cv2.imwrite(str(tmp_path / f"val/{image_id:012d}.jpg"), np.dstack([road] * 3))
+    opened = []
+
+    def open_engine(checkpoint, size, *arguments, **options):
+        opened.append(size)
+        return real(checkpoint, size, *arguments, **options)
+
+    real = rt_panoptic_core.segmenter.open_engine
+    monkeypatch.setattr("rt_panoptic_core.segmenter.open_engine", open_engine)
+    arguments = ["--dataset", "coco-panoptic-folder", "--root", str(tmp_path), "--quiet"]
+    assert evaluate(model, *arguments, "--output", str(tmp_path / "report")) == 0
+    # The first picture's tells whether it runs on a GPU.
+    assert opened == [(32, 32), (32, 64), (64, 64), (64, 96), (96, 96)]
+    frames = json.loads((tmp_path / "report/results.json").read_text())["frames"]
+    assert [frame["name"] for frame in frames] == [f"{n:012d}" for n in range(1, 9)]
+    told = "note: the pictures need engines of 5 sizes; --size 96x96 has one for all\n"
+    assert told in capsys.readouterr().err
 
 
 def gone(*_):

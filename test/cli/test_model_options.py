@@ -10,7 +10,7 @@ import pytest
 from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.cli.arguments import number
 from rt_panoptic_core.cli.main import main
-from rt_panoptic_core.cli.model_options import model_name
+from rt_panoptic_core.cli.model_options import many_sizes_hint, model_name
 from rt_panoptic_core.errors import EngineError
 
 # What each command needs beside them.
@@ -132,3 +132,17 @@ def test_numbers(type_, right, wrong):
     for text in wrong:
         with pytest.raises(argparse.ArgumentTypeError, match="it must be"):
             type_(text)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "size"),
+    [
+        ({(384, 768): 9, (768, 384): 1, (544, 544): 2}, "768x768"),
+        # A panorama and a strip are not worth an engine of their two long sides.
+        ({(384, 768): 9, (32, 4000): 1, (4000, 32): 1}, "384x768"),
+    ],
+)
+def test_the_size_for_pictures_of_many_sizes(pictures, size):
+    assert many_sizes_hint(pictures) == (
+        f"the pictures need engines of 3 sizes; --size {size} has one for all"
+    )

@@ -122,3 +122,17 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "train" / "images" / "a.png").write_bytes(b"not a picture")
     with pytest.raises(DatasetError, match=r"a\.png: damaged.*copy the file again"):
         open_camvid(tmp_path, "train")[0]
+
+
+def test_suffixes_in_capitals_and_unlabelled_as_255_are_known(tmp_path: Path) -> None:
+    labels = LABELS.copy()
+    labels[labels == 11] = 255
+    for name, suffix in (("a", ".png"), ("b", ".JPG"), ("c", ".jpeg")):
+        write_frame(tmp_path, name, labels)
+        picture = tmp_path / "train" / "images" / f"{name}.png"
+        if suffix != ".png":
+            cv2.imwrite(str(picture.with_suffix(suffix)), cv2.imread(str(picture)))
+            picture.unlink()
+    frames = open_camvid(tmp_path, "train")
+    assert [frame.name for frame in (frames[0], frames[1], frames[2])] == ["a", "b", "c"]
+    assert frames[0].semantic[0].tolist() == [*range(11), UNLABELLED]

@@ -11,6 +11,7 @@ from camera_pictures import with_orientation
 from rt_panoptic_core.datasets.cache import CachedDataset
 from rt_panoptic_core.datasets.options import fitted_options
 from rt_panoptic_core.datasets.registry import dataset_kind, open_dataset
+from rt_panoptic_core.datasets.sample import notes_of
 from rt_panoptic_core.errors import ConfigError, DatasetError
 from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.panoptic_format import ids_to_rgb
@@ -76,6 +77,49 @@ def test_cityscapes_at_half_size(cityscapes):
     assert sample.image.shape == (4, 8, 3)
     assert sample.semantic[1].tolist() == [0, 13, 13, 0, 13, 13, 0, 0]
     assert sample.instance[1].tolist() == [0, 26001, 26001, 0, 26, 26, 0, 0]
+
+
+@pytest.mark.parametrize(("height", "pixels"), [(0, 8), (4, 2)])
+def test_single_caravans_are_void_but_told(cityscapes, height, pixels):
+    label = cityscapes / "gtFine" / "train" / "ulm" / f"{NAME}_gtFine_instanceIds.png"
+    ids = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+    ids[5, 0:4] = 29000
+    ids[4, 8:12] = 30  # a group of trailers: void to everybody
+    cv2.imwrite(str(label), ids)
+    sample = open_dataset("cityscapes", cityscapes, "train", height=height)[0]
+    marked = sample.unlabelled_things
+    assert marked.shape == sample.semantic.shape
+    assert marked.sum() == pixels
+    assert (sample.semantic[marked] == 255).all()
+    assert not sample.instance[marked].any()
+    ids[ids == 29000] = 29
+    cv2.imwrite(str(label), ids)
+    assert open_dataset("cityscapes", cityscapes, "train")[0].unlabelled_things is None
+
+
+def test_labels_without_an_image_are_told(cityscapes):
+    labels = cityscapes / "gtFine" / "train" / "ulm"
+    assert notes_of(open_dataset("cityscapes", cityscapes, "train")) == []
+    alone = labels / "ulm_000001_000019_gtFine_instanceIds.png"
+    alone.write_bytes((labels / f"{NAME}_gtFine_instanceIds.png").read_bytes())
+    data = open_dataset("cityscapes", cityscapes, "train")
+    assert len(data) == 1
+    (note,) = notes_of(data)
+    assert note.startswith("1 label map without an image CITY/NAME_leftImg8bit.png, left out:")
+    assert str(alone) in note
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(255, "label 255; .*look like train ids"), (34, "label 34; "), (40003, "label 40; ")],
+)
+def test_labels_that_cityscapes_does_not_have_are_refused(cityscapes, value, told):
+    label = cityscapes / "gtFine" / "train" / "ulm" / f"{NAME}_gtFine_instanceIds.png"
+    ids = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+    ids[0, :4] = value
+    cv2.imwrite(str(label), ids)
+    with pytest.raises(DatasetError, match=told):
+        open_dataset("cityscapes", cityscapes, "train")[0]
 
 
 def test_all_bad_files_are_named_at_once(cityscapes):

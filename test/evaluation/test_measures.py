@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -247,6 +248,32 @@ def test_ap_of_a_perfect_result_and_of_none():
     measure.reset()
     measure.update(made.truth, [])
     assert measure.result().ap == 0.0
+
+
+@pytest.mark.parametrize("whole_masks", [False, True])
+def test_ap_takes_predictions_on_unlabelled_things_for_false(whole_masks):
+    """As the benchmark does with caravans and trailers, while all else that is void excuses a prediction."""
+    ids = np.zeros((40, 60), np.int32)
+    result = PanopticResult(
+        np.full(ids.shape, CAR, np.uint8),
+        np.ones(ids.shape, np.uint16),
+        [Segment(1, CAR, True, 0.9, ids.size, None)],
+    )
+    found = Detections(
+        np.zeros((1, 4), np.float32),
+        np.array([CAR]),
+        np.array([0.9]),
+        np.ones((1, *ids.shape), bool),
+    )
+    void = np.full(ids.shape, 255, np.uint8)
+    caravan = np.zeros(ids.shape, bool)
+    caravan[:30] = True
+    for mask, void_pixels in ((None, 2400), (caravan, 600)):
+        sample = PanopticSample("x", np.zeros((40, 60, 3), np.uint8), void, ids, (), True)
+        made = Frame.of(replace(sample, unlabelled_things=mask), result, CITYSCAPES)
+        guesses = instances_of_detections(made, found) if whole_masks else instances_of_frame(made)
+        assert [guess.void for guess in guesses] == [void_pixels]
+        assert made.matches.ignored == [*made.predicted]
 
 
 # --- boundary PQ

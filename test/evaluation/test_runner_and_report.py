@@ -76,6 +76,7 @@ class Model:
     """Answers with the truth, moved to the right by the brightness of the image."""
 
     taxonomy = CITYSCAPES
+    ready = True
 
     def __init__(self) -> None:
         self.calls = 0
@@ -88,6 +89,10 @@ class Model:
         instance = np.roll(sample.instance, shift, axis=1).astype(np.uint16)
         segments = [Segment(i, CAR, True, 0.5 + i / 10, 64, None) for i in (1, 2)]
         return PanopticResult(semantic, instance, segments)
+
+    def is_ready(self, size: tuple[int, int]) -> bool:
+        assert size == Streets(1)[0].image.shape[:2]
+        return self.ready
 
 
 def run(dataset, **options):
@@ -151,6 +156,21 @@ def test_chosen_samples_and_whole_masks():
     assert [f.name for f in evaluation.frames] == ["<4>", "<0>"]
     # 64 pixels are under the benchmark's 100: nothing to find.
     assert np.isnan(evaluation.instances.result().ap)
+
+
+def test_an_engine_that_is_opened_again_is_not_timed():
+    """A model that keeps few engines open has closed this one for another size's."""
+    model = Model()
+    model.ready = False
+    evaluate(model, Streets(3), Evaluation(CITYSCAPES))
+    assert model.calls == 6
+
+
+def test_frames_tell_their_samples():
+    for overlap in (False, True):
+        seen = []
+        run(Streets(5), indices=[4, 0, 2], overlap=overlap, on_frame=seen.append)
+        assert [frame.index for frame in seen] == [4, 0, 2]
 
 
 def test_an_error_of_the_model_is_not_swallowed():

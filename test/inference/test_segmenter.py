@@ -114,11 +114,27 @@ def test_a_trained_size_is_aimed_at(checkpoint):
     )
     segmenter = open_segmenter(aimed)
     assert segmenter.engine_size((64, 96)) == (64, 96)
-    # A little more or less is taken as it is.
-    assert segmenter.engine_size((70, 96)) == (70, 96)
+    # A little more or less is taken as it is, filled up to the stride.
+    assert segmenter.engine_size((70, 96)) == (96, 96)
     assert segmenter.engine_size((640, 960)) == (64, 96)
     assert segmenter.engine_size((960, 640)) == (96, 64)
     check(segmenter.segment(picture(200, 300)), (200, 300))
+
+
+def test_pictures_that_lack_less_than_a_stride_share_an_engine_and_are_not_resized(checkpoint):
+    segmenter = open_segmenter(checkpoint)
+    whole = open_segmenter(checkpoint, size=(65, 90))
+    assert not segmenter.is_ready((65, 90))
+    for size in ((65, 90), (96, 96), (80, 70)):
+        image = picture(*size)
+        assert segmenter.engine_size(size) == (96, 96)
+        check(segmenter.segment(image), size)
+        assert segmenter.is_ready(size)
+    image = picture(65, 90)
+    # What the network itself does with a picture that is no multiple of its stride.
+    expected, found = whole.segment(image), segmenter.segment(image)
+    assert (expected.semantic != found.semantic).mean() < 0.01
+    assert len(expected.instances) == len(found.instances)
 
 
 def test_a_header_with_a_senseless_size_is_explained(checkpoint):
