@@ -116,6 +116,7 @@ class Segmenter:
         self._calibration = calibration
         self._progress = progress
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
+        self._newest: Engine | None = None
         self._lock = threading.RLock()
         mean = checkpoint.config.image_mean
         self._pixels = checkpoint.pixels
@@ -161,8 +162,8 @@ class Segmenter:
     @property
     def engine(self) -> Engine | None:
         """The engine used last, or None before the first image."""
-        with self._lock:
-            return next(reversed(self._engines.values()), None)
+        # Without the lock: whoever asks must not wait while another thread builds an engine.
+        return self._newest
 
     def engine_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the engine that images of ``image_size``, (height, width), go through.
@@ -221,6 +222,7 @@ class Segmenter:
             )
             self._engines[size] = opened
         self._engines.move_to_end(size)
+        self._newest = opened
         return opened
 
     def segment(self, image: npt.NDArray[np.uint8]) -> PanopticResult:
@@ -292,6 +294,7 @@ class Segmenter:
                 size = engine.spec.image_size
                 if self._engines.get(size) is engine:
                     del self._engines[size]
+                    self._newest = next(reversed(self._engines.values()), None)
             raise
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
@@ -318,6 +321,7 @@ class Segmenter:
     def close(self) -> None:
         """Free the engines; the next image builds them again."""
         with self._lock:
+            self._newest = None
             while self._engines:
                 self._engines.popitem()[1].close()
 

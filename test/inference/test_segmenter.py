@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import rt_panoptic_core.segmenter
 from rt_panoptic_core import Segmenter
 from rt_panoptic_core import segmenter as segmenter_module
 from rt_panoptic_core.checkpoint import Checkpoint, load_checkpoint
@@ -135,6 +136,33 @@ def test_pictures_that_lack_less_than_a_stride_share_an_engine_and_are_not_resiz
     expected, found = whole.segment(image), segmenter.segment(image)
     assert (expected.semantic != found.semantic).mean() < 0.01
     assert len(expected.instances) == len(found.instances)
+
+
+def test_the_engine_is_told_while_another_is_opened(checkpoint, monkeypatch):
+    """A node's diagnostics ask on another thread; a build takes minutes."""
+    segmenter = open_segmenter(checkpoint)
+    segmenter.segment(picture(64, 96))
+    first = segmenter.engine
+    begun, gate = threading.Event(), threading.Event()
+    real = rt_panoptic_core.segmenter.open_engine
+
+    def open_slowly(*arguments, **options):
+        begun.set()
+        assert gate.wait(60)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("rt_panoptic_core.segmenter.open_engine", open_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        opening = pool.submit(segmenter.prepare, (96, 96))
+        assert begun.wait(60)
+        told = pool.submit(lambda: segmenter.engine)
+        try:
+            assert told.result(60) is first
+        finally:
+            gate.set()
+        assert opening.result() is segmenter.engine
+    segmenter.close()
+    assert segmenter.engine is None
 
 
 def test_a_header_with_a_senseless_size_is_explained(checkpoint):
