@@ -61,3 +61,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    # What is imported when it is asked for is there all the same: completion goes by this.
+    return sorted({*globals(), *__all__})

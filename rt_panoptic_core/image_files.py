@@ -83,7 +83,10 @@ def find_inputs(
 
     for item in inputs:
         path = Path(item)
-        if path.is_dir():
+        if not os.fspath(item):
+            # It would be the current folder.
+            problems.append("'': a name is empty; is the variable set that it came from?")
+        elif path.is_dir():
             found = False
             for below in sorted(path.rglob("*")):
                 if skipped is not None and skipped in resolved(below).parents:
@@ -169,6 +172,8 @@ class Video:
         self.path = Path(path)
         if stream := stream_kind(path):
             raise ImageError(f"{self.path}: it is {stream}, not a file")
+        if not self.path.exists():
+            raise ImageError(f"{self.path}: there is no such file")
         self._capture = cv2.VideoCapture(os.fspath(path))
         if not self._capture.isOpened():
             raise ImageError(f"{self.path}: not a video, damaged, or of a codec unknown here")
@@ -176,15 +181,33 @@ class Video:
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps: float | None = float(rate) if 0 < rate < 1000 else None
         self.length: int | None = int(count) if 0 < count < 1e9 else None
+        code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
+        self._codec = code.to_bytes(4, "little").decode("ascii", "ignore").strip(" \0")
 
     def frames(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """The frames, uint8 [H, W, 3] RGB, once, until the end or until the file can be read no further."""
+        """The frames, uint8 [H, W, 3] RGB, once, until the end or until the file can be read no further.
+
+        Raises:
+            ImageError: there is not one that can be read, or they were read before, or the video is closed.
+        """
+        if not self._capture.isOpened():
+            raise ImageError(
+                f"{self.path}: its frames have been read, or it is closed; open it again"
+            )
+        any_frame = False
         try:
             while True:
                 there, pixels = self._capture.read()
                 if not there:
-                    return
+                    break
+                any_frame = True
                 yield np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            if not any_frame:
+                raise ImageError(
+                    f"{self.path}: no frame can be read: damaged, or of a codec that OpenCV lacks here "
+                    f"({self._codec or 'unnamed'}); where a player shows it, convert it: "
+                    "ffmpeg -i IN -c:v libx264 OUT.mp4"
+                )
         finally:
             self._capture.release()
 

@@ -38,7 +38,7 @@ from rt_panoptic_core.engines.spec import (
     checked_threads,
     whole_pair,
 )
-from rt_panoptic_core.errors import EngineError, ImageError
+from rt_panoptic_core.errors import ConfigError, EngineError, ImageError
 from rt_panoptic_core.inference.config import Thresholds
 from rt_panoptic_core.inference.detection import detect
 from rt_panoptic_core.inference.preprocessing import padded_size
@@ -106,7 +106,7 @@ class Segmenter:
         check_choice("mode", mode, MODES)
         check_calibration(calibration, precision)
         self.checkpoint = checkpoint
-        self.thresholds: Thresholds = checkpoint.inference.thresholds
+        self._thresholds = checkpoint.inference.thresholds
         self._size = None if size is None else checked_size("size", size)
         self._engine_name = engine
         self._device = device
@@ -158,6 +158,27 @@ class Segmenter:
     def taxonomy(self) -> Taxonomy:
         """The classes of the results."""
         return self.checkpoint.taxonomy
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the next image is decided by; may be set at any time."""
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Thresholds) -> None:
+        if not isinstance(thresholds, Thresholds):
+            raise ConfigError(
+                f"thresholds {thresholds!r}: they must be Thresholds, for example "
+                "dataclasses.replace(segmenter.thresholds, score=0.3)"
+            )
+        self._thresholds = thresholds
+
+    def __repr__(self) -> str:
+        engine = self._newest
+        return (
+            f"<Segmenter {self.checkpoint.path.stem}, "
+            f"{self._engine_name if engine is None else engine.spec.label}>"
+        )
 
     @property
     def engine(self) -> Engine | None:

@@ -84,7 +84,13 @@ class Taxonomy:
         return iter(self.categories)
 
     def __getitem__(self, class_id: int) -> Category:
-        return self.categories[class_id]
+        try:
+            return self.categories[class_id]
+        except IndexError:
+            raise IndexError(
+                f"class id {class_id}: taxonomy {self.name!r} has 0 to {len(self) - 1}, and {UNLABELLED} is "
+                "what has no class"
+            ) from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Taxonomy) and self.categories == other.categories

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -187,11 +188,16 @@ _OUT_OF_MEMORY = (
     "alloc_failed", "allocation_failed",
 )  # fmt: skip
 
+# OpenVINO names the bytes in between.
+_ALLOCATION = re.compile(r"allocate \d+ bytes of memory")
+
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether ``error``, or one that it came from, says that memory ran out."""
     words = str(error).lower()
     if isinstance(error, EngineMemoryError) or any(word in words for word in _OUT_OF_MEMORY):
+        return True
+    if _ALLOCATION.search(words):
         return True
     # What ends after a failure, a capture for example, may fail for its part and hide it.
     cause = error.__cause__ or error.__context__

@@ -169,7 +169,12 @@ class InstanceTracker:
             result: of the next frame; not changed.
             time: of the frame in seconds; frames count as :data:`FRAME_INTERVAL` apart when None. Time
                 that goes back, a gap of seconds, or another image size begins a new scene.
+
+        Raises:
+            ConfigError: time is not finite.
         """
+        if time is not None and not math.isfinite(time):
+            raise ConfigError(f"time {time}: it must be a finite number of seconds")
         now = self._time + FRAME_INTERVAL if time is None else time
         gap = now - self._time
         if self._size is not None and (

@@ -285,6 +285,52 @@ def test_what_is_no_file_is_named_and_not_waited_for(segment, tmp_path, capsys):
         image_files.Video(tmp_path / "pipe.mp4")
 
 
+def test_a_video_whose_codec_is_not_known_here_says_what_to_do(segment, tmp_path, capsys):
+    video = write_video(tmp_path / "drive.avi")
+    # It opens, and nothing in it can be decoded.
+    video.write_bytes(video.read_bytes().replace(b"MJPG", b"VP90"))
+    with pytest.raises(ImageError, match=r"no frame can be read: damaged, or of a codec .*VP90"):
+        list(image_files.Video(video).frames())
+    assert segment(video) == 1
+    error = capsys.readouterr().err
+    assert "drive.avi: no frame can be read" in error
+    assert "ffmpeg -i IN -c:v libx264 OUT.mp4" in error
+    assert not list(segment.output.rglob("*.mp4"))
+
+
+def test_frames_are_read_once(tmp_path):
+    video = image_files.Video(write_video(tmp_path / "drive.avi"))
+    assert len(list(video.frames())) == 5
+    closed = image_files.Video(tmp_path / "drive.avi")
+    closed.close()
+    for each in (video, closed):
+        with pytest.raises(ImageError, match="have been read, or it is closed; open it again"):
+            next(each.frames())
+    with pytest.raises(ImageError, match=r"nope\.mp4: there is no such file"):
+        image_files.Video(tmp_path / "nope.mp4")
+
+
+def test_a_video_that_does_not_tell_its_rate_is_told(segment, tmp_path, capsys, monkeypatch):
+    real = image_files.Video.__init__
+
+    def without_rate(self, path):
+        real(self, path)
+        self.fps = None
+
+    monkeypatch.setattr(image_files.Video, "__init__", without_rate)
+    assert segment(write_video(tmp_path / "drive.avi")) == 0
+    assert "does not tell its rate" in capsys.readouterr().err
+    capture = cv2.VideoCapture(str(segment.output / "overlays/drive.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 25
+
+
+def test_an_empty_name_is_not_the_current_folder(segment, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "x.png", picture(0))
+    assert segment("") == 1
+    assert "'': a name is empty" in capsys.readouterr().err
+
+
 def test_links_in_a_circle_are_named(segment, tmp_path, capsys):
     write(tmp_path / "in/good.jpg", picture(0))
     (tmp_path / "in/a.png").symlink_to("b.png")

@@ -51,3 +51,10 @@ def test_what_cannot_be_a_taxonomy_is_named(text, words, tmp_path):
     with pytest.raises(TaxonomyError, match=rf"own\.yaml.*{words}") as caught:
         Taxonomy.load(file)
     assert len(str(caught.value)) < 2000
+
+
+def test_a_class_id_that_there_is_not_is_explained():
+    taxonomy = Taxonomy.load("camvid")
+    with pytest.raises(IndexError, match="class id 255: taxonomy 'camvid' has 0 to 10, and 255 is"):
+        taxonomy[255]
+    assert len(list(taxonomy)) == 11

@@ -166,6 +166,7 @@ def test_memory_that_runs_out_is_seen_behind_what_fails_after_it():
     assert not lacks_memory(after)
     after.__context__ = RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
     assert lacks_memory(after)
+    assert lacks_memory(RuntimeError("Failed to allocate 1298445152 bytes of memory"))
 
 
 def test_compiled_kernels_are_kept_where_that_is_possible(tmp_path, monkeypatch):

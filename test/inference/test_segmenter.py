@@ -165,6 +165,21 @@ def test_the_engine_is_told_while_another_is_opened(checkpoint, monkeypatch):
     assert segmenter.engine is None
 
 
+def test_thresholds_that_are_none_are_refused_at_once(checkpoint):
+    segmenter = open_segmenter(checkpoint)
+    with pytest.raises(ConfigError, match=r"thresholds 0\.3: they must be Thresholds, for example"):
+        segmenter.thresholds = 0.3
+    assert segmenter.thresholds == checkpoint.inference.thresholds
+
+
+def test_a_segmenter_says_what_it_is(checkpoint):
+    segmenter = open_segmenter(checkpoint)
+    assert repr(segmenter) == "<Segmenter small, pytorch>"
+    segmenter.segment(picture(64, 96))
+    assert repr(segmenter) == f"<Segmenter small, {segmenter.engine.spec.label}>"
+    segmenter.close()
+
+
 def test_a_header_with_a_senseless_size_is_explained(checkpoint):
     odd = Checkpoint(
         checkpoint.network,

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rt_panoptic_core.errors import ConfigError
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.inference.tracking import MAX_ID, InstanceTracker
 
@@ -344,3 +345,9 @@ def test_a_moving_camera_keeps_ids():
         for name, number in zip(names, ids(result), strict=True):
             assert known.setdefault(name, number) == number
     assert len(known) == 12
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(time):
+    with pytest.raises(ConfigError, match=f"time {time}: it must be a finite number of seconds"):
+        InstanceTracker().update(None, time)
