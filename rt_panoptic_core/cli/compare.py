@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rt_panoptic_core.cli.outputs import output_file
-from rt_panoptic_core.cli.quality_tables import print_table
+from rt_panoptic_core.cli.quality_tables import hundredths, print_table
+from rt_panoptic_core.cli.subject_differences import difference_lines
+from rt_panoptic_core.cli.total_tables import print_latency, print_totals
 from rt_panoptic_core.wording import counted
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
     from rt_panoptic_core.bags.changes import TopicChanges
     from rt_panoptic_core.evaluation.comparison import Change, Comparison
+    from rt_panoptic_core.evaluation.total_changes import TotalChange
+
+_TOO_FEW = "too few frames"
+_STYLES = {"better": "green", "worse": "red", "more": "yellow", "less": "yellow"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +132,12 @@ def _compare_bags(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[C
             "engine": report.get("engine"),
             "mode": report.get("mode"),
             "dataset": report["bag"]["name"],
+            "checkpoint_sha256": report["model"].get("digest"),
+            "ground_truth": ", ".join(report.get("ground_truth", ())),
+            "thresholds": ", ".join(
+                f"{name} {value:g}" for name, value in report.get("thresholds", {}).items()
+            ),
+            **{key: report.get(key) for key in ("rate", "tracking", "tolerance", "version")},
         }
         for report in (before.report, after.report)
     ]
@@ -155,6 +167,11 @@ def _print_subjects(
 ) -> None:
     for side, subject, path in (("A", before, args.before), ("B", after, args.after)):
         console.print(f"{side}  {_subject(subject, path)}", markup=False, soft_wrap=True)
+    lines = difference_lines(before, after)
+    if lines:
+        console.print("\nWhat differs", style="italic")
+        for line in lines:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _print_topic(change: TopicChanges, samples: int, console: Console) -> None:
@@ -183,16 +200,42 @@ def _print_topic(change: TopicChanges, samples: int, console: Console) -> None:
 
 
 def _print_quality(comparison: Comparison, console: Console) -> None:
+    truth = _truth_note(comparison)
+    if truth:
+        console.print(f"\n{truth}", style="bold yellow", soft_wrap=True)
     print_table(_table("", comparison.overall), console)
     print_table(_table("PQ by class", _by_size(comparison.pq)), console)
     if comparison.iou:
         print_table(_table("Semantic IoU by class", _by_size(comparison.iou)), console)
+    if any(_verdict(change) == _TOO_FEW for change in (*comparison.pq, *comparison.iou)):
+        console.print(
+            f"{_TOO_FEW}: however large the difference, so few frames with the class cannot bring p below "
+            "0.05.",
+            style="dim",
+            soft_wrap=True,
+        )
+    print_totals(comparison.totals, console)
     if comparison.mixed:
         console.print(
-            "mIoU and IoU are not compared: one side is of a model, the other of files, which count pixels "
-            "in different ways. For all measures compare two of evaluate, or two of score.",
+            "mIoU, pixel accuracy and IoU are not compared: one side is of a model, the other of files, "
+            "which count pixels in different ways. For all measures compare two of evaluate, or two of "
+            "score.",
             style="yellow",
+            soft_wrap=True,
         )
+    if comparison.latency is not None:
+        print_latency(comparison.latency, console)
+
+
+def _truth_note(comparison: Comparison) -> str:
+    """A sentence on frames of which the two evaluations have not the same truth; empty without any."""
+    differing = comparison.frames_of_other_truth
+    if not differing:
+        return ""
+    return (
+        f"The ground truth is not the same in {differing} of {counted(comparison.frames, 'frame')}: what "
+        "changed below may be the truth and not the results."
+    )
 
 
 def _table(
@@ -213,19 +256,13 @@ def _table(
         table.add_column(heading, justify="right")
     table.add_column("")
     for change in changes:
-        style, verdict = "dim", "unclear" if change.p == change.p else ""
-        if change.is_real:
-            gain = change.difference * (better or {}).get(change.name, 1)
-            style, verdict = ("green", "better") if gain > 0 else ("red", "worse")
-            if gain == 0:
-                style, verdict = "yellow", "more" if change.difference > 0 else "less"
-        elif change.before == change.after:
-            verdict = "the same"
+        verdict = _verdict(change, (better or {}).get(change.name, 1))
+        style = _STYLES.get(verdict, "dim")
         table.add_row(
             change.name,
-            _number(scale * change.before),
-            _number(scale * change.after),
-            Text(_number(scale * change.difference, "+"), style=style),
+            hundredths(scale * change.before),
+            hundredths(scale * change.after),
+            Text(hundredths(scale * change.difference, "+"), style=style),
             _interval(scale * change.low, scale * change.high),
             _probability(change.p),
             Text(verdict, style=style),
@@ -233,12 +270,22 @@ def _table(
     return table
 
 
-def _number(value: float, sign: str = "") -> str:
-    return "–" if value != value else format(value, f"{sign}.2f")
+def _verdict(change: Change, better: int = 1) -> str:
+    """One or two words on a change; ``better`` as for :func:`_table`."""
+    if change.is_real:
+        gain = change.difference * better
+        if gain:
+            return "better" if gain > 0 else "worse"
+        return "more" if change.difference > 0 else "less"
+    if change.before == change.after:
+        return "the same"
+    if change.has_too_few_frames:
+        return _TOO_FEW
+    return "unclear" if change.p == change.p else ""
 
 
 def _interval(low: float, high: float) -> str:
-    return "–" if low != low else f"{_number(low, '+')} … {_number(high, '+')}"
+    return "–" if low != low else f"{hundredths(low, '+')} … {hundredths(high, '+')}"
 
 
 def _probability(p: float) -> str:
@@ -274,6 +321,7 @@ def _print_notes(frames: int, samples: int, block: int, console: Console) -> Non
         f"{counted(frames, 'frame')}, paired bootstrap of {counted(samples, 'resample')} over {drawn}. "
         "better / worse: p < 0.05, for classes corrected for their number (Holm).",
         style="dim",
+        soft_wrap=True,
     )
     units = independent_units(frames, block)
     if units >= FEWEST_UNITS:
@@ -287,6 +335,7 @@ def _print_notes(frames: int, samples: int, block: int, console: Console) -> Non
         f"{FEWEST_UNITS} are the least: evaluate more frames"
         + (", or take smaller blocks (--block)." if block > 1 else "."),
         style="yellow",
+        soft_wrap=True,
     )
 
 
@@ -294,7 +343,21 @@ def _to_json(comparison: Comparison) -> dict[str, Any]:
     content = asdict(comparison)
     for key in ("overall", "pq", "iou"):
         content[key] = _changes_to_json(getattr(comparison, key))
+    totals = comparison.totals
+    content["totals"] = {
+        "overall": _totals_to_json(totals.overall),
+        "per_class": {name: _totals_to_json(rows) for name, rows in totals.per_class.items()},
+        "recall": _totals_to_json(totals.recall),
+    }
+    if comparison.latency is not None:
+        content["latency"]["ratio"] = comparison.latency.ratio
+    truth = _truth_note(comparison)
+    content["notes"] = [*([truth] if truth else []), *totals.left_out]
     return content
+
+
+def _totals_to_json(changes: Sequence[TotalChange]) -> list[dict[str, Any]]:
+    return [{**asdict(change), "difference": change.difference} for change in changes]
 
 
 def _changes_to_json(changes: Sequence[Change]) -> list[dict[str, Any]]:

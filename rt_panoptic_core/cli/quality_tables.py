@@ -125,3 +125,8 @@ def semantic_line(semantic: Mapping[str, Any]) -> str:
         f"mIoU {percent(semantic['mean_iou'])} · "
         f"pixel accuracy {percent(semantic['pixel_accuracy'])}"
     )
+
+
+def hundredths(value: float, sign: str = "") -> str:
+    """``value`` with two decimals, a dash for nan; with the ``sign`` "+" it always has one."""
+    return "–" if value != value else format(value, f"{sign}.2f")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import ConfigError, DatasetError
+from rt_panoptic_core.evaluation.latency_change import LatencyChange
 from rt_panoptic_core.evaluation.record import EvaluationRecord, FrameRecord
+from rt_panoptic_core.evaluation.total_changes import TotalChanges, total_changes
 
 Float: TypeAlias = npt.NDArray[np.float64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
@@ -23,6 +25,7 @@ FEWEST_UNITS = 6
 
 _SHOWN = 5
 _BATCH = 250
+_OF_PIXELS = ("mIoU", "pixel accuracy")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Change:
             the number of units allows (:func:`smallest_probability`); for classes corrected for their
             number (Holm); 1 where both values are equal in every unit, nan where the measure is missing
             on one side or exists in one unit only.
+        least: the smallest ``p`` that could have come out of the units in which the measure exists, for
+            classes after the same correction; nan where the measure is missing on one side.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Change:
     low: float
     high: float
     p: float
+    least: float
 
     @property
     def difference(self) -> float:
@@ -60,6 +66,11 @@ class Change:
         """Whether chance alone would make so large a difference less than once in twenty times."""
         return self.p < ERROR_RATE
 
+    @property
+    def has_too_few_frames(self) -> bool:
+        """Whether no difference, however large, could have been real in so few frames or blocks."""
+        return self.least >= ERROR_RATE
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -70,19 +81,27 @@ class Comparison:
         samples: resamples that intervals and probabilities come from.
         block: consecutive frames that were drawn together.
         mixed: whether one evaluation is of a model and the other of files. Their pixels are counted in
-            different ways, so neither mIoU nor IoU is compared.
-        overall: PQ, SQ, RQ over all classes, PQ of things and stuff, mIoU where both measured it.
+            different ways, so neither mIoU, pixel accuracy nor IoU is compared.
+        frames_of_other_truth: in how many of the frames the true segments differ, or the pixels of a
+            class; there a change is one of the ground truth as well.
+        overall: PQ, SQ, RQ over all classes, PQ of things and stuff, and where both measured them mIoU
+            and pixel accuracy.
         pq: PQ by class, classes that occur only.
         iou: semantic IoU by class, likewise; empty where it was not measured.
+        totals: AP, boundary PQ and recall, without intervals.
+        latency: where frames were timed in both.
     """
 
     frames: int
     samples: int
     block: int
     mixed: bool
+    frames_of_other_truth: int
     overall: tuple[Change, ...]
     pq: tuple[Change, ...]
     iou: tuple[Change, ...]
+    totals: TotalChanges
+    latency: LatencyChange | None
 
 
 def compare(
@@ -139,7 +158,7 @@ def compare(
         )
         drawn.append((second[0] - first[0], second[1] - first[1], second[2] - first[2]))
     overall, pq, iou = (np.concatenate([part[i] for part in drawn]) for i in range(3))
-    titles = ["PQ", "SQ", "RQ", "PQ things", "PQ stuff", "mIoU"]
+    titles = ["PQ", "SQ", "RQ", "PQ things", "PQ stuff", *_OF_PIXELS]
     class_names = [c.name for c in before.classes]
     of_all, of_pq, of_iou = _class_evidence(counts, pixels, is_thing, block)
     return Comparison(
@@ -147,15 +166,20 @@ def compare(
         samples=samples,
         block=block,
         mixed=mixed,
+        frames_of_other_truth=_frames_of_other_truth(counts, pixels, is_thing, mixed),
         overall=tuple(
             change
             for change in _changes(titles, observed[0][0], observed[1][0], overall, of_all)
-            if has_pixels or change.name != "mIoU"
+            if has_pixels or change.name not in _OF_PIXELS
         ),
         pq=corrected(_changes(class_names, observed[0][1], observed[1][1], pq, of_pq)),
         iou=corrected(_changes(class_names, observed[0][2], observed[1][2], iou, of_iou))
         if has_pixels
         else (),
+        totals=total_changes(
+            before, after, same_frames=len(pairs) == len(before.frames) == len(after.frames)
+        ),
+        latency=LatencyChange.of(pairs),
     )
 
 
@@ -279,6 +303,28 @@ def _pixel_counts(frames: Sequence[FrameRecord], classes: int) -> Float:
     return table
 
 
+def _frames_of_other_truth(
+    segments: Sequence[Float], pixels: Sequence[Float], is_thing: Bool, mixed: bool
+) -> int:
+    """In how many frames the two sides, [F, C, 4] and [F, C, 3], do not have the same truth.
+
+    Matched and missed together are what there is to find, whatever was predicted; crowds are neither.
+    """
+    true_segments = [side[..., 0] + side[..., 2] for side in segments]
+    unequal = true_segments[0] != true_segments[1]
+    if mixed:
+        # Of stuff, files may have several segments where a model's evaluation has one; of things, data
+        # without instances has none.
+        has_things = all(side[:, is_thing].any() for side in true_segments)
+        differs = unequal[:, is_thing].any(axis=1) & has_things
+    else:
+        differs = unequal.any(axis=1)
+        if all(side.any() for side in pixels):
+            true_pixels = [side[..., 0] + side[..., 2] for side in pixels]
+            differs |= (true_pixels[0] != true_pixels[1]).any(axis=1)
+    return int(np.count_nonzero(differs))
+
+
 def _draw(random: np.random.Generator, samples: int, frames: int, block: int) -> Float:
     """float64 [samples, frames]: how often each frame was drawn, blocks wrapping round at the end."""
     blocks = -(-frames // block)
@@ -297,7 +343,7 @@ def _weighted(weights: Float, counts: Float) -> Float:
 
 
 def _measures(segments: Float, pixels: Float, is_thing: Bool) -> tuple[Float, Float, Float]:
-    """Overall measures [..., 6], PQ [..., C] and IoU [..., C] from counts [..., C, 4] and [..., C, 3]."""
+    """Overall measures [..., 7], PQ [..., C] and IoU [..., C] from counts [..., C, 4] and [..., C, 3]."""
     tp, fp, fn, iou = (segments[..., i] for i in range(4))
     with np.errstate(invalid="ignore", divide="ignore"):
         total = tp + 0.5 * fp + 0.5 * fn
@@ -307,6 +353,9 @@ def _measures(segments: Float, pixels: Float, is_thing: Bool) -> tuple[Float, Fl
         rq = np.where(present, tp / total, np.nan)
         union = pixels.sum(axis=-1)
         semantic = np.where(union > 0, pixels[..., 0] / union, np.nan)
+        right = pixels[..., 0].sum(axis=-1)
+        true = right + pixels[..., 2].sum(axis=-1)
+        accuracy = np.where(true > 0, right / true, np.nan)
     overall = np.stack(
         [
             _mean(pq),
@@ -315,6 +364,7 @@ def _measures(segments: Float, pixels: Float, is_thing: Bool) -> tuple[Float, Fl
             _mean(pq[..., is_thing]),
             _mean(pq[..., ~is_thing]),
             _mean(semantic),
+            accuracy,
         ],
         axis=-1,
     )
@@ -355,8 +405,8 @@ def _class_evidence(
     def overall(by_class: Bool, matches: Bool, by_pixel: Bool) -> Bool:
         quality = by_class.any(axis=1)
         things, stuff = by_class[:, is_thing].any(axis=1), by_class[:, ~is_thing].any(axis=1)
-        parts = [quality, quality, matches.any(axis=1), things, stuff, by_pixel.any(axis=1)]
-        return np.stack(parts, axis=1)
+        parts = [quality, quality, matches.any(axis=1), things, stuff]
+        return np.stack([*parts, *[by_pixel.any(axis=1)] * len(_OF_PIXELS)], axis=1)
 
     exists: Bool = np.any(segments[0] + segments[1], axis=2)
     has_pixels: Bool = np.any(pixels[0] + pixels[1], axis=2)
@@ -387,29 +437,39 @@ def _changes(
             continue
         differences = drawn[:, column]
         differences = differences[~np.isnan(differences)]
-        low = high = p = float("nan")
+        low = high = p = least = float("nan")
+        if differences.size:
+            least = smallest_probability(int(evidence.existing[column]))
         if differences.size and evidence.existing[column] >= FEWEST_UNITS:
             low, high = (float(v) for v in np.percentile(differences, [2.5, 97.5]))
         if differences.size and evidence.existing[column] > 1:
             # One is added to both counts: a resample that was not drawn is no proof of never.
             below = (1 + np.count_nonzero(differences <= 0)) / (1 + differences.size)
             above = (1 + np.count_nonzero(differences >= 0)) / (1 + differences.size)
-            least = smallest_probability(int(evidence.differing[column]))
-            p = float(min(1.0, max(least, 2 * min(below, above))))
-        changes.append(Change(name, first, second, low, high, p))
+            lowest = smallest_probability(int(evidence.differing[column]))
+            p = float(min(1.0, max(lowest, 2 * min(below, above))))
+        changes.append(Change(name, first, second, low, high, p, least))
     return tuple(changes)
 
 
 def corrected(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """The changes with their probabilities, where they have one, corrected for how many there are (Holm)."""
     known = [index for index, change in enumerate(changes) if change.p == change.p]
-    order = sorted(known, key=lambda i: changes[i].p)
-    raised = [float("nan")] * len(changes)
+    values = [changes[index].p for index in known]
+    raised = list(changes)
+    for place, (index, p) in enumerate(zip(known, _holm(values), strict=True)):
+        change = changes[index]
+        # What the correction would have left of this class's smallest, all others as they are.
+        least = _holm([*values[:place], change.least, *values[place + 1 :]])[place]
+        raised[index] = replace(change, p=p, least=least)
+    return tuple(raised)
+
+
+def _holm(values: Sequence[float]) -> list[float]:
+    """Probabilities after Holm's correction, in the order of ``values``."""
+    raised = [0.0] * len(values)
     largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, changes[index].p * (len(order) - rank)))
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        largest = max(largest, min(1.0, values[index] * (len(values) - rank)))
         raised[index] = largest
-    return tuple(
-        Change(c.name, c.before, c.after, c.low, c.high, p)
-        for c, p in zip(changes, raised, strict=True)
-    )
+    return raised

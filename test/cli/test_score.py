@@ -158,6 +158,62 @@ def test_one_frame_is_no_verdict(files, tmp_path, capsys):
     assert change["difference"] < 0
 
 
+def test_another_ground_truth_is_told(files, tmp_path, capsys):
+    record = scored(files, tmp_path)
+
+    def one_more_car(content):
+        content["subject"]["ground_truth"] = "corrected.json"
+        for counts in content["frames"][0]["segments"].values():
+            counts[2] += 1
+
+    other = changed(record, one_more_car)
+    capsys.readouterr()
+    output = tmp_path / "comparison.json"
+    words = ["compare", str(record), other, "--samples", "100", "--output", str(output)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    sentence = (
+        "The ground truth is not the same in 1 of 3 frames: what changed below may be the truth"
+    )
+    assert sentence in printed
+    assert printed.index(sentence) < printed.index("95 % interval")
+    assert f"  ground truth  A  {files[0]}\n" in printed
+    assert "                B  corrected.json\n" in printed
+    content = json.loads(output.read_text())
+    assert content["frames_of_other_truth"] == 1
+    assert sentence in content["notes"][0]
+    assert main(["compare", str(record), str(record), "--samples", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "ground truth" not in printed
+    assert "What differs" not in printed
+
+
+def test_lines_of_a_comparison_are_whole_in_a_file(files, tmp_path, capsys):
+    record = str(scored(files, tmp_path))
+    capsys.readouterr()
+    assert main(["compare", record, record, "--samples", "100"]) == 0
+    assert (
+        "3 frames, paired bootstrap of 100 resamples over frames. better / worse: p < 0.05, for classes "
+        "corrected for their number (Holm)."
+    ) in capsys.readouterr().out.splitlines()
+
+
+def test_a_class_in_too_few_frames_is_called_that(files, tmp_path, capsys):
+    record = scored(files, tmp_path)
+    other = changed(
+        record,
+        lambda content: content["frames"].__setitem__(
+            0, {**content["frames"][0], "segments": {"0": [0, 1, 1, 0.0]}}
+        ),
+    )
+    capsys.readouterr()
+    assert main(["compare", str(record), other, "--samples", "100"]) == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.index("PQ by class") :]
+    assert "too few frames" in next(line for line in table.splitlines() if "car" in line)
+    assert "too few frames: however large the difference" in table
+
+
 def test_few_blocks_are_too_few(files, tmp_path, capsys):
     record = str(scored(files, tmp_path))
     capsys.readouterr()
@@ -175,7 +231,10 @@ def test_pixels_of_evaluate_and_of_score_are_not_compared(files, tmp_path, capsy
     printed = " ".join(capsys.readouterr().out.split())
     assert "PQ by class" in printed
     assert "Semantic IoU by class" not in printed
-    assert "mIoU and IoU are not compared: one side is of a model, the other of files" in printed
+    assert (
+        "mIoU, pixel accuracy and IoU are not compared: one side is of a model, the other of files"
+        in printed
+    )
     assert main(["compare", model, model, "--samples", "100"]) == 0
     assert "Semantic IoU by class" in capsys.readouterr().out
 

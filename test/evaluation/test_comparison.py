@@ -52,6 +52,7 @@ def test_values_are_those_of_all_frames_together():
     # Pixels: 10 of 14 and 180 of 186 on both sides.
     miou = change(result.overall, "mIoU")
     assert (miou.before, miou.difference) == pytest.approx(((10 / 14 + 180 / 186) / 2, 0.0))
+    assert change(result.overall, "pixel accuracy").before == pytest.approx(190 / 194)
 
 
 def test_the_same_run_twice_is_no_difference():
@@ -157,6 +158,66 @@ def test_a_class_of_few_frames_is_judged_by_those():
     assert change(result.pq, "road").low == 0
 
 
+def test_too_few_frames_are_told_from_a_small_difference():
+    first, second = worse(5)
+    others = [FrameRecord(f"g{i}", {1: (1, 0, 0, 0.9)}) for i in range(60)]
+    result = compare(record([*first.frames, *others]), record([*second.frames, *others]))
+    car, road = change(result.pq, "car"), change(result.pq, "road")
+    assert car.least == pytest.approx(2 * smallest_probability(5))
+    assert car.has_too_few_frames
+    assert not road.has_too_few_frames
+    # In five frames of sixty that have it: they could have differed everywhere.
+    assert not change(compare(*worse(5, of=60)).pq, "car").has_too_few_frames
+
+
+@pytest.mark.parametrize(("count", "too_few"), [(6, True), (7, False)])
+def test_what_is_too_few_goes_by_the_corrected_probability(count, too_few):
+    # Six frames could give 0.03, and of two classes twice that.
+    result = compare(*worse(count))
+    assert change(result.pq, "car").has_too_few_frames == too_few
+    assert not change(result.overall, "PQ things").has_too_few_frames
+
+
+def test_frames_of_another_truth_are_counted():
+    first, second = worse(8)
+    # Found or missed, true and false: the predictions are others, the truth is one.
+    assert compare(first, second, samples=100).frames_of_other_truth == 0
+    relabelled = [
+        FrameRecord(f.name, {**f.segments, 0: (2, 0, 1, 1.8)}, f.pixels) if i < 3 else f
+        for i, f in enumerate(second.frames)
+    ]
+    assert compare(first, record(relabelled), samples=100).frames_of_other_truth == 3
+    # Of road 90 pixels are found and 1 is missed: the truth has 91.
+    for missed, expected in ((41, 0), (42, 8)):
+        seen = [
+            FrameRecord(f.name, f.segments, {**f.pixels, 1: (50, 9, missed)}) for f in second.frames
+        ]
+        assert compare(first, record(seen), samples=100).frames_of_other_truth == expected
+
+
+def test_stuff_that_files_count_otherwise_is_no_other_truth():
+    first, second = worse(8)
+    parts = [FrameRecord(f.name, {**f.segments, 1: (2, 0, 1, 1.8)}, {}) for f in second.frames]
+    assert compare(first, record(parts, FILES), samples=100).frames_of_other_truth == 0
+    cars = [FrameRecord(f.name, {**f.segments, 0: (3, 0, 0, 2.8)}, {}) for f in second.frames]
+    assert compare(first, record(cars, FILES), samples=100).frames_of_other_truth == 8
+    # A model is not asked for things where the data has no instances.
+    semantic = [FrameRecord(f.name, {1: f.segments[1]}, f.pixels) for f in first.frames]
+    assert compare(record(semantic), record(cars, FILES)).frames_of_other_truth == 0
+
+
+def test_latency_is_the_median_of_the_frames_timed_on_both_sides():
+    times = [(10.0, 20.0), (30.0, 15.0), (12.0, None), (14.0, 28.0)]
+    sides = [
+        [FrameRecord(f"f{i}", {1: (1, 0, 0, 0.9)}, {}, pair[side]) for i, pair in enumerate(times)]
+        for side in (0, 1)
+    ]
+    latency = compare(*map(record, sides), samples=100).latency
+    assert (latency.frames, latency.before, latency.after) == (3, 14.0, 20.0)
+    assert latency.ratio == pytest.approx(20 / 14)
+    assert compare(*worse(8), samples=100).latency is None
+
+
 def test_a_block_counts_once():
     twelve, thirteen = (change(compare(*worse(n), block=3).overall, "RQ") for n in (12, 13))
     # The rest of a block belongs to the one before it.
@@ -178,7 +239,7 @@ def test_pixels_of_a_model_are_not_compared_with_those_of_files():
         mixed = compare(*sides, samples=100)
         assert mixed.mixed
         assert mixed.iou == ()
-        assert "mIoU" not in [item.name for item in mixed.overall]
+        assert not {"mIoU", "pixel accuracy"} & {item.name for item in mixed.overall}
         assert change(mixed.overall, "PQ").is_real
     files = compare(record(first.frames, FILES), scored, samples=100)
     assert not files.mixed
