@@ -45,6 +45,14 @@ class OutputFolder:
         self.node_log = path / "node.log"
         self.replay_log = path / "replay.log"
 
+    @property
+    def replaced(self) -> tuple[Path, ...]:
+        """The folders in it that a run makes anew, or removes."""
+        annotated, replies = (
+            path.with_name(path.name + PARTIAL_SUFFIX) for path in (self.annotated, self.replies)
+        )
+        return self.annotated, annotated, self.previous, self.replies, replies
+
     def video(self, topic: str, topics: Sequence[str]) -> Path:
         """The overlay video of a topic: ``overlay.mp4``, with several ``overlay_NAME.mp4``."""
         return self._of_topic("overlay", ".mp4", topic, topics)
@@ -181,9 +189,7 @@ class OutputFolder:
 
     def _clear(self, topics: Collection[str]) -> None:
         """Remove outputs by their names, those of ``topics`` too: never anything else in the folder."""
-        partial = self.annotated.with_name(self.annotated.name + PARTIAL_SUFFIX)
-        unfinished = self.replies.with_name(self.replies.name + PARTIAL_SUFFIX)
-        for folder in (self.annotated, partial, self.previous, self.replies, unfinished):
+        for folder in self.replaced:
             shutil.rmtree(folder, ignore_errors=True)
         files = [self.run, self.report_json, self.report_html, self.frames_csv]
         files += [self.replies_json, self.node_log, self.replay_log]

@@ -20,7 +20,7 @@ from rt_panoptic_core.cli.model_options import (
     model_name,
     refuse_idle_calibration,
 )
-from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.outputs import output_file, refuse_inputs
 from rt_panoptic_core.cli.progress import build_progress
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.spec import ENGINES, PRECISIONS
@@ -86,6 +86,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     from rt_panoptic_core.engines.select import open_engine, select_engine
 
     checkpoint = load_checkpoint(args.model)
+    refuse_inputs("--json", args.json, checkpoint.path)
     size = args.size or benchmark_size(checkpoint)
     asked = [(args.engine, args.precision), *([args.against] if args.against else [])]
     chosen = [select_engine(name, precision, args.device) for name, precision in asked]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.outputs import output_file, refuse_inputs
 from rt_panoptic_core.cli.quality_tables import hundredths, print_table
 from rt_panoptic_core.cli.subject_differences import difference_lines
 from rt_panoptic_core.cli.total_tables import print_latency, print_totals
@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
             f"({bag / 'quality.json'} is there if the bag has ground truth)"
         )
     with output_file(args.output):
+        read = [file for path in (args.before, args.after) for file in _read_files(path)]
+        refuse_inputs("--output", args.output, *read)
         content, show = _compare_bags(args) if all(of_bags) else _compare_records(args)
         if args.output is not None:
             write_json(args.output, json_values(content))
@@ -83,6 +85,12 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         console.print(f"written: {args.output}", markup=False, soft_wrap=True)
     return 0
+
+
+def _read_files(path: Path) -> list[Path]:
+    """``path``, and in a folder what is read of it."""
+    names = ("results.json", "report.json", "frames.csv", "quality*.json")
+    return [path, *(file for name in names for file in path.glob(name))]
 
 
 def _compare_records(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.outputs import output_file, refuse_inputs
 from rt_panoptic_core.errors import CheckpointError
 from rt_panoptic_core.wording import megabytes
 
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert ``args.source`` to ``args.target``; exit status."""
     if args.target.suffix != ".safetensors":
         raise CheckpointError(f"{args.target}: the name must end with .safetensors")
+    refuse_inputs("OUT.safetensors", args.target, args.source)
     with output_file(args.target):
         return _convert(args)
 

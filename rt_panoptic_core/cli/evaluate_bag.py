@@ -19,7 +19,7 @@ from rt_panoptic_core.cli.model_options import (
     open_segmenter,
     thresholds,
 )
-from rt_panoptic_core.cli.outputs import output_folder
+from rt_panoptic_core.cli.outputs import output_folder, refuse_inputs
 from rt_panoptic_core.cli.progress import build_progress, counting, progress_bar
 from rt_panoptic_core.errors import BagError
 
@@ -141,6 +141,9 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
 
     if args.no_ground_truth and (args.ground_truth_topic or args.ground_truth_folder):
         raise UsageError("--no-ground-truth and a ground truth: leave out one of them")
+    output = OutputFolder(args.output)
+    inputs = (args.bag, args.ground_truth_folder)
+    refuse_inputs("--output", args.output, *inputs, replaced=output.replaced)
     with BagReader(args.bag) as reader, ExitStack() as stack:
         told = 0
 
@@ -185,7 +188,6 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             "tracking": plan.show_ids,
             "thresholds": asdict(wanted),
         }
-        output = OutputFolder(args.output)
         fingerprint = {**about, "plan": {**asdict(plan), "windows": list(plan.windows)}}
         if args.real_time:
             fingerprint["node"] = _node_settings(args)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.cli.model_options import add_model_options, refuse_idle_calibration
-from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.outputs import output_file, refuse_inputs
 from rt_panoptic_core.cli.progress import build_progress
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.spec import EngineSpec
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--engine onnx: name the file with --output F.onnx")
     refuse_idle_calibration(args)
     checkpoint = load_checkpoint(args.model)
+    refuse_inputs("--output", args.output, checkpoint.path)
     height, width = args.size
     with build_progress(f"{checkpoint.name} {height}x{width}") as progress:
         if args.engine == "onnx":

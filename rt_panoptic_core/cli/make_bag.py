@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rt_panoptic_core.cli.arguments import UsageError, checked, number, size
+from rt_panoptic_core.cli.outputs import refuse_inputs
 from rt_panoptic_core.cli.progress import counting, progress_bar
 from rt_panoptic_core.datasets.registry import DATASET_KINDS, dataset_kind
 from rt_panoptic_core.errors import BagError
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         )
     except BagError as error:
         raise UsageError(str(error)) from error
+    if args.source != "generated":
+        refuse_inputs("--output", args.output, args.source, replaced=[args.output])
     source = open_source(
         args.source,
         size=plan.size or (512, 1024),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rt_panoptic_core.cli.arguments import number
-from rt_panoptic_core.cli.outputs import output_file
+from rt_panoptic_core.cli.outputs import output_file, refuse_inputs
 from rt_panoptic_core.cli.progress import progress_bar
 from rt_panoptic_core.cli.quality_tables import print_classes, semantic_line
 from rt_panoptic_core.wording import percent
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     gc.disable()
     try:
         with output_file(args.output):
+            refuse_inputs("--output", args.output, args.ground_truth, args.predictions)
             return _score(args)
     finally:
         if collecting:

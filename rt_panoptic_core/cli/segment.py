@@ -134,11 +134,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_output(args: argparse.Namespace) -> None:
-    """Refuse a folder for the results that a folder of inputs is, or is in: it would hold no input."""
+    """Refuse a folder for the results that a folder of inputs is, or is in: it would hold no input.
+
+    Nor may an input be among the results, one of which could replace it.
+    """
     output = resolved(args.output)
+    results = (output / "overlays", output / "panoptic")
     for item in args.inputs:
-        folder = Path(item)
-        if folder.is_dir() and folder.resolve().is_relative_to(output):
+        path = Path(item)
+        places = (output,) if path.is_dir() else results if path.is_file() else ()
+        if any(resolved(path).is_relative_to(place) for place in places):
             raise UsageError(
                 f"--output {args.output}: results cannot go where the input {item} is, for results are "
                 f"not taken for input; name another folder, for example --output "
