@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -174,10 +174,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
 
         places: dict[str, int | None] = {}
+        sizes: set[tuple[int, int]] = set()
 
         def on_frame(evaluated: EvaluatedFrame) -> None:
             gallery.add(evaluated)
             places[evaluated.record.name] = evaluated.index
+            height, width = evaluated.frame.truth_ids.shape
+            sizes.add((height, width))
             if writer is not None:
                 name = evaluated.record.name
                 called = name if evaluated.image_id is None else evaluated.image_id
@@ -195,7 +198,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
         _report_problems(problems, args.skip_unreadable, bool(evaluation.frames))
     evaluation.frames.sort(key=lambda frame: places[frame.name] or 0)
-    subject = _subject(args, segmenter, kind, options, len(problems))
+    subject = _subject(args, segmenter, kind, options, len(problems), sizes)
     if notes:
         subject["notes"] = "; ".join(notes)
     record = evaluation.record(subject)
@@ -286,6 +289,7 @@ def _subject(
     kind: str,
     options: dict[str, Any],
     skipped: int,
+    picture_sizes: Collection[tuple[int, int]],
 ) -> dict[str, Any]:
     from rt_panoptic_core import __version__
 
@@ -297,12 +301,19 @@ def _subject(
     }
     if args.root:
         subject["root"] = Path(args.root).name
+    if args.limit is not None:
+        subject["limit"] = args.limit
     if options:
         subject["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
     if segmenter.engine is not None:
         spec = segmenter.engine.spec
         subject["engine"] = f"{segmenter.engine.library}, {spec.precision}, {spec.device}"
-        subject["engine_size"] = "x".join(str(side) for side in spec.image_size)
+        sizes = {segmenter.engine_size(size) for size in picture_sizes}
+        subject["engine_size"] = (
+            "x".join(str(side) for side in spec.image_size)
+            if len(sizes) == 1
+            else f"{len(sizes)} sizes"
+        )
     score, mask, overlap, stuff_area = segmenter.thresholds.as_tuple()
     subject["thresholds"] = (
         f"score {score:g}, mask {mask:g}, overlap {overlap:g}, stuff area {stuff_area:g}"

@@ -110,6 +110,13 @@ def test_pictures_of_one_engine_follow_each_other(model, tmp_path, capsys, monke
     assert opened == [(32, 32), (32, 64), (64, 64), (64, 96), (96, 96)]
     frames = json.loads((tmp_path / "report/results.json").read_text())["frames"]
     assert [frame["name"] for frame in frames] == [f"{n:012d}" for n in range(1, 9)]
+    subject = json.loads((tmp_path / "report/results.json").read_text())["subject"]
+    assert subject["engine_size"] == "5 sizes"
+    assert "limit" not in subject
+    arguments += ["--limit", "1", "--output", str(tmp_path / "one")]
+    assert evaluate(model, *arguments) == 0
+    subject = json.loads((tmp_path / "one/results.json").read_text())["subject"]
+    assert (subject["engine_size"], subject["limit"]) == ("32x32", 1)
     told = "note: the pictures need engines of 5 sizes; --size 96x96 has one for all\n"
     assert told in capsys.readouterr().err
 
