@@ -43,6 +43,10 @@ class StandIn:
         self.engine = StandInEngine()
         self._seconds = seconds
 
+    def is_ready(self, _image_size: tuple[int, int]) -> bool:
+        """True."""
+        return True
+
     def prepare(self, image_size: tuple[int, int]) -> None:
         """Nothing to build."""
 

@@ -180,7 +180,7 @@ class FrameProcessor:
             raise EngineError(self._given_up)
         segmenter = self._segmenter
         segmenter.thresholds = thresholds_of(self._own_thresholds, self.values)
-        if segmenter.engine is None:
+        if not segmenter.is_ready(image.shape[:2]):
             self._progress(BUILDING, None)
         try:
             return segmenter.segment(image)

@@ -43,6 +43,9 @@ class Segments(Protocol):
     def taxonomy(self) -> Taxonomy:
         """The classes of the results."""
 
+    def is_ready(self, image_size: tuple[int, int]) -> bool:
+        """Whether the engine for images of ``image_size`` is open."""
+
     def prepare(self, image_size: tuple[int, int]) -> Any:
         """Build the engine for images of ``image_size`` now."""
 
@@ -147,10 +150,7 @@ def thresholds_of(own: Thresholds, values: Mapping[str, Any]) -> Thresholds:
 def describe(segmenter: Segments) -> tuple[str, str, dict[str, str]]:
     """One line about the engine in use, its device, and further facts for the diagnostics."""
     details: dict[str, str] = {}
-    try:
-        engine = segmenter.engine
-    except RuntimeError:  # the inference thread opens or closes one this very moment
-        engine = None
+    engine = segmenter.engine
     checkpoint = getattr(segmenter, "checkpoint", None)
     if checkpoint is not None:
         details["model"] = str(checkpoint.path)

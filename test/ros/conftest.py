@@ -254,12 +254,17 @@ def diagnosis(probe: Probe) -> Callable[..., Diagnosis]:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningNode]]:
-    """start(*arguments, module=None, **environment): the node with the fake engine, or a module's."""
+    """start(*arguments, module=None, script=…, **environment): the node with the fake engine, or another."""
     nodes: list[RunningNode] = []
     folder = tmp_path_factory.mktemp("logs")
 
-    def start(*arguments: str, module: str | None = None, **environment: str) -> RunningNode:
-        program = ["-m", module] if module else [str(HERE / "node_with_fake_engine.py")]
+    def start(
+        *arguments: str,
+        module: str | None = None,
+        script: str = "node_with_fake_engine.py",
+        **environment: str,
+    ) -> RunningNode:
+        program = ["-m", module] if module else [str(HERE / script)]
         ros = ["--ros-args", *arguments] if arguments else []
         environment.setdefault("ROS_LOG_DIR", str(folder / "ros"))
         nodes.append(RunningNode([*program, *ros], folder / f"node{len(nodes)}.log", environment))

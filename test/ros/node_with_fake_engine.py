@@ -43,6 +43,10 @@ class FakeSegmenter:
         self.taxonomy = Taxonomy.load("cityscapes")
         self.closed = False
 
+    def is_ready(self, image_size):
+        del image_size
+        return self.engine is not None
+
     def prepare(self, image_size):
         del image_size
         if self.engine is None:

@@ -21,7 +21,7 @@ from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros.frame_processor import Frame, FrameProcessor
 from rt_panoptic_ros.messages import to_image
-from rt_panoptic_ros.model import UnfitEngineError, check_engine
+from rt_panoptic_ros.model import BUILDING, UnfitEngineError, check_engine
 from rt_panoptic_ros.parameters import PARAMETERS
 from rt_panoptic_ros.srv import SegmentImage
 from rt_panoptic_ros.stamped_tracker import StampedTracker
@@ -85,6 +85,88 @@ def test_the_build_is_told_and_its_frames_are_left_out_of_the_times(
     assert seen.status("output").level == DiagnosticStatus.OK
 
 
+@pytest.fixture(scope="module")
+def slow(start, save_small_model, tmp_path_factory):
+    """slow(name): the real node, and the folder in which files let its engines open."""
+
+    def slow(name):
+        engines = tmp_path_factory.mktemp("engines")
+        start(
+            *named(name),
+            *("-p", f"model:={save_small_model()}", "-p", "engine:=pytorch", "-p", "threads:=1"),
+            script="node_with_slow_engine.py",
+            ENGINES=str(engines),
+        )
+        return engines
+
+    return slow
+
+
+def test_all_but_the_results_goes_on_while_an_engine_opens(slow, probe, picture, diagnosis):
+    engines = slow("opener")
+    probe.wait_active("/opener")
+    seen = diagnosis("opener")
+    semantic = probe.subscribe(Image, "/opener/semantic")
+    publisher = probe.publisher(Image, "/opener/image")
+    probe.wait(lambda: seen.value("output", "subscribed") == "semantic", "the match")
+    # The first size, and another once there is an engine already.
+    for size in ((64, 96), (96, 128)):
+        replaced = seen.count("input", "dropped: replaced by a newer frame")
+
+        def building(size=size):
+            publisher.publish(stamped(picture(0, *size)))
+            status = seen.status("engine")
+            return status.message == BUILDING and status
+
+        assert probe.wait(building, "the diagnostics to tell it").level == DiagnosticStatus.WARN
+        told, images = len(seen.messages), seen.count("input", "images")
+
+        def counted(told=told, images=images, replaced=replaced, size=size):
+            publisher.publish(stamped(picture(0, *size)))
+            return (
+                len(seen.messages) > told + 5
+                and seen.count("input", "images") > images + 5
+                and seen.count("input", "dropped: replaced by a newer frame") > replaced + 5
+            )
+
+        probe.wait(counted, "images to be counted as replaced meanwhile")
+        assert seen.status("engine").message == BUILDING
+        assert probe.get_parameter("engine", "/opener") == "pytorch"
+        assert probe.state("/opener") == "active"
+        changed = probe.set_parameter("thresholds.score", 0.5, "/opener")
+        assert changed.successful, changed.reason
+        semantic.clear()
+        assert seen.status("engine").message == BUILDING
+        (engines / "{}x{}".format(*size)).touch()
+        probe.wait(lambda: semantic, "an answer")
+        assert (semantic[-1].height, semantic[-1].width) == size
+        ready = "{}x{}".format(*size)
+        probe.wait(
+            lambda ready=ready: ready in seen.status("engine").message, "the build to be over"
+        )
+
+
+def test_a_node_is_deactivated_while_an_engine_opens(slow, probe, picture, diagnosis):
+    slow("left")
+    probe.wait_active("/left")
+    seen = diagnosis("left")
+    request = SegmentImage.Request(image=to_image(Image().header, picture(0, 64, 96)))
+    asked = probe.node.create_client(SegmentImage, "/left/segment")
+    probe.wait(asked.service_is_ready, "the service")
+
+    def building():
+        # Until one reaches the service, which may not have found the client yet.
+        asked.call_async(request)
+        return seen.status("engine") and seen.status("engine").message == BUILDING
+
+    probe.wait(building, "the request's engine to be built")
+    told = len(seen.messages)
+    assert probe.transition("deactivate", "/left")
+    assert probe.state("/left") == "inactive"
+    probe.wait(lambda: len(seen.messages) > told + 3, "diagnostics")
+    assert seen.status("engine").message == BUILDING
+
+
 def test_a_configuration_that_cannot_run_is_given_up_not_loaded_again(
     start, probe, picture, diagnosis
 ):
@@ -122,6 +204,9 @@ class Lost:
     thresholds = InferenceConfig().thresholds
     taxonomy = Taxonomy.load("cityscapes")
     engine = None
+
+    def is_ready(self, image_size):
+        return image_size is None
 
     def segment(self, image):
         raise EngineError(f"{image.shape}: the device is gone")
