@@ -424,10 +424,11 @@ def _fit(
             cv2.resize(image, (inner[1], inner[0]), interpolation=method), dtype=np.uint8
         )
     if inner != size:
-        canvas = np.empty((*size, 3), dtype=np.uint8)
-        canvas[:] = fill
-        canvas[: inner[0], : inner[1]] = resized
-        resized = canvas
+        below, beside = size[0] - inner[0], size[1] - inner[1]
+        resized = np.asarray(
+            cv2.copyMakeBorder(resized, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=fill),
+            dtype=np.uint8,
+        )
     return resized, _Placement(*inner)
 
 
