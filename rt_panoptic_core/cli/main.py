@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import io
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         _open_standard_streams()
+        _replace_what_streams_cannot_show()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _Parser(
         prog="rt-panoptic", description="Real-time panoptic segmentation from dense detections."
@@ -124,6 +126,20 @@ def _open_standard_streams() -> None:
                 os.close(descriptor)
             stream = os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8")
             setattr(sys, name, stream)
+
+
+def _replace_what_streams_cannot_show() -> None:
+    """Have ``?`` for letters that the encoding of standard output or error lacks, in place of an error.
+
+    A stream that takes every letter in some way stays as it is.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            try:
+                # A sign of tables, and a byte of a file's name that is no UTF-8.
+                "■\udcdf".encode(stream.encoding, stream.errors or "strict")
+            except UnicodeEncodeError:
+                stream.reconfigure(errors="replace")
 
 
 def _end_as_if_interrupted() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -237,6 +239,43 @@ def test_pixels_of_evaluate_and_of_score_are_not_compared(files, tmp_path, capsy
     )
     assert main(["compare", model, model, "--samples", "100"]) == 0
     assert "Semantic IoU by class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+        {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+    ],
+)
+def test_what_a_terminal_cannot_show_is_replaced(files, tmp_path, settings):
+    record = str(scored(files, tmp_path))
+    score = ["score", "--ground-truth", files[0], "--predictions", files[1], "--per-class"]
+    for words, shown in ((score, "car"), (["compare", record, record], "paired")):
+        done = subprocess.run(
+            [sys.executable, "-m", "rt_panoptic_core", *words],
+            env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert shown.encode() in done.stdout
+        assert b"?" in done.stdout
+
+
+def test_a_file_s_name_of_any_bytes_is_told(files, tmp_path):
+    folder = tmp_path / os.fsdecode(b"stra\xdfe")
+    folder.mkdir()
+    words = ["score", "--ground-truth", files[0], "--predictions", files[1], "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rt_panoptic_core", *words, "--output", str(folder / "a.json")],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"stra?e" in done.stdout
 
 
 def gone(*_):
