@@ -22,6 +22,8 @@ _STREAMS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# Data sets are handed out packed.
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip"}
 
 
 @contextmanager
@@ -151,11 +153,16 @@ def read_json(path: str | os.PathLike[str], error: type[PanopticError]) -> Any:
     """
     name = os.fspath(path)
     try:
-        return json.loads(read_bytes(path))
+        data = read_bytes(path)
     except FileNotFoundError:
         raise error(f"{name}: there is no such file") from None
     except OSError as cause:
         raise error(f"{name}: cannot be read: {cause.strerror}") from cause
+    for start, packer in _PACKED.items():
+        if data.startswith(start):
+            raise error(f"{name}: it is packed ({packer}); unpack it, and name the JSON")
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as cause:  # no JSON, no UTF-8, or nested without end
         raise error(f"{name}: no JSON: {cause}") from cause
 

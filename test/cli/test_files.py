@@ -1,5 +1,6 @@
 """Writing files: nothing half-written, and nothing replaced that is no file."""
 
+import gzip
 import json
 import os
 import stat
@@ -65,6 +66,19 @@ def test_nothing_is_read_that_need_not_end(tmp_path):
             read_json(path, ConfigError)
         with pytest.raises(ImageError, match=f"{path}: cannot be read: it is {kind}, not a file"):
             read_ids(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "packer"),
+    [(gzip.compress(b"[1]"), "gzip"), (b"PK\x03\x04 and the rest of an archive", "zip")],
+    ids=["gzip", "zip"],
+)
+def test_a_packed_json_is_told_as_such(tmp_path, data, packer):
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(data)
+    said = rf"a\.json\.gz: it is packed \({packer}\); unpack it, and name the JSON"
+    with pytest.raises(ConfigError, match=said):
+        read_json(path, ConfigError)
 
 
 def test_standard_output_may_be_a_pipe():
