@@ -20,6 +20,7 @@ import numpy.typing as npt
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.files import read_json, write_json
 from rt_panoptic_core.id_maps import map_ids
+from rt_panoptic_core.own_pngs import OwnPngs
 from rt_panoptic_core.panoptic_png import (
     MAX_ID,
     Ids,
@@ -248,6 +249,8 @@ def read_annotations(
 ) -> PanopticAnnotations:
     """A panoptic JSON's content, with every key checked that anything here relies on.
 
+    Ids may be written as floats, 3.0 for 3.
+
     Args:
         path: the JSON.
         categories_required: False for predictions, which may come without ``categories``.
@@ -267,6 +270,7 @@ def read_annotations(
         raise DatasetError(f"{name}: it holds no 'categories'")
     categories: dict[int, dict[str, Any]] = {}
     for place, category in enumerate(listed):
+        _make_whole(category, "id")
         _check_keys(category, {"id": int, "name": str}, f"{name}: categories[{place}]")
         if category.get("isthing") not in (0, 1):
             raise DatasetError(
@@ -279,16 +283,19 @@ def read_annotations(
     for place, annotation in enumerate(content["annotations"]):
         where = f"{name}: annotations[{place}]"
         _check_keys(annotation, {"file_name": str, "segments_info": list}, where)
+        _make_whole(annotation, "image_id")
         if not isinstance(annotation.get("image_id"), int | str):
             raise DatasetError(f"{where}: 'image_id' is missing or neither a number nor a text")
         for number, segment in enumerate(annotation["segments_info"]):
             # The words for an error are made where there is one: a file has thousands of segments.
             if not _is_segment(segment):
+                _make_whole(segment, "id", "category_id")
                 _check_keys(
                     segment, {"id": int, "category_id": int}, f"{where}: segments_info[{number}]"
                 )
     images: dict[int | str, dict[str, Any]] = {}
     for place, image in enumerate(content.get("images") or []):
+        _make_whole(image, "id")
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
             raise DatasetError(f"{name}: images[{place}]: 'id' is missing")
         known = images.setdefault(image["id"], image)
@@ -333,6 +340,9 @@ class PanopticWriter:
         with PanopticWriter("predictions", taxonomy) as writer:
             for image_id, image in images:
                 writer.add(image_id, segmenter.segment(image))
+
+    A PNG that is there and was not made by an earlier writer is never replaced. Its own are those that the
+    JSON names, and, after an interruption, ``FOLDER.json.partial``.
     """
 
     def __init__(
@@ -363,8 +373,8 @@ class PanopticWriter:
         self._annotations: dict[int | str, dict[str, Any]] = {}
         self._images: dict[int | str, dict[str, Any]] = {}
         self._by_file: dict[str, int | str] = {}
-        self._earlier: set[str] = set()
-        self._outdated = False
+        self._add_to = add_to
+        named: list[str] = []
         if self.json_path.is_file():
             there = read_annotations(self.json_path)
             if _FORM not in there.info:
@@ -374,10 +384,14 @@ class PanopticWriter:
                 )
             if add_to:
                 self._take_over(there)
-            else:
-                self._earlier = {os.path.normpath(a["file_name"]) for a in there.annotations}
-                # It would name PNGs that are not its own any more: it goes with the first of them.
-                self._outdated = True
+            named = [annotation["file_name"] for annotation in there.annotations]
+        journal = self.json_path.with_name(self.json_path.name + ".partial")
+        self._own = OwnPngs(self.folder, journal, named)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was an image to write, so that the JSON is to follow."""
+        return self._own.begun
 
     def add(
         self, image_id: int | str, result: PanopticResult, *, image_file: str | None = None
@@ -390,7 +404,8 @@ class PanopticWriter:
             image_file: the picture's file name for ``images``.
 
         Raises:
-            DatasetError: the id leads out of the folder, or to the PNG of another one.
+            DatasetError: the id leads out of the folder, to the PNG of another one, or to one that was
+                there before and is no writer's.
             OSError: the PNG cannot be written.
         """
         if not isinstance(image_id, str):
@@ -402,15 +417,17 @@ class PanopticWriter:
         path = PurePosixPath(file_name)
         if path.is_absolute() or ".." in path.parts:
             raise DatasetError(f"image {image_id!r}: its PNG would be outside of {self.folder}")
-        if self._by_file.setdefault(file_name, image_id) != image_id:
+        if self._by_file.setdefault(_plain(file_name), image_id) != image_id:
             raise DatasetError(
                 f"image {image_id!r}: {self.folder / file_name} is that of image "
-                f"{self._by_file[file_name]!r}; give it another id"
+                f"{self._by_file[_plain(file_name)]!r}; give it another id"
             )
         ids, segments_info = panoptic_ids(result, self._taxonomy, ids=self._form)
-        if self._outdated:
+        first = not self._own.begun
+        self._own.claim(file_name)
+        if first and not self._add_to:
+            # It would name PNGs that are not its own any more: it goes before the first of them.
             self.json_path.unlink(missing_ok=True)
-            self._outdated = False
         write_ids(self.folder / file_name, ids)
         self._annotations[image_id] = {
             "image_id": image_id,
@@ -430,12 +447,15 @@ class PanopticWriter:
         annotation = self._annotations.pop(image_id, None)
         if annotation is None:
             return False
-        del self._images[image_id], self._by_file[annotation["file_name"]]
-        (self.folder / annotation["file_name"]).unlink(missing_ok=True)
+        del self._images[image_id], self._by_file[_plain(annotation["file_name"])]
+        self._own.remove(annotation["file_name"])
         return True
 
     def close(self) -> None:
-        """Write the JSON; PNGs that an earlier one named and this one does not are removed."""
+        """Write the JSON; of the writer's own PNGs those that it does not name are removed.
+
+        With ``add_to`` they stay: an interrupted run made them, and the next one may replace them.
+        """
         write_json(
             self.json_path,
             {
@@ -445,11 +465,8 @@ class PanopticWriter:
                 "categories": coco_categories(self._taxonomy),
             },
         )
-
-        for name in sorted(self._earlier - {os.path.normpath(name) for name in self._by_file}):
-            # What leads out of the folder is nobody's here.
-            if name.endswith(".png") and not os.path.isabs(name) and not name.startswith(os.pardir):  # noqa: PTH117
-                (self.folder / name).unlink(missing_ok=True)
+        named = [annotation["file_name"] for annotation in self._annotations.values()]
+        self._own.settle(named, keep_rest=self._add_to)
 
     def _take_over(self, there: PanopticAnnotations) -> None:
         """Keep the annotations that ``there`` has of images whose PNGs are still there."""
@@ -468,7 +485,7 @@ class PanopticWriter:
             if image_id in there.images and (self.folder / annotation["file_name"]).is_file():
                 self._annotations[image_id] = annotation
                 self._images[image_id] = there.images[image_id]
-                self._by_file[annotation["file_name"]] = image_id
+                self._by_file[_plain(annotation["file_name"])] = image_id
 
     def __enter__(self) -> PanopticWriter:
         return self
@@ -497,12 +514,26 @@ def split_cityscapes_ids(
     return labels, np.where(numbered | crowd, values, 0), crowd
 
 
+def _plain(file_name: str) -> str:
+    """``file_name`` as it is compared: two ids may lead to one file in two ways."""
+    return posixpath.normpath(file_name)
+
+
 def _is_segment(value: Any) -> bool:
     return (
         type(value) is dict
         and type(value.get("id")) is int
         and type(value.get("category_id")) is int
     )
+
+
+def _make_whole(value: Any, *keys: str) -> None:
+    """Make whole numbers of what stands as 3.0 at ``keys``: tables that hold a gap know no others."""
+    if isinstance(value, dict):
+        for key in keys:
+            number = value.get(key)
+            if type(number) is float and number.is_integer():
+                value[key] = int(number)
 
 
 def _check_keys(value: Any, keys: dict[str, type], where: str) -> None:

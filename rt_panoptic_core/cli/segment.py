@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rt_panoptic_core.cli.arguments import UsageError, number
 from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
 from rt_panoptic_core.cli.outputs import output_folder
-from rt_panoptic_core.errors import ConfigError, ImageError
+from rt_panoptic_core.errors import ConfigError, DatasetError, ImageError
 from rt_panoptic_core.files import resolved, write_bytes
 from rt_panoptic_core.image_files import (
     IMAGE_SUFFIXES,
@@ -234,6 +234,9 @@ class _Job:
             self.done += 1
         except ImageError as error:
             self._skip(str(error))
+        except DatasetError as error:
+            # Somebody else's PNG where its id map would be.
+            self._skip(f"{file.path}: {error}")
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
@@ -253,7 +256,7 @@ class _Job:
             self._args.output / "panoptic", self._segmenter.taxonomy, ids=form, add_to=True
         )
         # Also when the user interrupts: what is there then is complete and may be used.
-        stack.callback(lambda: writer.close() if self._stems else None)
+        stack.callback(lambda: writer.close() if writer.begun else None)
         # A video's frames are many; but without its overlay they are all that is left to write.
         return writer, writer if self._args.ids or self._args.no_overlay else None
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.panoptic_format import write_ids
 
 sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
 from evaluation_pictures import write_files
@@ -137,3 +138,29 @@ def test_what_comes_out_beside_the_inputs_is_welcome(files, tmp_path):
     for _ in range(2):
         assert main([*words, "--output", str(tmp_path / "score.json")]) == 0
     assert json.loads((tmp_path / "score.json").read_text())["frames"]
+
+
+def test_evaluate(model, tmp_path, capsys):
+    """Its predictions into the folder of pictures: photos by the names of the id maps are there."""
+    names = [f"{number:012d}" for number in range(2)]
+    categories = [{"id": 7, "name": "road", "isthing": 0}]
+    annotations = []
+    (tmp_path / "val").mkdir()
+    for number, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / f"val/{name}.png"), np.full((32, 64, 3), 90, np.uint8))
+        write_ids(tmp_path / f"panoptic_val/{name}.png", np.full((32, 64), 5))
+        segments = [{"id": 5, "category_id": 7}]
+        annotations.append(
+            {"image_id": number, "file_name": f"{name}.png", "segments_info": segments}
+        )
+    words = {"annotations": annotations, "categories": categories}
+    (tmp_path / "panoptic_val.json").write_text(json.dumps(words))
+    before = content(tmp_path)
+    words = ["evaluate", "--model", str(model), "--engine", "pytorch", "--quiet"]
+    words += ["--dataset", "coco-panoptic-folder", "--root", str(tmp_path)]
+    words += ["--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "val")]
+    assert main(words) == 1
+    assert f"{tmp_path / 'val' / names[0]}.png: it is not of an earlier run" in (
+        capsys.readouterr().err
+    )
+    assert content(tmp_path) == before

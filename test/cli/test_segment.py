@@ -154,6 +154,26 @@ def ids_of(output):
     return [item["image_id"] for item in found.annotations]
 
 
+def test_somebody_else_s_png_costs_one_picture(segment, tmp_path, capsys):
+    for name in ("a", "b"):
+        write(tmp_path / f"in/{name}.jpg", picture(0))
+    photo = write(segment.output / "panoptic/a.png", picture(3))
+    before = photo.read_bytes()
+    assert segment(tmp_path / "in/a.jpg") == 1
+    assert f"skipped {tmp_path / 'in/a.jpg'}: {photo}: it is not of an earlier run" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert files(segment.output) == ["panoptic/a.png"]
+    assert segment(tmp_path / "in") == 3
+    assert photo.read_bytes() == before
+    assert files(segment.output) == [
+        "overlays/b.jpg",
+        "panoptic.json",
+        "panoptic/a.png",
+        "panoptic/b.png",
+    ]
+
+
 def test_a_video_and_the_folder_of_its_frames_keep_apart(segment, tmp_path):
     (tmp_path / "in").mkdir()
     write_video(tmp_path / "in/v.avi", 3, (48, 64))

@@ -66,6 +66,34 @@ def test_frames_have_the_names_that_an_evaluation_gives_them(files):
     assert names == [truth[index].name for index in range(3)] == ["0", "1", "ulm_000000_000019"]
 
 
+def test_whole_numbers_may_be_written_as_floats(files):
+    expected = score_files(open_files(*files), processes=1)
+
+    def as_floats(content):
+        for category in content["categories"]:
+            category["id"] = float(category["id"])
+        for image in content.get("images", ()):
+            image["id"] = float(image["id"])
+        for annotation in content["annotations"]:
+            annotation["image_id"] = float(annotation["image_id"])
+            for segment in annotation["segments_info"]:
+                segment["id"] = float(segment["id"])
+                segment["category_id"] = float(segment["category_id"])
+
+    for path in files:
+        change(path, as_floats)
+    assert str(score_files(open_files(*files), processes=1)) == str(expected)
+
+
+@pytest.mark.parametrize("number", [1.5, float("inf"), True])
+def test_other_floats_are_no_ids(files, number):
+    change(
+        files[1], lambda content: content["annotations"][0]["segments_info"][0].update(id=number)
+    )
+    with pytest.raises(DatasetError, match=r"segments_info\[0\]: 'id' is .*whole number"):
+        open_files(*files)
+
+
 def test_processes_and_progress_change_nothing(files):
     done = []
     alone = score_files(open_files(*files), processes=1, boundary_ratio=0.1)

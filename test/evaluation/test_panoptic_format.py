@@ -301,6 +301,90 @@ def test_no_json_after_an_error(tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.parametrize("add_to", [False, True])
+def test_somebody_else_s_png_is_not_replaced(tmp_path, add_to):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("000000000001.png", "mine.png"):
+        (folder / name).write_bytes(b"a photo")
+    writer = PanopticWriter(folder, CITYSCAPES, add_to=add_to)
+    with pytest.raises(DatasetError, match=r"01\.png: .* not replaced; write into another folder"):
+        writer.add(1, _result())
+    assert not writer.begun
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    writer.add(2, _result())
+    writer.close()
+    for name in ("000000000001.png", "mine.png"):
+        assert (folder / name).read_bytes() == b"a photo"
+    # A link that leads nowhere yet is somebody else's as well.
+    (folder / "000000000003.png").symlink_to(tmp_path / "photo.png")
+    with pytest.raises(DatasetError, match=r"03\.png: .* not replaced"):
+        PanopticWriter(folder, CITYSCAPES, add_to=add_to).add(3, _result())
+
+
+def test_pngs_of_an_interrupted_run_are_known(tmp_path):
+    folder = tmp_path / "out"
+    with PanopticWriter(folder, CITYSCAPES) as writer:
+        for image_id in (1, 2, "three\n.png"):
+            writer.add(image_id, _result())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json"]
+    # Interrupted at once, and again later: the JSON that named the others is gone by then.
+    for image_id in (1, 4):
+        interrupted = PanopticWriter(folder, CITYSCAPES)
+        interrupted.add(image_id, _result())
+    interrupted.add("five", _result())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json.partial"]
+    (folder / "mine.png").write_bytes(b"a photo")
+    with PanopticWriter(folder, CITYSCAPES) as writer:
+        writer.add(2, _result())
+        writer.add("five", _result())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "000000000002.png",
+        "five.png",
+        "mine.png",
+    ]
+
+
+def test_what_is_added_to_keeps_the_pngs_of_an_interrupted_run(tmp_path):
+    folder = tmp_path / "out"
+    PanopticWriter(folder, CITYSCAPES).add(1, _result())
+    with PanopticWriter(folder, CITYSCAPES, add_to=True) as writer:
+        writer.add(2, _result())
+    assert len(list(folder.iterdir())) == 2
+    # That it is the writer's own is still known.
+    with PanopticWriter(folder, CITYSCAPES, add_to=True) as writer:
+        writer.add(1, _result())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json"]
+    assert len(read_annotations(tmp_path / "out.json").annotations) == 2
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [b"\xff\x00", b'"000000000001.p', b"[1]\n{}\n1\n", b'"../outside.png"\n', b"[" * 9999],
+)
+def test_a_damaged_journal_is_harmless(tmp_path, journal):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    kept = [folder / "000000000001.png", tmp_path / "outside.png"]
+    for path in kept:
+        path.write_bytes(b"a photo")
+    (tmp_path / "out.json.partial").write_bytes(journal)
+    with PanopticWriter(folder, CITYSCAPES) as writer:
+        with pytest.raises(DatasetError, match="not replaced"):
+            writer.add(1, _result())
+        writer.add(2, _result())
+    assert [path.read_bytes() for path in kept] == [b"a photo"] * 2
+    assert not (tmp_path / "out.json.partial").exists()
+
+
+def test_one_file_by_two_ways_is_one(tmp_path):
+    writer = PanopticWriter(tmp_path / "out", CITYSCAPES)
+    writer.add("a", _result())
+    with pytest.raises(DatasetError, match="is that of image 'a'; give it another id"):
+        writer.add("./a", _result())
+
+
 def test_categories_of_a_taxonomy_read_back_with_things_first():
     stuff_first = taxonomy_of_categories(coco_categories(CITYSCAPES), "again")
     assert len(stuff_first) == 19
