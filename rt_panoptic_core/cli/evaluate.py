@@ -174,6 +174,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
 
         places: dict[str, int | None] = {}
+        files = getattr(dataset, "picture_files", None)
         sizes: set[tuple[int, int]] = set()
 
         def on_frame(evaluated: EvaluatedFrame) -> None:
@@ -184,7 +185,8 @@ def _evaluate(args: argparse.Namespace) -> int:
             if writer is not None:
                 name = evaluated.record.name
                 called = name if evaluated.image_id is None else evaluated.image_id
-                writer.add(called, evaluated.frame.result)
+                picture = None if files is None else files[evaluated.index or 0].name
+                writer.add(called, evaluated.frame.result, image_file=picture)
             advance(1)
 
         problems = evaluate(

@@ -18,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.cli.arguments import UsageError, number
-from rt_panoptic_core.cli.model_options import add_model_options, model_name, open_segmenter
+from rt_panoptic_core.cli.model_options import (
+    MANY_SIZES,
+    add_model_options,
+    many_sizes_hint,
+    model_name,
+    open_segmenter,
+)
 from rt_panoptic_core.cli.outputs import output_folder
 from rt_panoptic_core.errors import ConfigError, DatasetError, ImageError
 from rt_panoptic_core.files import resolved, write_bytes
@@ -50,7 +56,6 @@ EXIT_NOTHING_DONE = 1
 EXIT_SOME_SKIPPED = 3
 
 _DEFAULT_RATE = 25.0
-_MANY_SIZES = 5
 _JPEG_QUALITY = 92
 
 _AT_A_TIME = 3
@@ -188,7 +193,7 @@ class _Job:
         self._stems: set[str] = set()
         self._names: Counter[str] = Counter()
         self._folders: set[str] = set()
-        self._sizes: set[tuple[int, int]] = set()
+        self._sizes: Counter[tuple[int, int]] = Counter()
         self._hinted = False
         self.done = 0
         self.skipped = left_out
@@ -313,6 +318,11 @@ class _Job:
         task = self._progress.add_task(f"  {file.path.name}", total=video.length)
         tracker = None if self._args.no_track else InstanceTracker()
         rate = video.fps or _DEFAULT_RATE
+        if video.fps is None and not self._args.no_overlay:
+            self._progress.console.print(
+                f"note: {_plain(str(file.path))} does not tell its rate, or one of 1000 a second and more; "
+                f"its overlay plays at {_DEFAULT_RATE:g}"
+            )
         path = self._args.output / "overlays" / f"{file.name}.mp4"
         number = 0
         overlay: VideoWriter | None = None
@@ -356,8 +366,6 @@ class _Job:
             later = number
             while ids.drop(f"{folder}/{later:06d}"):
                 later += 1
-        if number == 0:
-            raise ImageError(f"{file.path}: no frame can be read; the video is damaged")
         # Containers count a frame or two too many; a tenth missing is another matter.
         if video.length is not None and number < 0.9 * video.length:
             self.cut_short += 1
@@ -388,14 +396,10 @@ class _Job:
         """Count an image, and say once that many sizes need as many engines, and what to do about it."""
         self._images += 1
         height, width = result.semantic.shape
-        self._sizes.add(self._segmenter.engine_size((height, width)))
-        if len(self._sizes) == _MANY_SIZES and not self._hinted:
+        self._sizes[self._segmenter.engine_size((height, width))] += 1
+        if len(self._sizes) == MANY_SIZES and not self._hinted:
             self._hinted = True
-            height, width = (max(sides) for sides in zip(*self._sizes, strict=True))
-            self._progress.console.print(
-                f"The pictures have many sizes, and an engine is built for each; "
-                f"--size {height}x{width} would use one for all."
-            )
+            self._progress.console.print(f"note: {many_sizes_hint(self._sizes)}")
 
     def _draw(self, image: npt.NDArray[np.uint8], result: PanopticResult) -> npt.NDArray[np.uint8]:
         args = self._args

@@ -83,6 +83,10 @@ def test_saved_predictions_can_be_scored_against_the_files_they_are_for(model, t
     files += ["--predictions", f"{predictions}.json", "--output", str(tmp_path / "score.json")]
     assert main(["score", *files, "--quiet"]) == 0
     assert "2 images" in capsys.readouterr().out
+    names = [
+        image["file_name"] for image in read_annotations(f"{predictions}.json").images.values()
+    ]
+    assert names == ["000000000139.jpg", "000000000285.jpg"]
     scored = json.loads((tmp_path / "score.json").read_text())
     evaluated = json.loads((tmp_path / "report/results.json").read_text())
     assert scored["panoptic"]["all"] == evaluated["panoptic"]["all"]
