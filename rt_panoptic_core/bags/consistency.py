@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -71,23 +74,44 @@ class TemporalConsistency:
         # From the new frame to the old: each new pixel then has exactly one place to look up.
         height, width = grey.shape
         flow = self._flow.calc(grey, old_grey, np.zeros((height, width, 2), dtype=np.float32))
-        columns, rows = np.meshgrid(
-            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        places = flow + _places(height, width)
+        warped = _looked_up(old_grey, places, cv2.INTER_LINEAR, 0)
+        moved = _looked_up(old_labels, places, cv2.INTER_NEAREST, UNLABELLED)
+        same_surface = (cv2.absdiff(warped, grey) <= _LARGEST_CHANGE).view(np.uint8)
+        # OpenCV leaves out what is no class; its counts are float32, exact for so small pictures.
+        counts = cv2.calcHist(
+            [moved, labels],
+            [0, 1],
+            same_surface,
+            [self._classes, self._classes],
+            [0, self._classes, 0, self._classes],
         )
-        x, y = columns + flow[..., 0], rows + flow[..., 1]
-        warped = cv2.remap(old_grey, x, y, cv2.INTER_LINEAR)
-        outside = cv2.BORDER_CONSTANT
-        moved = cv2.remap(old_labels, x, y, cv2.INTER_NEAREST, None, outside, (UNLABELLED,))
-        same_surface = cv2.absdiff(warped, grey) <= _LARGEST_CHANGE
-        valid = same_surface & (moved < self._classes) & (labels < self._classes)
-        count = int(np.count_nonzero(valid))
+        confusion = np.asarray(counts).astype(np.int64)
+        count = int(confusion.sum())
         if count == 0:
             return None
-        pairs = moved[valid].astype(np.int64) * self._classes + labels[valid]
-        confusion = np.bincount(pairs, minlength=self._classes**2)
-        confusion = confusion.reshape(self._classes, self._classes)
         self._confusion += confusion
         return 1.0 - int(np.trace(confusion)) / count
+
+
+@lru_cache(maxsize=4)
+def _places(height: int, width: int) -> npt.NDArray[np.float32]:
+    """float32 [H, W, 2]: x and y of each pixel."""
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    return np.stack([columns, rows], axis=2).astype(np.float32)
+
+
+def _looked_up(
+    values: npt.NDArray[np.uint8],
+    places: npt.NDArray[np.floating[Any]],
+    method: int,
+    outside: int,
+) -> npt.NDArray[np.uint8]:
+    """``values`` at ``places``, ``outside`` beyond their edges."""
+    border = cv2.BORDER_CONSTANT
+    # OpenCV's types ask for a second map, of which there is none where the first holds x and y.
+    found = cv2.remap(values, places, None, method, None, border, (outside,))  # type: ignore[call-overload]
+    return np.asarray(found, dtype=np.uint8)
 
 
 def _shrunk(
