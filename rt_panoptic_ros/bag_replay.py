@@ -13,14 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
+from rt_panoptic_core.bags import child_process
 from rt_panoptic_core.bags.annotate import result_topics
 from rt_panoptic_core.bags.frames import decode_frame, find_image_topics
 from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
@@ -75,7 +77,7 @@ def replay(arguments: argparse.Namespace) -> None:
     """Start the nodes, play, record.
 
     Raises:
-        BagError: the bag cannot be read or written, or a node ended.
+        BagError: the bag cannot be read or written, was not played to its end, or a node ended.
     """
     use_profile()
     rclpy.init(args=["bag_replay"])
@@ -135,14 +137,21 @@ def _play(
     stop = Event()
     executor = SingleThreadedExecutor()
     executor.add_node(own)
-    player = Thread(target=playback.play, args=(stop,), daemon=True)
+    pool = ThreadPoolExecutor(1)
     try:
         for message in firsts:
             _rehearse(message, playback, recorder, executor, processes, log)
-        player.start()
-        while player.is_alive():
+        playing = pool.submit(playback.play, stop)
+        while not playing.done():
             _check_alive(processes, log)
             executor.spin_once(timeout_sec=0.1)
+        try:
+            complete = playing.result()
+        # Whatever a middleware or a damaged bag leads to; what was recorded by then is no replay.
+        except Exception as error:
+            raise BagError(f"playing failed: {type(error).__name__}: {error}") from error
+        if not complete:
+            raise BagError("the bag was not played to its end")
         # The last frames may still be at work; once nothing has come for a while, nothing will.
         ended = time.monotonic()
         while recorder.unanswered() and (
@@ -151,8 +160,7 @@ def _play(
             executor.spin_once(timeout_sec=0.1)
     finally:
         stop.set()
-        if player.ident is not None:
-            player.join()
+        pool.shutdown()
         executor.shutdown()
         own.destroy_node()
 
@@ -215,7 +223,7 @@ def _start_node(
     for parameter in arguments.parameter:
         words += ["-p", parameter]
     return subprocess.Popen(
-        [sys.executable, "-m", arguments.module, *arguments.module_argument, *words],
+        child_process.command(arguments.module, [*arguments.module_argument, *words]),
         stdout=log,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,

@@ -133,6 +133,11 @@ class OutputFolder:
                 "choose another folder, or --overwrite"
             )
 
+    @property
+    def hold(self) -> int:
+        """The file descriptor that holds the begun folder: who inherits it holds it, too."""
+        return _HELD[self.path.resolve()]
+
     def interrupted(
         self, topics: Mapping[str, ResultTopics], taxonomy: Taxonomy
     ) -> RecordedResults | None:
@@ -159,7 +164,8 @@ class OutputFolder:
         handle = hold_folder(self.path)
         if handle is None:
             raise BagError(
-                f"{self.path}: another process is writing into it; wait for it, or choose another folder"
+                f"{self.path}: another process is writing into it; wait for it (a replay whose command was "
+                "killed ends within seconds), or choose another folder"
             )
         _HELD[self.path.resolve()] = handle
 

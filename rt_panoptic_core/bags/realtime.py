@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from rt_panoptic_core.bags import child_process
+from rt_panoptic_core.bags.messages import IMAGE_TYPES
 from rt_panoptic_core.bags.output import OutputFolder
+from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.errors import BagError
 
 REPLAY_MODULE = "rt_panoptic_ros.bag_replay"
@@ -95,7 +97,7 @@ def replay(
         progress: told the number of frames published.
 
     Raises:
-        BagError: ROS is not here, or the replay failed; the reason is named.
+        BagError: ROS is not here, or the replay failed or ended early; the reason is named.
     """
     missing = [name for name in ("rclpy", "rt_panoptic_ros") if find_spec(name) is None]
     if missing:
@@ -104,18 +106,27 @@ def replay(
             "source its setup file, or leave --real-time out"
         )
     if output.replies.exists() and output.replies_json.exists():
-        return _read(output)
-    command = [sys.executable, "-m", REPLAY_MODULE, "--bag", str(bag), "--rate", str(rate)]
-    command += ["--replies", str(output.replies), "--times", str(output.replies_json)]
-    command += ["--log", str(output.node_log), *extra_arguments]
+        left = _read(output)
+        if _missing_frames(bag, image_topics, left) is None:
+            return left
+    output.replies_json.unlink(missing_ok=True)
+    words = ["--bag", str(bag), "--rate", str(rate)]
+    words += ["--replies", str(output.replies), "--times", str(output.replies_json)]
+    words += ["--log", str(output.node_log), *extra_arguments]
     for topic in image_topics:
-        command += ["--image-topic", topic]
+        words += ["--image-topic", topic]
     for name, value in (parameters or {}).items():
         # Quoted: a model called "50" is a name, whatever YAML thinks of it.
-        command += ["--parameter", f"{name}:={json.dumps(value)}"]
+        words += ["--parameter", f"{name}:={json.dumps(value)}"]
     with output.replay_log.open("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True
+            child_process.command(REPLAY_MODULE, words),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            # While it ends after this process was killed, nobody else may write into the folder.
+            pass_fds=[output.hold],
         )
         try:
             assert process.stdout is not None
@@ -128,9 +139,28 @@ def replay(
             raise
         if status != 0:
             errors.seek(0)
-            words = errors.read().strip().splitlines()
-            raise BagError(f"the replay failed: {words[-1] if words else f'exit status {status}'}")
-    return _read(output)
+            said = errors.read().strip().splitlines()
+            raise BagError(f"the replay failed: {said[-1] if said else f'exit status {status}'}")
+    played = _read(output)
+    missing_frames = _missing_frames(bag, image_topics, played)
+    if missing_frames is not None:
+        raise BagError(f"the replay ended early: {missing_frames}; see {output.replay_log}")
+    return played
+
+
+def _missing_frames(bag: Path, topics: Sequence[str], played: Replay) -> str | None:
+    """Of which topic how many frames were played and how many there are; None where all were."""
+    with BagReader(bag) as reader:
+        for topic in topics:
+            published = len(played.times.get(topic, ()))
+            if published >= reader.topics[topic].count:
+                continue
+            # An index also counts what is damaged, which nobody can play.
+            messages = reader.messages([topic])
+            readable = sum(message.message_type in IMAGE_TYPES for message in messages)
+            if published < readable:
+                return f"{published} of the {readable} frames of {topic} were played"
+    return None
 
 
 def _read(output: OutputFolder) -> Replay:

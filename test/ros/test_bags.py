@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ from rt_panoptic_core.bags.sources import SourceFrame
 from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.errors import BagError
+from rt_panoptic_core.files import hold_folder
 from rt_panoptic_core.inference.result import PanopticResult
 from rt_panoptic_core.taxonomy import Taxonomy
 from rt_panoptic_ros.bag_camera import find_camera
@@ -215,6 +218,109 @@ def test_a_node_that_is_too_slow_drops_frames_and_its_latency_does_not_grow(bag,
 def test_a_node_that_does_not_come_up_is_told_of(bag, tmp_path, extra, said):
     with pytest.raises(BagError, match=f"the replay failed: .*{said}"):
         replay(bag, ["/camera/image"], begin(tmp_path / "out"), extra_arguments=extra)
+
+
+def family(pid):
+    """Process ids of all descendants of ``pid``."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # Whatever is between the brackets, and a process that has ended meanwhile.
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(done, what):
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+EVALUATE = """
+import sys
+from pathlib import Path
+from rt_panoptic_core.bags.annotate import result_topics
+from rt_panoptic_core.bags.output import OutputFolder
+from rt_panoptic_core.bags.realtime import replay
+output = OutputFolder(Path(sys.argv[2]))
+output.begin({}, result_topics(["/camera/image"]))
+told = lambda count: print(count, flush=True)
+# An hour for what is left of the bag.
+replay(Path(sys.argv[1]), ["/camera/image"], output, rate=0.01, extra_arguments=sys.argv[3:], progress=told)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.parametrize("killed", ["evaluation", "replay"])
+def test_nothing_goes_on_playing_when_its_command_is_killed(killed, tmp_path):
+    path, out = tmp_path / "drive", tmp_path / "out"
+    make_bag(Pictures(40), path, BagPlan(fps=1.0))
+    words = [sys.executable, "-c", EVALUATE, str(path), str(out), *STAND_IN]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"1\n"
+        running = family(process.pid)
+        assert len(running) == 2
+        os.kill(process.pid if killed == "evaluation" else running[0], signal.SIGKILL)
+        if killed == "evaluation":
+            # As long as one of them could still write there.
+            while any(map(is_running, running)):
+                held = hold_folder(out)
+                if held is not None:
+                    os.close(held)
+                    assert not is_running(running[0])
+                time.sleep(0.02)
+        until(lambda: not any(map(is_running, running)), "all processes end")
+        process.wait()
+    finally:
+        process.kill()
+        process.stdout.close()
+    output = OutputFolder(out)
+    assert not output.replies_json.exists()
+    assert not output.replies.exists()
+
+
+@pytest.mark.parametrize("how", ["fails", "ends early"])
+def test_a_replay_that_breaks_off_is_none(bag, tmp_path, monkeypatch, how):
+    (tmp_path / "sitecustomize.py").write_text(f"""
+from threading import Event
+from rt_panoptic_ros import playback
+publish = playback.Playback.play
+def play(self, stop):
+    if {how == "fails"}:
+        raise OSError("the wire is cut")
+    return False
+playback.Playback.play = play
+""")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    output = begin(tmp_path / "out")
+    said = {"fails": "playing failed: OSError: the wire is cut", "ends early": "not played to its"}
+    with pytest.raises(BagError, match=f"the replay failed: .*{said[how]}"):
+        replay(bag, ["/camera/image"], output, extra_arguments=STAND_IN)
+    assert not output.replies_json.exists()
+
+
+def test_a_replay_of_fewer_frames_than_the_bag_has_is_made_again(bag, tmp_path):
+    output = begin(tmp_path / "out")
+    extra = [*STAND_IN, "--module-argument=--milliseconds=1"]
+    played = replay(bag, ["/camera/image"], output, extra_arguments=extra)
+    assert played.summary("/camera/image")["published"] == 10
+    left = json.loads(output.replies_json.read_text())
+    del left["frames"]["/camera/image"][4:]
+    output.replies_json.write_text(json.dumps(left))
+    again = replay(bag, ["/camera/image"], output, extra_arguments=extra)
+    assert again.summary("/camera/image")["published"] == 10
 
 
 def test_the_command_evaluates_in_real_time_with_the_real_node(model, tmp_path, capfd):
