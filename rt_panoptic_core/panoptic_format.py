@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.errors import DatasetError
+from rt_panoptic_core.errors import DatasetError, TaxonomyError
 from rt_panoptic_core.files import read_json, write_json
 from rt_panoptic_core.id_maps import map_ids
+from rt_panoptic_core.inference.result import PanopticResult, label_areas
 from rt_panoptic_core.own_pngs import OwnPngs
 from rt_panoptic_core.panoptic_png import (
     MAX_ID,
@@ -32,7 +33,6 @@ from rt_panoptic_core.panoptic_png import (
 )
 
 if TYPE_CHECKING:
-    from rt_panoptic_core.inference.result import PanopticResult
     from rt_panoptic_core.taxonomy import Taxonomy
 
 __all__ = [
@@ -128,9 +128,11 @@ def panoptic_ids(
 
     Raises:
         DatasetError: unknown form, or over 1000 instances of a class in the Cityscapes form.
+        TaxonomyError: the taxonomy lacks a class of the result, or a thing of the one is stuff in the other.
     """
     if ids not in ("coco", "cityscapes"):
         raise DatasetError(f"segment ids {ids!r}: unknown form; one of coco, cityscapes")
+    _check_classes(result, taxonomy)
     own = own_ids(result.semantic, result.instance, taxonomy)
     table = measure_segments(own)
     scores = {segment.id: segment.score for segment in result.segments if segment.is_thing}
@@ -168,6 +170,28 @@ def panoptic_ids(
             info["score"] = round(float(scores[int(instances[row])]), 6)
         segments_info.append(info)
     return own, segments_info
+
+
+def _check_classes(result: PanopticResult, taxonomy: Taxonomy) -> None:
+    """Refuse a result of another label set, as far as its class ids tell."""
+    from rt_panoptic_core.taxonomy import UNLABELLED
+
+    way_out = "it is of another label set; name that of its model (segmenter.taxonomy)"
+    present = np.flatnonzero(label_areas(result.semantic)[:UNLABELLED]).tolist()
+    for class_id in (*(segment.class_id for segment in result.segments), *present):
+        if not 0 <= class_id < len(taxonomy):
+            raise TaxonomyError(
+                f"a result with class id {class_id}: the taxonomy {taxonomy.name!r} has 0 to "
+                f"{len(taxonomy) - 1}; {way_out}"
+            )
+    for segment in result.segments:
+        category = taxonomy[segment.class_id]
+        if segment.is_thing != category.is_thing:
+            here, there = ("a thing", "stuff") if segment.is_thing else ("stuff", "a thing")
+            raise TaxonomyError(
+                f"a result with class id {segment.class_id} as {here}: in the taxonomy {taxonomy.name!r} "
+                f"that is {category.name!r}, {there}; {way_out}"
+            )
 
 
 def own_ids(
@@ -406,6 +430,7 @@ class PanopticWriter:
         Raises:
             DatasetError: the id leads out of the folder, to the PNG of another one, or to one that was
                 there before and is no writer's.
+            TaxonomyError: the result has classes that are not those of the taxonomy.
             OSError: the PNG cannot be written.
         """
         if not isinstance(image_id, str):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rt_panoptic_core import panoptic_png
-from rt_panoptic_core.errors import DatasetError, ImageError
+from rt_panoptic_core.errors import DatasetError, ImageError, TaxonomyError
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.panoptic_format import (
     PanopticWriter,
@@ -222,6 +222,30 @@ def test_result_in_the_cityscapes_form_numbers_instances_by_score():
     assert sorted(info["id"] for info in infos) == [7, 26000, 26001]
     with pytest.raises(DatasetError, match="form"):
         panoptic_ids(_result(), CITYSCAPES, ids="voc")
+
+
+def _with_class(class_id: int, *, in_segments: bool, is_thing: bool = True) -> PanopticResult:
+    semantic = np.full((2, 3), 255 if in_segments else class_id, np.uint8)
+    segments = [Segment(1, class_id, is_thing, 0.9, 6, (0, 0, 3, 2))] if in_segments else []
+    return PanopticResult(semantic, np.ones((2, 3), np.uint16), segments)
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (_with_class(CAR, in_segments=False), "class id 13: the taxonomy 'camvid' has 0 to 10;"),
+        (_with_class(CAR, in_segments=True), "class id 13: the taxonomy 'camvid' has 0 to 10;"),
+        (_with_class(-1, in_segments=True), "class id -1: the taxonomy 'camvid' has 0 to 10;"),
+        (_with_class(0, in_segments=True), "0 as a thing: in the .* that is 'sky', stuff;"),
+        (_with_class(8, in_segments=True, is_thing=False), "as stuff: .* that is 'car', a thing;"),
+    ],
+    ids=["pixels", "segment", "negative", "thing", "stuff"],
+)
+def test_a_result_of_another_label_set_is_refused(tmp_path, result, words):
+    writer = PanopticWriter(tmp_path / "out", Taxonomy.load("camvid"))
+    with pytest.raises(TaxonomyError, match=f"{words}.* of another label set"):
+        writer.add("a", result)
+    assert not writer.begun
 
 
 def test_cityscapes_ids_are_taken_apart():
