@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from rt_panoptic_core.errors import CheckpointError
-from rt_panoptic_core.files import replaced_when_complete
+from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.inference.config import InferenceConfig
 from rt_panoptic_core.network.config import NetworkConfig
 from rt_panoptic_core.network.panoptic_network import PanopticNetwork
@@ -123,8 +123,8 @@ def save_checkpoint(
         "taxonomy": json.dumps(network.taxonomy.to_dict()),
         "inference": json.dumps(inference.to_dict()),
     }
-    with replaced_when_complete(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+    # Not save_file(), which makes a file of its own.
+    write_bytes(path, save(tensors, metadata=header))
 
 
 def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:

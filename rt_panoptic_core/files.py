@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without error.
 
     The temporary file keeps the suffix of ``path`` (encoders choose the format by it), is flushed to
-    disk before the rename, and is removed when the block raises. Parent folders are made. Where ``path`` is
-    a link, what it leads to is replaced; a device or a pipe cannot be, and is written itself.
+    disk before the rename, and is removed when the block raises; what a killed process left of one is removed
+    when ``path`` is written again. It must not be made anew: its lock says that it is being written.
+    Parent folders are made. Where ``path`` is a link, what it leads to is replaced; a device or a pipe cannot
+    be, and is written itself.
 
     Raises:
         OSError: ``path`` is a folder, or its folder cannot be made or written.
@@ -44,21 +47,13 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     target = resolved(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Cut short, so that no name is too long for a temporary one that is not too long itself.
-    stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
-    if len(suffix) > _LONGEST_STEM:
-        suffix = ""
-    temporary = target.with_name(f".{stem}.{os.urandom(8).hex()}.part{suffix}")
-    # The name first: an interrupt at any moment then leaves nothing. (tempfile.mkstemp's files are private,
-    # too, and what open() gives others can be asked for only by changing it for all threads.)
     try:
-        try:
-            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            mode = stat.S_IMODE(os.fstat(handle).st_mode)
-            os.close(handle)
-        except OSError as error:
-            # The user knows nothing of temporary names.
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        temporary, handle = _temporary(target)
+    except OSError as error:
+        # The user knows nothing of temporary names.
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -68,6 +63,75 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
+
+
+def _temporary(target: Path) -> tuple[Path, int]:
+    """A new file beside ``target``, and the descriptor whose lock says that it is being written.
+
+    Its name is the first that is free; what a killed process left at that one is removed.
+    """
+    # Cut short, so that no name is too long for a temporary one that is not too long itself.
+    stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
+    if len(suffix) > _LONGEST_STEM:
+        suffix = ""
+    # (tempfile.mkstemp's files are private, and what open() gives others can be asked for only by changing it
+    # for all threads.)
+    for number in itertools.count():
+        path = target.with_name(f".{stem}.rt_panoptic_{number}.part{suffix}")
+        _remove_abandoned(path)
+        handle = None
+        try:
+            with suppress(FileExistsError):
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+                # Another process may have taken it for abandoned before it was locked.
+                if _lock(handle) is not False and _is_at(handle, path):
+                    return path, handle
+                os.close(handle)
+        except BaseException:
+            if handle is not None:
+                os.close(handle)
+            # An interrupt leaves nothing.
+            _remove_abandoned(path)
+            raise
+    raise AssertionError("unreachable: there is always another number")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary file at ``path`` unless somebody is writing it, or that cannot be known."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        if _lock(handle) and _is_at(handle, path):
+            path.unlink()
+    except OSError:
+        pass  # not ours to remove: there is another name
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file ``handle`` is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int) -> bool | None:
+    """Whether the descriptor has the lock of its file or folder now; None where there are no locks."""
+    import fcntl  # POSIX alone has it; the rest of this module is for every system
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def stream_kind(path: str | os.PathLike[str]) -> str | None:
@@ -190,14 +254,8 @@ def hold_folder(path: str | os.PathLike[str]) -> int | None:
     Between processes that ask, for nothing is kept from those that do not. The kernel lets go when a process
     ends, in whichever way. Where the file system knows no such locks, everyone gets one.
     """
-    import fcntl  # POSIX alone has it; the rest of this module is for every system
-
     handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if _lock(handle) is False:
         os.close(handle)
         return None
-    except OSError:
-        pass
     return handle

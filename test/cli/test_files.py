@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rt_panoptic_core import files
 from rt_panoptic_core.errors import ConfigError, ImageError
 from rt_panoptic_core.files import read_json, replaced_when_complete, write_json, write_text
 from rt_panoptic_core.panoptic_png import read_ids
@@ -124,3 +126,49 @@ def test_nothing_is_left_of_what_fails(tmp_path):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tmp_path):
+    words = (
+        "import os, signal, sys; from rt_panoptic_core.files import replaced_when_complete\n"
+        "with replaced_when_complete(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    target = tmp_path / "a.mp4"
+    done = subprocess.run([sys.executable, "-c", words, target], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    write_text(tmp_path / "b.mp4", "other")
+    assert left.read_text() == "half"
+    write_text(target, "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+    assert target.read_text() == "whole"
+
+
+def test_what_another_one_writes_at_the_moment_stays(tmp_path):
+    target = tmp_path / "a.json"
+    with replaced_when_complete(target) as first:
+        first.write_text("1")
+        with replaced_when_complete(target) as second:
+            second.write_text("2")
+            write_json(target, 3)
+            assert (first.read_text(), second.read_text()) == ("1", "2")
+    assert target.read_text() == "1"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("lock", [lambda *_: None, lambda *_: False], ids=["no locks", "in use"])
+def test_what_may_still_be_written_is_not_removed(tmp_path, monkeypatch, lock):
+    with replaced_when_complete(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        (tmp_path / "kept").hardlink_to(temporary)
+    (tmp_path / "kept").rename(temporary)
+    locked = files._lock
+    inode = temporary.stat().st_ino
+    monkeypatch.setattr(
+        files, "_lock", lambda d: (lock if os.fstat(d).st_ino == inode else locked)(d)
+    )
+    write_text(tmp_path / "a", "whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert temporary.read_text() == "half"

@@ -1,7 +1,9 @@
+import fcntl
 import json
 import math
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +71,21 @@ def test_everything_comes_back(network, path):
     assert all(torch.equal(own[k], v) for k, v in network.state_dict().items())
     assert not checkpoint.network.training
     assert not any(p.requires_grad for p in checkpoint.network.parameters())
+
+
+def test_the_file_that_is_written_keeps_its_lock(network, tmp_path, monkeypatch):
+    locked = []
+
+    def flush(descriptor):
+        with Path(f"/proc/self/fd/{descriptor}").open("rb") as again:
+            try:
+                fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                locked.append(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    save_checkpoint(tmp_path / "a.safetensors", network, inference=SETTINGS)
+    assert len(locked) == 1
 
 
 def test_batch_norm_that_learns_is_saved_as_well(tmp_path):
