@@ -41,12 +41,12 @@ def start(context: LaunchContext) -> list[Action]:
             parameters=parameters,
         ),
         *support.rviz_node(context, namespace=namespace),
-        *_player(context, path, camera),
+        *_player(context, path, camera, support.full_name(namespace)),
     ]
 
 
-def _player(context: LaunchContext, path: str, camera: BagCamera) -> list[Action]:
-    """Play once the node has subscribed: until its engine is built, the frames would be lost."""
+def _player(context: LaunchContext, path: str, camera: BagCamera, node: str) -> list[Action]:
+    """Play once ``node`` has subscribed: until its engine is built, the frames would be lost."""
     said: list[Action] = []
     if camera.results:
         # On the node's own topics they would be taken for its answers.
@@ -65,6 +65,7 @@ def _player(context: LaunchContext, path: str, camera: BagCamera) -> list[Action
             "loop": loop,
             "clock_rate": 100.0 if clock else 0.0,
             "wait_for": camera.topic,
+            "wait_for_node": node,
         }
         # All are played where none is named.
         parameters |= {"topics": camera.others} if camera.results else {}
@@ -81,13 +82,17 @@ def _player(context: LaunchContext, path: str, camera: BagCamera) -> list[Action
     if not installed:
         raise BagError("player:=ros2: `ros2 bag` is not installed; take player:=own")
     command = ["ros2", "bag", "play", path, "--rate", str(rate), "--disable-keyboard-controls"]
-    command += ["--loop"] if loop else []
+    # Its publishers are there from the start: time for the node to find them. A loop would pause each time.
+    command += ["--loop"] if loop else ["--delay", "1"]
     command += ["--clock", "100"] if clock else []
     # Humble's has no option that leaves topics out.
     command += ["--topics", *camera.others] if camera.results else []
     play = ExecuteProcess(cmd=command, output="screen", on_exit=end)
     waiter = ExecuteProcess(
-        cmd=[sys.executable, "-m", "rt_panoptic_ros.wait_for_subscriber", camera.topic],
+        cmd=[
+            *(sys.executable, "-m", "rt_panoptic_ros.wait_for_subscriber"),
+            *(camera.topic, "--node", node),
+        ],
         output="screen",
     )
     started = RegisterEventHandler(OnProcessExit(target_action=waiter, on_exit=[play]))

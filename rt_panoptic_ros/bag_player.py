@@ -18,7 +18,11 @@ from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.errors import BagError, ConfigError
 from rt_panoptic_ros.playback import Playback
 from rt_panoptic_ros.process import run
-from rt_panoptic_ros.wait_for_subscriber import subscriber_came
+from rt_panoptic_ros.seen_publishers import SeenPublishers
+from rt_panoptic_ros.wait_for_subscriber import has_subscribed, subscriber_came
+
+_SECONDS_TO_BE_TOLD = 5.0
+"""A panoptic node tells in its diagnostics, once a second where nothing else is set, how many it sees."""
 
 # Name -> (default, description). All are read once, at the start.
 _PARAMETERS: dict[str, tuple[Any, str]] = {
@@ -28,6 +32,11 @@ _PARAMETERS: dict[str, tuple[Any, str]] = {
     "clock_rate": (100.0, "Messages a second on /clock, of the bag's time. 0: no clock."),
     "topics": ([""], "Topics to play; empty: all."),
     "wait_for": ("", "Begin once this topic has a subscriber."),
+    "wait_for_node": (
+        "",
+        "Of this node, by its full name; one of ours has to say that it sees the player as well. Empty: of "
+        "any.",
+    ),
     "wait_timeout": (600.0, "Begin at the latest after so many seconds. 0: do not wait."),
 }
 
@@ -70,6 +79,10 @@ class BagPlayer(Node):
         )
         if not self._playback.topics:
             raise BagError(f"{values['bag']}: there is nothing to play")
+        name = values["wait_for_node"]
+        self._seen = (
+            SeenPublishers(self, name, values["wait_for"]) if name and values["wait_for"] else None
+        )
         self._stop = Event()
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -112,10 +125,29 @@ class BagPlayer(Node):
         if topic not in self._playback.topics:
             self.get_logger().warning(f"{topic} is not played, so nobody is waited for")
             return
-        self.get_logger().info(f"waiting for a subscriber of {topic}")
-        came = subscriber_came(lambda: self._playback.subscribers(topic), self._stop, patience)
+        name, seen = self._values["wait_for_node"], self._seen
+        # Counting takes a name as it is.
+        resolved = self.resolve_topic_name(topic)
+        whom = f"{name} to subscribe" if name else "a subscriber of"
+        self.get_logger().info(f"waiting for {whom} {topic}")
+        came = subscriber_came(
+            lambda: self._playback.subscribers(topic) and has_subscribed(self, resolved, name),
+            self._stop,
+            patience,
+        )
         if not came and not self._stop.is_set():
-            self.get_logger().warning(f"{topic} has no subscriber still; playing all the same")
+            lack = f"is still not subscribed by {name}" if name else "has no subscriber still"
+            self.get_logger().warning(f"{topic} {lack}; playing all the same")
+        elif came and seen is not None:
+            # A node of another kind says nothing.
+            told = subscriber_came(lambda: seen.count is not None, self._stop, _SECONDS_TO_BE_TOLD)
+            if told:
+                # Others may publish there, too.
+                subscriber_came(
+                    lambda: (seen.count or 0) >= self.count_publishers(resolved),
+                    self._stop,
+                    patience,
+                )
 
     def _declare(self, name: str) -> Any:
         default, description = _PARAMETERS[name]

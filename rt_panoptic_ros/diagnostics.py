@@ -107,6 +107,12 @@ class Diagnostics:
         self._missing = frozenset(missing)
 
 
+def statuses_of(message: DiagnosticArray, node: str) -> dict[str, DiagnosticStatus]:
+    """The statuses of the node of the full name ``node``, by what they are of: input, engine, output."""
+    parts = [(status.name.rpartition(": "), status) for status in message.status]
+    return {part: status for (name, _, part), status in parts if name == node.strip("/")}
+
+
 def _missing(
     now: float, snapshot: Snapshot, situation: Situation, timeout: float
 ) -> dict[Input, str]:

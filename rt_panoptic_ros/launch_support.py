@@ -28,6 +28,7 @@ PACKAGE = "rt_panoptic_ros"
 UNSET = ""
 """An argument of this value leaves what the parameter file, or else the node, says."""
 
+_NODE = "rt_panoptic"
 _YES_NO = ("true", "false")
 
 _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -262,6 +263,11 @@ def parameter_file(name: str) -> Path:
     raise ConfigError(f"params_file {name!r}: no such file, nor one of {known}")
 
 
+def full_name(namespace: str) -> str:
+    """Full name of the panoptic node that is started in ``namespace``."""
+    return f"/{namespace.strip('/')}/{_NODE}" if namespace.strip("/") else f"/{_NODE}"
+
+
 def panoptic_node(
     context: LaunchContext,
     *,
@@ -287,7 +293,7 @@ def panoptic_node(
     return Node(
         package=PACKAGE,
         executable="panoptic_node",
-        name="rt_panoptic",
+        name=_NODE,
         namespace=namespace,
         parameters=[str(parameter_file(text(context, "params_file"))), values | (parameters or {})],
         remappings=list(remappings.items()),
@@ -362,14 +368,14 @@ def rviz_node(context: LaunchContext, *, namespace: str) -> list[Node]:
             "rviz 'true': rviz2 is not installed; install it (apt install ros-$ROS_DISTRO-rviz2), or take "
             "rviz:=false and look at ~/overlay with another viewer"
         ) from None
-    node = f"/{namespace.strip('/')}/rt_panoptic" if namespace.strip("/") else "/rt_panoptic"
+    node = full_name(namespace)
     topics = ("overlay", "semantic", "instance", "points", "markers")
     return [
         Node(
             package="rviz2",
             executable="rviz2",
             arguments=["-d", str(config_folder() / "panoptic.rviz")],
-            remappings=[(f"/rt_panoptic/{topic}", f"{node}/{topic}") for topic in topics],
+            remappings=[(f"/{_NODE}/{topic}", f"{node}/{topic}") for topic in topics],
             parameters=[{"use_sim_time": is_true(context, "use_sim_time")}],
             output="log",
         )

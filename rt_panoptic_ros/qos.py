@@ -141,11 +141,11 @@ def unfit_publishers(
     found = []
     for info in node.get_publishers_info_by_topic(topic):
         if info.topic_type != type_name:
-            found.append((_node_name(info), f"it publishes {info.topic_type}, not {type_name}"))
+            found.append((node_name(info), f"it publishes {info.topic_type}, not {type_name}"))
             continue
         fit, reason = qos_check_compatible(_negotiated(info.qos_profile), _negotiated(profile))
         if fit == QoSCompatibility.ERROR:
-            found.append((_node_name(info), reason.removeprefix("ERROR: ").strip("; ")))
+            found.append((node_name(info), reason.removeprefix("ERROR: ").strip("; ")))
     return found
 
 
@@ -155,7 +155,7 @@ def unfit_subscribers(node: Node, topic: str, profile: QoSProfile) -> list[tuple
     for info in node.get_subscriptions_info_by_topic(topic):
         fit, reason = qos_check_compatible(_negotiated(profile), _negotiated(info.qos_profile))
         if fit == QoSCompatibility.ERROR:
-            found.append((_node_name(info), reason.removeprefix("ERROR: ").strip("; ")))
+            found.append((node_name(info), reason.removeprefix("ERROR: ").strip("; ")))
     return found
 
 
@@ -207,7 +207,8 @@ def _negotiated(profile: QoSProfile) -> QoSProfile:
     return QoSProfile(depth=1, reliability=profile.reliability, durability=profile.durability)
 
 
-def _node_name(info: TopicEndpointInfo) -> str:
+def node_name(info: TopicEndpointInfo) -> str:
+    """Full name of the node that an endpoint is of, or words for one whose name is not known yet."""
     if info.node_name == _UNKNOWN_NODE:
         return _UNNAMED
     namespace = info.node_namespace.rstrip("/")

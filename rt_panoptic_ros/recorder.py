@@ -29,6 +29,7 @@ from rt_panoptic_core.files import write_bytes
 from rt_panoptic_core.image_codec import decode_image
 from rt_panoptic_core.pipeline import Behind
 from rt_panoptic_core.visualization.video import VideoWriter
+from rt_panoptic_ros.diagnostics import statuses_of
 from rt_panoptic_ros.msg import PanopticInstanceArray
 from rt_panoptic_ros.panoptic_node import NODE_NAME
 from rt_panoptic_ros.process import run
@@ -256,11 +257,7 @@ class Recorder(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         """Read the node's own counts; those of other nodes on the topic are passed over."""
-        own = self._node_name.strip("/")
-        for status in message.status:
-            name, _, part = status.name.rpartition(": ")
-            if name.strip("/") != own:
-                continue
+        for part, status in statuses_of(message, self._node_name).items():
             values = {pair.key: pair.value for pair in status.values}
             if part == "input":
                 self.report.images = int(values.get("images", 0))

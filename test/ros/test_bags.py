@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -100,6 +102,44 @@ def test_the_player_publishes_recorded_bytes_at_their_pace_with_the_clock(bag, s
     assert first <= stamps[0] <= stamps[-1] <= first + 10**9
     assert "the bag has ended: 20 messages" in player.log
     probe.node.destroy_subscription(subscription)
+
+
+def test_the_player_waits_for_the_node_that_is_named_and_until_it_sees_the_player(
+    bag, start, probe
+):
+    overheard, heard = [], []
+    words = ("-p", "wait_for:=/camera/image", "-p", "wait_for_node:=/there/seer")
+    words += ("-r", "/camera/image:=/seen")
+    first = probe.node.create_subscription(Image, "/seen", overheard.append, 50)
+    player = start("-p", f"bag:={bag}", "-p", "rate:=10.0", *words, module=PLAYER)
+    player.wait_log("waiting for /there/seer to subscribe /camera/image")
+    probe.wait(lambda: probe.node.count_publishers("/seen"), "the player's publisher")
+
+    def nothing_is_played():
+        end = time.monotonic() + 1.0
+        probe.wait(lambda: time.monotonic() > end, "a second to pass")
+        assert not overheard
+
+    nothing_is_played()
+    seer = rclpy.create_node("seer", namespace="/there", context=probe.node.context)
+    seer.create_subscription(Image, "/seen", heard.append, 50)
+    says = seer.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    probe.wait(says.get_subscription_count, "the player to listen")
+
+    def say(publishers):
+        values = [KeyValue(key="topic", value="/seen")]
+        values.append(KeyValue(key="publishers", value=str(publishers)))
+        status = [DiagnosticStatus(name="there/seer: input", values=values)]
+        says.publish(DiagnosticArray(status=status))
+        return overheard
+
+    end = time.monotonic() + 1.0
+    probe.wait(lambda: say(0) or time.monotonic() > end, "a second to pass")
+    nothing_is_played()
+    probe.wait(lambda: say(1), "the player to play")
+    assert player.process.wait(20) == 0
+    probe.node.destroy_subscription(first)
+    seer.destroy_node()
 
 
 def test_the_player_ends_when_told_to_and_refuses_what_it_cannot_play(bag, start, tmp_path):
@@ -469,6 +509,7 @@ def test_the_launch_file_plays_a_bag_into_the_node(launch, annotated, probe):
     said = launch(f"bag:={annotated}", "namespace:=front", "player:=own")
     probe.node.destroy_subscription(subscription)
     assert "the bag has ended: 40 messages" in said, said
+    assert "waiting for /front/rt_panoptic to subscribe /camera/image/compressed" in said
     left_out = "/front/rt_panoptic/semantic, /front/rt_panoptic/instances"
     assert said.count(f"recorded results are not played: {left_out}") == 1
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in instances]
@@ -487,7 +528,7 @@ def test_rosbag2_is_told_what_to_play_where_results_are_recorded(launch, bag, an
     modules = os.pathsep.join([str(Path(__file__).parent), *sys.path, str(tmp_path / "modules")])
     path = os.pathsep.join([str(ros2.parent), os.environ["PATH"]])
     said = launch(f"bag:={annotated}", "player:=ros2", PATH=path, PYTHONPATH=modules)
-    usual = "--rate 1.0 --disable-keyboard-controls --clock 100"
+    usual = "--rate 1.0 --disable-keyboard-controls --delay 1 --clock 100"
     assert f"told: bag play {annotated} {usual} --topics /camera/image/compressed." in said
     assert "recorded results are not played: /front/rt_panoptic/semantic, " in said
     said = launch(f"bag:={bag}", "player:=ros2", PATH=path, PYTHONPATH=modules)
