@@ -17,6 +17,7 @@ from typing import NoReturn
 from rt_panoptic_core import __version__
 from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.errors import PanopticError
+from rt_panoptic_core.hangup import ends_on_hangup, silence_lost_terminal
 
 # Subcommand -> (module with add_arguments(parser) and run(args) -> int, one line of help).
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -44,11 +45,18 @@ class _Parser(argparse.ArgumentParser):
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 
 class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM came: what is done on Ctrl-C is done, too."""
+    """SIGTERM or SIGHUP came: what is done on Ctrl-C is done, too.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,9 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PanopticError as error:
         print(f"rt-panoptic {parsed.command}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR
-    except _TerminatedError:
-        print(f"rt-panoptic {parsed.command}: terminated", file=sys.stderr)
-        return EXIT_TERMINATED
+    except _TerminatedError as error:
+        word = "hung up" if error.signal == signal.SIGHUP else "terminated"
+        print(f"rt-panoptic {parsed.command}: {word}", file=sys.stderr)
+        return 128 + error.signal
     except KeyboardInterrupt:
         print(f"rt-panoptic {parsed.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -143,16 +152,20 @@ def _replace_what_streams_cannot_show() -> None:
 
 
 def _end_as_if_interrupted() -> None:
-    """Let SIGTERM (of `docker stop`, of a service manager) leave behind what Ctrl-C does."""
+    """Let SIGTERM (of `docker stop`, of a service manager) and SIGHUP leave behind what Ctrl-C does."""
     process = os.getpid()
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() != process:
             # A worker that was forked since, ended by the one that it works for.
             os._exit(128 + number)
-        raise _TerminatedError
+        if number == signal.SIGHUP:
+            silence_lost_terminal()
+        raise _TerminatedError(number)
 
     signal.signal(signal.SIGTERM, end)
+    if ends_on_hangup():
+        signal.signal(signal.SIGHUP, end)
 
 
 if __name__ == "__main__":

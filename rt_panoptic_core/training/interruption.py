@@ -1,4 +1,4 @@
-"""Ending a run on SIGINT or SIGTERM after the update at hand, with all that was learnt on disk."""
+"""Ending a run on SIGINT, SIGTERM or SIGHUP after the update at hand, with all that was learnt on disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rt_panoptic_core.errors import TrainingError
+from rt_panoptic_core.hangup import ends_on_hangup, silence_lost_terminal
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def leave_signals_to_the_run(worker: int) -> None:
@@ -70,7 +71,11 @@ class Interruption(L.Callback):
         """Listen: from here on there is something to lose."""
         del trainer, pl_module
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._former = {
+                number: signal.signal(number, self._note)
+                for number in _SIGNALS
+                if number != signal.SIGHUP or ends_on_hangup()
+            }
 
     def on_train_batch_end(
         self,
@@ -123,6 +128,8 @@ class Interruption(L.Callback):
         del frame
         self._received = number
         self._restore()
+        if number == signal.SIGHUP:
+            silence_lost_terminal()
         name = signal.Signals(number).name
         print(f"{name}: the run ends after this update; once more: at once", file=sys.stderr)
 

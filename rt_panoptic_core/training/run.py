@@ -136,7 +136,7 @@ def train(
         DatasetError: files of the data sets are missing or unreadable.
         TrainingError: the loss or a gradient is not finite, ``output`` holds another run or one writes to it
             at this moment, or there is no such accelerator.
-        TrainingInterruptedError: SIGINT or SIGTERM came.
+        TrainingInterruptedError: SIGINT, SIGTERM or SIGHUP came.
         KeyboardInterrupt: it came again, before the update at hand was done.
     """
     _drop_chatter()

@@ -234,28 +234,66 @@ def test_all_that_was_skipped_is_counted(segment, tmp_path, capsys):
     assert "\n\n" not in error
 
 
-def test_sigterm_leaves_what_ctrl_c_leaves(model, tmp_path):
-    video = write_video(tmp_path / "long.avi", 2000)
-    words = ["segment", str(video), "--model", str(model), "--ids", "coco", "--engine", "pytorch"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rt_panoptic_core", *words, "--output", str(tmp_path / "out")],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    first, end = tmp_path / "out/panoptic/long/000002.png", time.monotonic() + 120
-    try:
+HEED_HANGUPS = ("env", "--default-signal=HUP")
+"""In front of a command: the tests themselves may run under nohup."""
+
+
+@pytest.fixture
+def long_video_being_segmented(model, tmp_path):
+    """Starts the command on a video of a thousand frames; its process, a few frames later."""
+    started = []
+
+    def start(*prefix, **streams):
+        video = write_video(tmp_path / "long.avi", 2000)
+        words = ["segment", video, "--model", model, "--ids", "coco", "--engine", "pytorch"]
+        command = [sys.executable, "-m", "rt_panoptic_core", *words, "--output", tmp_path / "out"]
+        process = subprocess.Popen([*prefix, *map(str, command)], text=True, **streams)
+        started.append(process)
+        first, end = tmp_path / "out/panoptic/long/000002.png", time.monotonic() + 120
         while not first.exists():
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        error = process.communicate(timeout=60)[1]
-    finally:
+        return process
+
+    yield start
+    for process in started:
         process.kill()
-    assert process.returncode == 143
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")]
+)
+def test_signals_leave_what_ctrl_c_leaves(long_video_being_segmented, tmp_path, number, word):
+    process = long_video_being_segmented(*HEED_HANGUPS, stderr=subprocess.PIPE)
+    process.send_signal(number)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
     assert "its overlay is not kept" in error
-    assert error.endswith("rt-panoptic segment: terminated\n")
+    assert error.endswith(f"rt-panoptic segment: {word}\n")
     assert len(ids_of(tmp_path / "out")) >= 3
+    assert not list((tmp_path / "out").rglob(".*.part*"))
+
+
+def test_a_lost_terminal_ends_the_command_as_ctrl_c_does(long_video_being_segmented, tmp_path):
+    master, terminal = os.openpty()
+    process = long_video_being_segmented(*HEED_HANGUPS, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 129
+    assert len(ids_of(tmp_path / "out")) >= 3
+    assert not list((tmp_path / "out").rglob(".*.part*"))
+
+
+def test_nohup_is_heeded(long_video_being_segmented):
+    process = long_video_being_segmented("nohup", stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert error.endswith("rt-panoptic segment: terminated\n")
 
 
 def test_decoders_have_no_say(model, tmp_path):

@@ -145,7 +145,9 @@ def start_training(tmp_path):
     def start(settings, *options, devices=1):
         file, log = tmp_path / "started.yaml", tmp_path / "log.txt"
         file.write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "rt_panoptic_core", "train", "--config", str(file)]
+        # The tests themselves may run under nohup.
+        command = ["env", "--default-signal=HUP", sys.executable, "-m", "rt_panoptic_core", "train"]
+        command += ["--config", str(file)]
         command += ["--accelerator", "cpu", "--devices", str(devices), *options]
         with log.open("wb") as output:
             process = subprocess.Popen(

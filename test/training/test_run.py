@@ -205,6 +205,7 @@ def twice(*_args, **_options):
 Report.on_train_batch_end = twice
 # What a shell starts in the background has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 status = main()
 print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 sys.exit(status)
@@ -213,7 +214,11 @@ sys.exit(status)
 
 @pytest.mark.parametrize(
     ("number", "status", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+    ],
 )
 def test_a_second_signal_ends_the_command_at_once(toy_settings, tmp_path, number, status, word):
     # In a process of its own: a signal that nobody handles would take the tests along.
@@ -394,7 +399,7 @@ def test_a_resumed_run_keeps_its_best_model(toy_settings):
     assert best.read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_waits_for_the_update_as_well(
     toy_settings, start_training, number
 ):

@@ -1,0 +1,25 @@
+"""SIGHUP: the terminal was closed, or the connection to it was lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import termios
+
+
+def ends_on_hangup() -> bool:
+    """Whether SIGHUP is to end this process; False where it was started with ``nohup``."""
+    return signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+
+
+def silence_lost_terminal() -> None:
+    """Send nowhere what goes to a terminal that is gone: writing to it is an error."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
