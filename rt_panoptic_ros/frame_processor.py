@@ -46,13 +46,13 @@ class Frame(NamedTuple):
         message: Image or CompressedImage.
         topic: full name of its topic.
         received: monotonic seconds.
-        timed: whether its stamp tells how late the result is.
+        age: seconds from its stamp until then by the node's clock; None where the stamp does not tell.
     """
 
     message: Any
     topic: str
     received: float
-    timed: bool
+    age: float | None
 
 
 class _Labelled(NamedTuple):
@@ -154,12 +154,11 @@ class FrameProcessor:
         self._outputs.publish_instances(
             wanted, message.header, image, result, values, self._rate.tick()
         )
-        age = (self._node.get_clock().now().nanoseconds - stamp) / NANOSECONDS
+        # In real seconds from its receipt on: the clock of a bag or simulation may run at another pace.
+        latency = None if frame.age is None else frame.age + time.monotonic() - frame.received
         # What waited for an engine to be built says nothing about how it runs.
         waited = frame.received < self._ready_since
-        self._statistics.frame_answered(
-            None if waited or not frame.timed else age, None if waited else inference
-        )
+        self._statistics.frame_answered(None if waited else latency, None if waited else inference)
         if not wanted.isdisjoint(POINT_TOPICS):
             with self._waiting_lock:
                 if self._waiting is not None:

@@ -272,7 +272,7 @@ class PanopticNode(LifecycleNode):
         statistics, worker, outputs = self.statistics, self._worker, self._outputs
         statistics.frame_came(now)
         topic = self._topic()
-        timed = self._stamps.check(topic, nanoseconds(message.header.stamp))
+        age = self._stamps.check(topic, nanoseconds(message.header.stamp))
         max_rate = self.values["input.max_rate"]
         if worker is None or outputs is None:
             statistics.drop(Drop.STOPPED)
@@ -284,7 +284,7 @@ class PanopticNode(LifecycleNode):
             statistics.drop(Drop.RATE)
         else:
             self._last_taken = now
-            if worker.inbox.put_frame(Frame(message, topic, now, timed)):
+            if worker.inbox.put_frame(Frame(message, topic, now, age)):
                 statistics.drop(Drop.REPLACED)
 
     def _forget_depth(self) -> None:

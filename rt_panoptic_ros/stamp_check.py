@@ -54,15 +54,18 @@ class StampCheck:
         self._last = 0
         self._was_ahead = False
 
-    def check(self, topic: str, stamp: int) -> bool:
-        """Whether an image that just came tells by its ``stamp``, in nanoseconds, how old it is."""
+    def check(self, topic: str, stamp: int) -> float | None:
+        """Seconds from its ``stamp``, in nanoseconds, to now of an image that just came.
+
+        None where the stamp does not tell how old it is.
+        """
         if stamp == 0:
             self._tell(
                 Trouble.ZERO_STAMP,
                 topic,
                 "a stamp of zero; latency cannot be told, and consumers cannot match the results",
             )
-            return False
+            return None
         if stamp < self._last:
             back = (self._last - stamp) / NANOSECONDS
             self._tell(
@@ -78,14 +81,14 @@ class StampCheck:
                 f"{NO_CLOCK}: latency cannot be told; publish it (`ros2 bag play --clock`, a simulator), or "
                 "set use_sim_time to false",
             )
-            return False
+            return None
         age = self._clock.now().nanoseconds - stamp
         was_ahead, self._was_ahead = self._was_ahead, age < -_FUTURE_TOLERANCE
         if -_FUTURE_TOLERANCE <= age <= _OLDEST:
-            return True
+            return age / NANOSECONDS
         if age < 0 and self._clock.ros_time_is_active and not was_ahead:
             # Where a bag starts again, /clock may have gone back before the last image came.
-            return False
+            return None
         way_out = (
             "its publisher does not follow /clock; set use_sim_time there"
             if self._clock.ros_time_is_active
@@ -97,7 +100,7 @@ class StampCheck:
             self._tell(Trouble.STAMP_FUTURE, topic, words)
         else:
             self._tell(Trouble.STAMP_OLD, topic, f"stamps are {seconds:.0f} s old: {way_out}")
-        return False
+        return None
 
     def _tell(self, kind: Trouble, topic: str, words: str) -> None:
         self._statistics.trouble(kind, words)

@@ -238,7 +238,7 @@ def test_a_device_that_is_gone_for_good_is_looked_for_once():
     )
     message = to_image(Image().header, np.zeros((2, 3, 3), np.uint8))
     for _ in range(8):
-        processor.process(Frame(message, "/image", 0.0, False))
+        processor.process(Frame(message, "/image", 0.0, None))
     assert len(loads) == 1
     assert said == [
         "the engine failed 3 times in a row; loading it anew",

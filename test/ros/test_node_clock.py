@@ -133,3 +133,30 @@ def test_old_stamps_are_a_trouble_of_their_own_and_no_latency(start, probe, pict
         lambda: float(seen.value("output", "latency p50 (ms)") or 0) > 2000.0,
         "the latency",
     )
+
+
+def test_latency_is_in_real_seconds_however_slowly_the_simulated_clock_runs(
+    start, probe, picture, diagnosis
+):
+    # A clock that stands still is as slow as can be.
+    start(*named("slow", "-p", "use_sim_time:=true"), FAKE_FRAME_SECONDS="0.2")
+    probe.wait_active("/slow")
+    seen = diagnosis("slow")
+    probe.subscribe(Image, "/slow/semantic")
+    clock = probe.publisher(Clock, "/slow/clock")
+    tick = Clock()
+    tick.clock.sec = 100
+
+    def told():
+        clock.publish(tick)
+        return seen.status("input") and NO_CLOCK not in seen.status("input").message
+
+    probe.wait(told, "the time to be taken from the clock")
+    # Stamped half a second before they came.
+    publish_until(
+        *(probe, "/slow/image", picture, lambda: 99.5),
+        lambda: seen.count("output", "results") > 3,
+        "results",
+    )
+    latency = probe.wait(lambda: seen.value("output", "latency p50 (ms)"), "the latency")
+    assert float(latency) >= 700.0
