@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary, finalize
 
 from rt_panoptic_core.errors import PanopticError
 
@@ -259,3 +260,51 @@ def hold_folder(path: str | os.PathLike[str]) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+class HeldFolder:
+    """A folder that this process holds, in one place or in several, until the last of these forgets this.
+
+    Where nothing came into a folder that was made for it, it is gone again then.
+    """
+
+    _HELD: ClassVar[WeakValueDictionary[tuple[int, int], HeldFolder]] = WeakValueDictionary()
+    """By device and inode."""
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> HeldFolder | None:
+        """The folder ``path``, made if need be; None where another process holds it.
+
+        Raises:
+            OSError: it cannot be made or read.
+        """
+        folder = Path(path)
+        while True:
+            made = not folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                status = folder.stat()
+                held = cls._HELD.get((status.st_dev, status.st_ino))
+                if held is not None:
+                    return held
+                handle = hold_folder(folder)
+            except FileNotFoundError:
+                continue  # nothing came into it, and whoever had made it let go
+            if handle is None:
+                return None
+            if _is_at(handle, folder.resolve()):
+                return cls(folder.resolve(), handle, made)
+            os.close(handle)
+
+    def __init__(self, folder: Path, handle: int, made: bool) -> None:
+        """Hold ``folder`` by ``handle``; use :meth:`of`."""
+        status = os.fstat(handle)
+        self._HELD[status.st_dev, status.st_ino] = self
+        finalize(self, _let_go, folder, handle, made)
+
+
+def _let_go(folder: Path, handle: int, made: bool) -> None:
+    if made:
+        with suppress(OSError):  # there is something in it
+            folder.rmdir()
+    os.close(handle)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import DatasetError, TaxonomyError
-from rt_panoptic_core.files import read_json, write_json
+from rt_panoptic_core.files import HeldFolder, read_json, write_json
 from rt_panoptic_core.id_maps import map_ids
 from rt_panoptic_core.inference.result import PanopticResult, label_areas
 from rt_panoptic_core.own_pngs import OwnPngs
@@ -366,7 +366,8 @@ class PanopticWriter:
                 writer.add(image_id, segmenter.segment(image))
 
     A PNG that is there and was not made by an earlier writer is never replaced. Its own are those that the
-    JSON names, and, after an interruption, ``FOLDER.json.partial``.
+    JSON names, and, after an interruption, ``FOLDER.json.partial``. While a process has a writer of a folder,
+    no other one gets one.
     """
 
     def __init__(
@@ -380,7 +381,7 @@ class PanopticWriter:
         """Write into ``folder``, and the JSON beside it.
 
         Args:
-            folder: of the PNGs; made with the first of them.
+            folder: of the PNGs; made here.
             taxonomy: the label set of the results.
             ids: form of the ids, see :func:`panoptic_ids`.
             add_to: keep what a JSON that is there says of other images, whose PNGs are there too; False
@@ -388,7 +389,8 @@ class PanopticWriter:
 
         Raises:
             DatasetError: the JSON that is there is damaged or no writer's, or, with ``add_to``, has other
-                categories or ids of another form.
+                categories or ids of another form; or another process writes into the folder.
+            OSError: the folder cannot be made.
         """
         self.folder = Path(folder)
         self.json_path = self.folder.with_name(self.folder.name + ".json")
@@ -398,6 +400,13 @@ class PanopticWriter:
         self._images: dict[int | str, dict[str, Any]] = {}
         self._by_file: dict[str, int | str] = {}
         self._add_to = add_to
+        # Before anything is read that another process may be about to write.
+        self._hold: HeldFolder | None = HeldFolder.of(self.folder)
+        if self._hold is None:
+            raise DatasetError(
+                f"{self.folder}: another process is writing into it; wait for its end, or write into another "
+                "folder"
+            )
         named: list[str] = []
         if self.json_path.is_file():
             there = read_annotations(self.json_path)
@@ -477,7 +486,7 @@ class PanopticWriter:
         return True
 
     def close(self) -> None:
-        """Write the JSON; of the writer's own PNGs those that it does not name are removed.
+        """Write the JSON, and let go; of the writer's own PNGs those that it does not name are removed.
 
         With ``add_to`` they stay: an interrupted run made them, and the next one may replace them.
         """
@@ -492,6 +501,11 @@ class PanopticWriter:
         )
         named = [annotation["file_name"] for annotation in self._annotations.values()]
         self._own.settle(named, keep_rest=self._add_to)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leave the folder to other processes, without a JSON; nothing can be added after that."""
+        self._hold = None
 
     def _take_over(self, there: PanopticAnnotations) -> None:
         """Keep the annotations that ``there`` has of images whose PNGs are still there."""
@@ -518,6 +532,7 @@ class PanopticWriter:
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is None:
             self.close()
+        self.let_go()
 
 
 def split_cityscapes_ids(

@@ -165,8 +165,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         writer = None
         if args.save_predictions is not None:
+            stack.enter_context(output_folder(args.save_predictions))
             writer = PanopticWriter(args.save_predictions, segmenter.taxonomy)
-            stack.enter_context(output_folder(writer.folder))
             stack.enter_context(output_file(writer.json_path))
             stack.enter_context(writer)
         advance = stack.enter_context(

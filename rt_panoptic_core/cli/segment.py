@@ -261,7 +261,7 @@ class _Job:
             self._args.output / "panoptic", self._segmenter.taxonomy, ids=form, add_to=True
         )
         # Also when the user interrupts: what is there then is complete and may be used.
-        stack.callback(lambda: writer.close() if writer.begun else None)
+        stack.callback(lambda: writer.close() if writer.begun else writer.let_go())
         # A video's frames are many; but without its overlay they are all that is left to write.
         return writer, writer if self._args.ids or self._args.no_overlay else None
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from rt_panoptic_core import panoptic_png
 from rt_panoptic_core.errors import DatasetError, ImageError, TaxonomyError
+from rt_panoptic_core.files import hold_folder
 from rt_panoptic_core.inference.result import PanopticResult, Segment
 from rt_panoptic_core.panoptic_format import (
     PanopticWriter,
@@ -323,6 +327,68 @@ def test_no_json_after_an_error(tmp_path):
         writer.add(1, _result())
         raise RuntimeError
     assert not (tmp_path / "out.json").exists()
+
+
+HOLDING = """
+import sys, time
+import numpy as np
+from rt_panoptic_core.inference.result import PanopticResult
+from rt_panoptic_core.panoptic_format import PanopticWriter
+from rt_panoptic_core.taxonomy import Taxonomy
+
+writer = PanopticWriter(sys.argv[1], Taxonomy.load("cityscapes"))
+writer.add(9, PanopticResult(np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint16)))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("add_to", [False, True])
+def test_one_process_at_a_time_writes_into_a_folder(tmp_path, add_to):
+    folder = tmp_path / "out"
+    command = [sys.executable, "-c", HOLDING, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(DatasetError, match="out: another process is writing into it; wait"):
+                PanopticWriter(folder, CITYSCAPES, add_to=add_to)
+        finally:
+            other.kill()
+    # However it ended; and its PNG is known.
+    for _ in range(2):
+        with PanopticWriter(folder, CITYSCAPES, add_to=add_to) as writer:
+            writer.add(9, _result())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json"]
+
+
+@pytest.mark.parametrize("way", ["close", "error", "forgotten", "let go"])
+def test_a_writer_lets_go_of_its_folder(tmp_path, way):
+    folder = tmp_path / "out"
+    writer = PanopticWriter(folder, CITYSCAPES)
+    again = PanopticWriter(folder, CITYSCAPES)
+    del again
+    assert not _is_free(folder)
+    if way == "close":
+        writer.close()
+    elif way == "error":
+        with pytest.raises(RuntimeError), writer:
+            raise RuntimeError
+    elif way == "forgotten":
+        del writer
+    else:
+        writer.let_go()
+    # Nothing came into it.
+    assert not folder.exists()
+    folder.mkdir()
+    assert _is_free(folder)
+
+
+def _is_free(folder: Path) -> bool:
+    handle = hold_folder(folder)
+    if handle is None:
+        return False
+    os.close(handle)
+    return True
 
 
 @pytest.mark.parametrize("add_to", [False, True])
