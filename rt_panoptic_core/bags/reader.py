@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,7 @@ class BagReader:
     Attributes:
         path: the bag.
         damage: one sentence for each thing that is wrong.
+        files: those that it is read from, ``metadata.yaml`` among them.
         topics: by name; a name recorded with two types appears with the one of most messages.
     """
 
@@ -88,6 +89,7 @@ class BagReader:
         """
         self.path = Path(path)
         self.damage: list[str] = []
+        self.files: list[Path] = []
         # Each with the files to look through again when it breaks down on the way.
         self._sources = self._open()
         self.topics: dict[str, Topic] = {}
@@ -225,6 +227,7 @@ class BagReader:
                 f"{self.path} is no bag: {reason}. A bag is a folder with metadata.yaml, "
                 "or an .mcap or .db3 file"
             )
+        self._note_files(files)
         sources: list[tuple[_Source, list[Path]]] = []
         notes = [f"{self.path}: {reason}"] if self.path.is_dir() else []
         for file in files:
@@ -263,18 +266,27 @@ class BagReader:
                 return chunked, files
         return reader, files
 
+    def _note_files(self, files: Iterable[Path]) -> None:
+        metadata = self.path / "metadata.yaml"
+        self.files = sorted([*files, *([metadata] if metadata.is_file() else [])])
+
     def _files_once(self, reader: _Source) -> list[Path]:
         """The files that rosbags reads: those in metadata.yaml, and each once, however often it is there."""
         storages = getattr(getattr(reader, "storage", None), "storages", None)
         if storages is None:
-            return _storage_files(self.path)
+            own = _storage_files(self.path)
+            self._note_files(own)
+            return own
         files = {Path(storage.path): storage for storage in storages}
         if len(files) < len(storages):
             storages[:] = files.values()
             self._note(f"{self.path}: metadata.yaml lists a file more than once; it is read once")
         if getattr(reader, "compression_mode", None) == "file":
-            # These are copies, and gone with the reader.
+            # These are copies, and gone with the reader; the compressed file has one more suffix.
+            copied = {file.name for file in files}
+            self._note_files(file for file in self.path.iterdir() if file.stem in copied)
             return []
+        self._note_files(files)
         names = {file.name for file in files}
         for file in _storage_files(self.path):
             if file.name not in names:

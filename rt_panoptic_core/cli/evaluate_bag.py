@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rt_panoptic_core.bags.annotate import RecordedResults
     from rt_panoptic_core.bags.answers import Answers, Timing
     from rt_panoptic_core.bags.output import OutputFolder
+    from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.realtime import Replay
     from rt_panoptic_core.bags.run import EvaluationPlan, EvaluationRun
     from rt_panoptic_core.bags.survey import TopicSurvey
@@ -176,7 +177,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             "version": __version__,
             "mode": "real time" if args.real_time else "offline",
             "rate": args.rate or 1.0,
-            "bag": bag_facts(args.bag),
+            "bag": bag_facts(reader),
             "image_topics": topics,
             "ground_truth": truth_names,
             "tolerance": args.tolerance,
@@ -330,10 +331,9 @@ def _plan(args: argparse.Namespace, wanted: Thresholds) -> EvaluationPlan:
     )
 
 
-def bag_facts(path: Path) -> dict[str, Any]:
-    """Name and files of a bag: what tells it from another."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+def bag_facts(reader: BagReader) -> dict[str, Any]:
+    """Name of a bag and the files that it is read from: what tells it from another."""
     return {
-        "name": path.resolve().name,
-        "files": {file.name: file.stat().st_size for file in files if file.is_file()},
+        "name": reader.path.resolve().name,
+        "files": {file.name: file.stat().st_size for file in reader.files},
     }

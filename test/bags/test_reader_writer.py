@@ -24,6 +24,7 @@ from rt_panoptic_core.bags.messages import (
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.storage import is_bag
 from rt_panoptic_core.bags.writer import COMPRESSIONS, STORAGES, BagWriter, qos
+from rt_panoptic_core.cli.evaluate_bag import bag_facts
 from rt_panoptic_core.errors import BagError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -54,6 +55,34 @@ def numbers(reader):
         np.testing.assert_array_equal(read_picture(content), picture(number))
         found.append(number)
     return found
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_not_read_does_not_make_it_another_bag(tmp_path, kind, compression, whole):
+    path = write(tmp_path / "bag", storage=kind, compression=compression)
+    if not whole:
+        if compression == "file":
+            pytest.skip("without its metadata nobody knows what is in the file")
+        (path / "metadata.yaml").unlink()
+    with BagReader(path) as reader:
+        facts = bag_facts(reader)
+    assert facts["files"] == {file.name: file.stat().st_size for file in path.iterdir()}
+    (path / "notes.txt").write_text("it rained")
+    if whole:
+        # Named, and not read.
+        (path / "older.db3").write_bytes(b"")
+    with BagReader(path) as reader:
+        assert bag_facts(reader) == facts
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_file_of_a_bag_is_one_by_itself(tmp_path, kind):
+    path = write(tmp_path / "bag", storage=kind)
+    (file,) = [file for file in path.iterdir() if file.stem == "bag_0"]
+    with BagReader(file) as reader:
+        assert bag_facts(reader) == {"name": file.name, "files": {file.name: file.stat().st_size}}
 
 
 @pytest.mark.parametrize("kind", STORAGES)
