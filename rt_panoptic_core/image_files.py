@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.files import read_bytes, resolved, stream_kind
 from rt_panoptic_core.image_codec import decode_compressed
+from rt_panoptic_core.result_folders import RESULTS_MARKER
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -39,25 +40,37 @@ class InputFile:
     kind: Literal["image", "video"]
 
 
+class Inputs(NamedTuple):
+    """What was found.
+
+    Attributes:
+        files: to work on.
+        problems: a line for every input that is missing, of an unknown kind, an empty folder, a device or a
+            pipe, or a link in a folder that leads to nothing.
+        results: folders below those that were named that hold results of an earlier run, left out.
+    """
+
+    files: list[InputFile]
+    problems: list[str]
+    results: list[Path]
+
+
 def find_inputs(
     inputs: Iterable[str | os.PathLike[str]], *, leave_out: Path | None = None
-) -> tuple[list[InputFile], list[str]]:
-    """(files, problems): what ``inputs`` name, folders searched to their depth, in order of their names.
+) -> Inputs:
+    """What ``inputs`` name, folders searched to their depth, in order of their names.
 
-    Hidden files in folders are passed over, and a file named twice is taken once. Of two files that would
-    have one name, the second gets its suffix too (``a.png`` beside ``a.jpg`` is ``a_png``), and a number
-    where that is not enough.
+    Hidden files in folders are passed over, and so are folders of results (:func:`mark_results`), but for one
+    that is named itself. A file named twice is taken once. Of two files that would have one name, the second
+    gets its suffix too (``a.png`` beside ``a.jpg`` is ``a_png``), and a number where that is not enough.
 
     Args:
         inputs: files and folders.
         leave_out: a folder whose content is not searched: where the results go.
-
-    Returns:
-        The files, and a line for every input that is missing, of an unknown kind, an empty folder, a
-        device or a pipe, or a link in a folder that leads to nothing.
     """
     files: list[InputFile] = []
     problems: list[str] = []
+    results: list[Path] = []
     names: set[str] = set()
     seen: set[Path] = set()
     skipped = resolved(leave_out) if leave_out is not None else None
@@ -88,8 +101,14 @@ def find_inputs(
             problems.append("'': a name is empty; is the variable set that it came from?")
         elif path.is_dir():
             found = False
-            for below in sorted(path.rglob("*")):
+            content = sorted(path.rglob("*"))
+            earlier = {below.parent for below in content if below.name == RESULTS_MARKER} - {path}
+            for below in content:
                 if skipped is not None and skipped in resolved(below).parents:
+                    continue
+                if below.name == RESULTS_MARKER and below.parent in earlier.difference(results):
+                    results.append(below.parent)
+                if not earlier.isdisjoint(below.parents):
                     continue
                 relative = below.relative_to(path)
                 if any(part.startswith(".") for part in relative.parts):
@@ -116,7 +135,7 @@ def find_inputs(
         elif not add(path, path.stem):
             known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
             problems.append(f"{path}: neither picture nor video by its suffix (known: {known})")
-    return files, problems
+    return Inputs(files, problems, results)
 
 
 def read_image(

@@ -42,6 +42,7 @@ from rt_panoptic_core.inference.rgb_image import MAX_PIXELS
 from rt_panoptic_core.inference.tracking import InstanceTracker
 from rt_panoptic_core.panoptic_format import PanopticWriter, file_stem
 from rt_panoptic_core.pipeline import Ahead, Beside
+from rt_panoptic_core.result_folders import mark_results
 from rt_panoptic_core.visualization.overlay import draw_overlay
 from rt_panoptic_core.visualization.video import VideoWriter
 from rt_panoptic_core.wording import counted
@@ -63,6 +64,9 @@ _AT_A_TIME = 3
 
 _READ_AHEAD = 3
 """Pictures."""
+
+_NAMED = 4
+"""Folders of earlier results, at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +121,12 @@ def run(args: argparse.Namespace) -> int:
     quiet_decoders()
     # Threads of a pool spin while they wait for each other, on cores that the engine needs.
     cv2.setNumThreads(1)
-    files, problems = find_inputs(args.inputs, leave_out=args.output)
+    files, problems, earlier = find_inputs(args.inputs, leave_out=args.output)
+    if earlier:
+        named = ", ".join(map(str, earlier[:_NAMED]))
+        rest = len(earlier) - _NAMED
+        more = f" and {counted(rest, 'other folder')}" if rest > 0 else ""
+        console.print(f"left out: results of an earlier run in {_plain(named)}{more}")
     for problem in problems:
         console.print(f"[red]skipped[/] {_plain(problem)}")
     if not files:
@@ -195,6 +204,7 @@ class _Job:
         self._folders: set[str] = set()
         self._sizes: Counter[tuple[int, int]] = Counter()
         self._hinted = False
+        self._marked: set[str] = set()
         self.done = 0
         self.skipped = left_out
         self.cut_short = 0
@@ -286,11 +296,20 @@ class _Job:
             called = self._id_of(file)
             # The bare name, as data sets have it, where that tells which picture it was.
             alone = self._names[file.path.name] == 1
+            self._folder("panoptic")
             ids.add(called, result, image_file=file.path.name if alone else str(file.path))
         if isinstance(overlay, ImageError):
             raise overlay
         if overlay is not None:
-            write_bytes(self._args.output / "overlays" / f"{file.name}.jpg", overlay)
+            write_bytes(self._folder("overlays") / f"{file.name}.jpg", overlay)
+
+    def _folder(self, name: str) -> Path:
+        """The folder called ``name`` in the output, there and marked as one of results."""
+        folder: Path = self._args.output / name
+        if name not in self._marked:
+            mark_results(folder)
+            self._marked.add(name)
+        return folder
 
     def _id_of(self, file: InputFile) -> int | str:
         """What the picture is called in the panoptic JSON, as no other one there."""
@@ -323,7 +342,6 @@ class _Job:
                 f"note: {_plain(str(file.path))} does not tell its rate, or one of 1000 a second and more; "
                 f"its overlay plays at {_DEFAULT_RATE:g}"
             )
-        path = self._args.output / "overlays" / f"{file.name}.mp4"
         number = 0
         overlay: VideoWriter | None = None
 
@@ -336,11 +354,13 @@ class _Job:
             if not self._args.no_overlay:
                 if overlay is None:
                     # Not before: an unreadable first frame must not leave an encoder behind.
+                    path = self._folder("overlays") / f"{file.name}.mp4"
                     overlay = stack.enter_context(VideoWriter(path, rate))
                 overlay.write(self._draw(frame.image, result))
             if ids is not None:
                 called = f"{folder}/{number:06d}"
                 self._stems.add(called)
+                self._folder("panoptic")
                 ids.add(called, result)
             number += 1
             self._progress.advance(task)

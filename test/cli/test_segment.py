@@ -18,6 +18,7 @@ from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.image_files import find_inputs, read_image
 from rt_panoptic_core.panoptic_format import read_annotations, read_ids
+from rt_panoptic_core.result_folders import RESULTS_MARKER, mark_results
 from rt_panoptic_core.taxonomy import Taxonomy
 
 
@@ -62,7 +63,11 @@ def segment(model, tmp_path):
 
 
 def files(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != RESULTS_MARKER
+    )
 
 
 def test_a_folder_gives_overlays_and_coco_files(segment, tmp_path, capsys):
@@ -215,7 +220,7 @@ def test_a_name_that_is_too_long_costs_one_picture(segment, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "its name is too long" in error
     assert "1 of 3 inputs skipped" in error
-    assert {path.stem[0] for path in (segment.output / "overlays").iterdir()} == {"b", "c"}
+    assert {name[0] for name in files(segment.output / "overlays")} == {"b", "c"}
 
 
 def test_what_is_no_file_is_told_apart(capsys, segment):
@@ -453,6 +458,45 @@ def test_results_in_the_input_folder_are_not_taken_for_input(segment, tmp_path):
     assert files(segment.output) == first
 
 
+@pytest.mark.parametrize("options", [(), ("--ids", "none"), ("--no-overlay",)])
+def test_results_of_earlier_runs_are_not_taken_for_input(segment, tmp_path, capsys, options):
+    write(tmp_path / "in/a.png", picture(0))
+    write_video(tmp_path / "in/drive.avi", 2)
+    earlier = tmp_path / "in/earlier"
+    assert segment(tmp_path / "in", "--output", earlier, *options) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert segment(tmp_path / "in") == 0
+    made = [earlier / name for name in ("overlays", "panoptic") if (earlier / name).exists()]
+    told = f"left out: results of an earlier run in {', '.join(map(str, made))}\n"
+    assert told in capsys.readouterr().err
+    assert files(segment.output / "overlays") == ["a.jpg", "drive.mp4"]
+
+
+def test_many_folders_of_earlier_results_are_counted(segment, tmp_path, capsys):
+    write(tmp_path / "in/a.png", picture(0))
+    for number in range(6):
+        mark_results(tmp_path / f"in/results {number}")
+    assert segment(tmp_path / "in", tmp_path / "in") == 0
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'in/results 3'} and 2 other folders\n" in told
+    assert "results 4" not in told
+
+
+def test_results_that_are_named_themselves_are_input(segment, tmp_path):
+    write(tmp_path / "a.png", picture(0))
+    assert segment(tmp_path / "a.png") == 0
+    assert segment(tmp_path / "out/overlays", "--output", tmp_path / "again") == 0
+    assert files(tmp_path / "again/overlays") == ["a.jpg"]
+
+
+def test_pictures_that_were_in_a_folder_before_the_results_stay_input(segment, tmp_path):
+    write(tmp_path / "in/overlays/mine.png", picture(0))
+    write(tmp_path / "a.png", picture(1))
+    assert segment(tmp_path / "a.png", "--output", tmp_path / "in") == 0
+    assert segment(tmp_path / "in") == 0
+    assert "overlays/overlays/mine.jpg" in files(segment.output)
+
+
 def test_images_of_one_pixel_work(segment, tmp_path):
     assert segment(write(tmp_path / "a.png", np.full((1, 1, 3), 90, np.uint8))) == 0
     assert read_ids(segment.output / "panoptic/a.png").shape == (1, 1)
@@ -566,7 +610,7 @@ def test_hidden_files_are_passed_over(tmp_path):
     for name in ("a.jpg", "._a.jpg", ".cache/b.jpg", "c/.d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found, problems = find_inputs([tmp_path])
+    found, problems, _ = find_inputs([tmp_path])
     assert [file.name for file in found] == ["a"]
     assert not problems
 
@@ -576,7 +620,7 @@ def test_a_link_to_nothing_is_named(tmp_path):
     (tmp_path / "in/a.jpg").write_bytes(b"")
     (tmp_path / "in/b.jpg").symlink_to(tmp_path / "gone.jpg")
     (tmp_path / "in/notes.txt").symlink_to(tmp_path / "gone.txt")
-    found, problems = find_inputs([tmp_path / "in"])
+    found, problems, _ = find_inputs([tmp_path / "in"])
     assert [file.name for file in found] == ["a"]
     assert problems == [f"{tmp_path / 'in/b.jpg'}: the link leads to no file"]
 
@@ -585,7 +629,7 @@ def test_names_stay_unique(tmp_path):
     for name in ("x/a.jpg", "y/a.jpg", "y/a.png", "y/b.PNG", "y/c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found, problems = find_inputs(
+    found, problems, _ = find_inputs(
         [tmp_path / "x/a.jpg", tmp_path / "y", tmp_path / "y/a.jpg", tmp_path / "y/c.txt"]
     )
     assert [(f.path.relative_to(tmp_path).as_posix(), f.name) for f in found] == [
