@@ -47,11 +47,11 @@ def start(context: LaunchContext) -> list[Action]:
 
 def _player(context: LaunchContext, path: str, camera: BagCamera, node: str) -> list[Action]:
     """Play once ``node`` has subscribed: until its engine is built, the frames would be lost."""
-    said: list[Action] = []
+    said: list[Action] = [LogInfo(msg=camera.note)] if camera.note else []
     if camera.results:
         # On the node's own topics they would be taken for its answers.
         names = ", ".join(camera.results)
-        said = [LogInfo(msg=f"recorded results are not played: {names}")]
+        said += [LogInfo(msg=f"recorded results are not played: {names}")]
     rate = support.number(context, "rate", 0.01, 100.0)
     loop = support.is_true(context, "loop")
     clock = support.is_true(context, "clock")

@@ -29,6 +29,7 @@ class BagCamera(NamedTuple):
         size: (height, width) of its images if known.
         results: topics of a node's recorded results, without ``topic``.
         others: all other topics, with ``topic``.
+        note: why it may be no camera's after all, or empty.
     """
 
     topic: str
@@ -36,6 +37,7 @@ class BagCamera(NamedTuple):
     size: tuple[int, int] | None
     results: list[str]
     others: list[str]
+    note: str = ""
 
 
 def find_camera(bag: str, image: str = "") -> BagCamera:
@@ -75,11 +77,13 @@ def read_camera(reader: BagReader, image: str = "", *, option: str = "image:=TOP
     from rt_panoptic_core.bags.messages import COMPRESSED_IMAGE
     from rt_panoptic_core.bags.node_topics import recorded_results
 
-    topic = find_image_topics(reader, [image] if image else [], option=option)[0]
+    notes: list[str] = []
+    names = [image] if image else []
+    topic = find_image_topics(reader, names, option=option, note=notes.append)[0]
     results = [name for name in recorded_results(reader) if name != topic.name]
     others = [name for name in reader.topics if name not in results]
     is_compressed = topic.message_type == COMPRESSED_IMAGE
-    return BagCamera(topic.name, is_compressed, None, results, others)
+    return BagCamera(topic.name, is_compressed, None, results, others, " ".join(notes))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

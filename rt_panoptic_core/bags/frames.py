@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,12 +25,15 @@ from rt_panoptic_core.bags.node_topics import recorded_results
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
 from rt_panoptic_core.errors import BagError, ImageError
 from rt_panoptic_core.pipeline import Ahead, give_way
+from rt_panoptic_core.png_chunks import PNG_SIGNATURE
 
 GROUND_TRUTH = "ground_truth"
 """A topic below a namespace of this name is no camera's."""
 
+_SIGNATURES = (b"\xff\xd8", PNG_SIGNATURE)
 _DECODERS = max(1, min(4, (os.cpu_count() or 1) - 1))
 _FRAMES_AHEAD = 4
+_CAMERAS = ("colour", "grey", "thermal", "foreign")
 _MESSAGES_AHEAD = 64
 
 
@@ -149,16 +152,19 @@ def find_image_topics(
     names: Collection[str] = (),
     *,
     option: str = "--image-topic (more than one is fine)",
+    note: Callable[[str], object] = lambda _: None,
 ) -> list[Topic]:
     """The topics called ``names``; without names the only one that is a camera's.
 
-    A camera's is an image topic whose first message has colours, else one in grey; labels, depth,
-    recorded results of the node and the compressed twin of a raw topic are not counted.
+    A camera's is an image topic whose first message has colours, else one in grey, else one of mono16
+    (thermal), else one that is compressed in a way that is not decoded here; labels, depth, recorded results
+    of the node and the compressed twin of a raw topic are not counted.
 
     Args:
         reader: the bag.
         names: topics to take, whatever they are of.
         option: what the caller's user chooses a topic with, for the errors.
+        note: told where the topic that is found may not be a camera's after all.
 
     Raises:
         BagError: a name is missing or not of images, or there is not exactly one candidate; what is
@@ -177,11 +183,16 @@ def find_image_topics(
     candidates = [topic for topic in images if topic.count]
     raw = {topic.name for topic in candidates if topic.message_type == IMAGE}
     candidates = [t for t in candidates if t.name.removesuffix("/compressed") not in raw - {t.name}]
-    kinds: dict[str, list[Topic]] = {"colour": [], "grey": [], "other": [], "unreadable": []}
+    kinds: dict[str, list[Topic]] = {kind: [] for kind in (*_CAMERAS, "other", "unreadable")}
     for topic in candidates:
         kinds[_kind(reader, topic)].append(topic)
-    found = kinds["colour"] or kinds["grey"]
+    found = next((kinds[kind] for kind in _CAMERAS if kinds[kind]), [])
     if len(found) == 1:
+        if kinds["thermal"] == found:
+            note(
+                f"{found[0].name} is taken for a camera's, mono16 for a thermal picture; where it is depth, there "
+                "is no camera in the bag"
+            )
         return found
     if found:
         raise BagError(
@@ -213,17 +224,38 @@ def _listed(topics: Collection[Topic]) -> str:
 
 
 def _kind(reader: BagReader, topic: Topic) -> str:
-    """``colour``, ``grey``, ``other`` (depth, labels) by the topic's first message, or ``unreadable``."""
-    if topic.message_type == COMPRESSED_IMAGE:
-        return "colour"
+    """What a topic is of, by its first message.
+
+    ``colour``, ``grey``, ``thermal`` (mono16), ``other`` (depth, labels), ``foreign`` (compressed in a way
+    that is not decoded here), or ``unreadable``.
+    """
     for message in reader.messages([topic.name]):
-        if message.message_type != IMAGE:
+        if message.message_type not in IMAGE_TYPES:
             continue
         try:
-            encoding = deserialize(message.data, message.message_type).encoding
+            content = deserialize(message.data, message.message_type)
         except BagError:
             return "colour"
-        if encoding in ("mono8", "8UC1"):
-            return "grey"
-        return "other" if encoding.endswith(("UC1", "SC1", "FC1", "mono16")) else "colour"
+        if message.message_type == COMPRESSED_IMAGE:
+            return _compressed_kind(topic.name, content.format, bytes(content.data[:8]))
+        return _encoded_kind(content.encoding)
     return "unreadable"
+
+
+def _compressed_kind(topic: str, image_format: str, head: bytes) -> str:
+    # image_transport writes `16UC1; compressedDepth png`, `rgb8; jpeg compressed bgr8`; drivers `jpeg`.
+    if topic.endswith("/compressedDepth") or "compressedDepth" in image_format:
+        return "other"
+    # As for its decoding, the content decides.
+    if head and not head.startswith(_SIGNATURES):
+        return "foreign"
+    encoding, separator, _ = image_format.partition(";")
+    return _encoded_kind(encoding.strip()) if separator else "colour"
+
+
+def _encoded_kind(encoding: str) -> str:
+    if encoding in ("mono8", "8UC1"):
+        return "grey"
+    if encoding == "mono16":
+        return "thermal"
+    return "other" if encoding.endswith(("UC1", "SC1", "FC1")) else "colour"

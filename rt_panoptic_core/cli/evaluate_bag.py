@@ -157,7 +157,12 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         tell_damage()
         # What is damaged inside of a file shows when it is read, and may be why there is nothing to evaluate.
         stack.callback(tell_damage)
-        topics = [topic.name for topic in find_image_topics(reader, args.image_topic)]
+        found = find_image_topics(
+            reader,
+            args.image_topic,
+            note=lambda words: console.print(f"note: {words}", markup=False, style="yellow"),
+        )
+        topics = [topic.name for topic in found]
         surveys = survey(reader, topics)
         checkpoint = load_checkpoint(args.model)
         truths, truth_names = open_truths(

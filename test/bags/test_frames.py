@@ -102,6 +102,23 @@ COLOR = image_message(COLORS, HEAD)
 GREY = image_message(COLORS[..., 0].copy(), HEAD)
 DEPTH = image_message(np.ones((4, 4), np.uint16), HEAD, encoding="16UC1")
 JPEG = compressed_message(COLORS, HEAD)
+THERMAL = image_message(np.ones((4, 4), np.uint16), HEAD, encoding="mono16")
+
+
+def coded(image_format, start, content=JPEG):
+    """A CompressedImage of another format, with some bytes before the picture."""
+    message = compressed_message(COLORS, HEAD)
+    message.format = image_format
+    message.data = np.frombuffer(start + bytes(content.data), np.uint8)
+    return message
+
+
+CODED_DEPTH = coded("16UC1; compressedDepth png", bytes(12))
+PNG_DEPTH = coded(
+    "16UC1; png compressed ", b"", compressed_message(COLORS, HEAD, image_format="png")
+)
+GREY_JPEG = coded("mono8; jpeg compressed ", b"")
+VIDEO = coded("h264", b"\0\0\0\1")
 INFO = camera_info_message((20, 30), (1, 1), (1, 1), HEAD)
 
 
@@ -114,6 +131,15 @@ INFO = camera_info_message((20, 30), (1, 1), (1, 1), HEAD)
         ({"camera__image": COLOR, "ground_truth__semantic": GREY}, "/camera/image"),
         ({"camera__image": COLOR, "camera__image__compressed": JPEG}, "/camera/image"),
         ({"camera__image__compressed": JPEG, "depth": DEPTH}, "/camera/image/compressed"),
+        ({"color": COLOR, "aligned__compressedDepth": CODED_DEPTH}, "/color"),
+        ({"color__compressed": JPEG, "aligned__depth": CODED_DEPTH}, "/color/compressed"),
+        ({"color__compressed": JPEG, "aligned__compressedDepth": JPEG}, "/color/compressed"),
+        ({"color": COLOR, "aligned__compressed": PNG_DEPTH}, "/color"),
+        ({"color": COLOR, "infra__compressed": GREY_JPEG}, "/color"),
+        ({"color": COLOR, "color__ffmpeg": VIDEO}, "/color"),
+        ({"color__ffmpeg": VIDEO, "depth": DEPTH}, "/color/ffmpeg"),
+        ({"infra": GREY, "thermal": THERMAL}, "/infra"),
+        ({"thermal": THERMAL, "depth": DEPTH}, "/thermal"),
     ],
 )
 def test_the_only_camera_is_found(tmp_path, topics, found):
@@ -183,6 +209,18 @@ def test_image_topics_without_messages_are_told_of(tmp_path):
         r"no messages on its image topics \(/camera/image\): it is damaged or cut off, or nothing"
     )
     with BagReader(tmp_path / "bag") as reader, pytest.raises(BagError, match=said):
+        find_image_topics(reader)
+
+
+def test_a_thermal_camera_is_taken_with_a_note(tmp_path):
+    said = []
+    with BagReader(write_topics(tmp_path / "bag", thermal=THERMAL)) as reader:
+        find_image_topics(reader, note=said.append)
+        assert ["/thermal is taken for a camera's: mono16" in words for words in said] == [True]
+        find_image_topics(reader, ["/thermal"], note=said.append)
+        assert len(said) == 1
+    refused = pytest.raises(BagError, match="/depth may be depth or labels")
+    with BagReader(write_topics(tmp_path / "depth", depth=CODED_DEPTH)) as reader, refused:
         find_image_topics(reader)
 
 

@@ -415,6 +415,17 @@ def test_a_camera_whose_pictures_do_not_decode_is_one_all_the_same(tmp_path):
     assert find_camera(str(path))[:3] == ("/camera/image/compressed", True, None)
 
 
+def test_a_camera_that_may_be_none_is_taken_with_a_note(tmp_path):
+    path = tmp_path / "drive"
+    with BagWriter(path) as writer:
+        writer.add_topic("/thermal", IMAGE)
+        heat = image_message(np.ones((8, 8), np.uint16), header(0, "c"), encoding="mono16")
+        writer.write("/thermal", 0, heat)
+    camera = find_camera(str(path))
+    assert (camera.topic, camera.size) == ("/thermal", (8, 8))
+    assert camera.note.startswith("/thermal is taken for a camera's")
+
+
 def test_several_cameras_of_a_bag_are_chosen_from_in_the_words_of_the_launch_file(tmp_path):
     path = tmp_path / "drive"
     with BagWriter(path) as writer:
@@ -466,6 +477,7 @@ def test_recorded_results_are_told_from_the_rest(annotated):
         (48, 64),
         results,
         ["/camera/image/compressed"],
+        "",
     )
     chosen = find_camera(str(annotated), results[0])
     assert (chosen.results, chosen.others) == (
