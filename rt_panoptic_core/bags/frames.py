@@ -190,8 +190,8 @@ def find_image_topics(
     if len(found) == 1:
         if kinds["thermal"] == found:
             note(
-                f"{found[0].name} is taken for a camera's, mono16 for a thermal picture; where it is depth, there "
-                "is no camera in the bag"
+                f"{found[0].name} is taken for a camera's, mono16 for a thermal picture; where it is depth, "
+                "there is no camera in the bag"
             )
         return found
     if found:
