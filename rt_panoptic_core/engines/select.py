@@ -181,7 +181,18 @@ def open_engine(
         EngineError: the engine cannot be built or run here; what is missing is named.
     """
     passed_over: list[str] = []
-    for chosen in _selections(engine, precision, device, passed_over):
+    refused: list[str] = []
+    selections = _selections(engine, precision, device, passed_over)
+    while True:
+        try:
+            chosen = next(selections)
+        except EngineError:
+            # What was tried and did not work is news; what others lack is not.
+            if refused:
+                raise EngineError("; ".join(refused)) from None
+            raise
+        if refused:
+            _LOG.warning("%s; the next engine is tried", refused[-1])
         check_calibration(calibration, chosen.precision)
         spec = EngineSpec(
             image_size=image_size,
@@ -199,9 +210,8 @@ def open_engine(
             if engine != "auto" or isinstance(error, EngineMemoryError):
                 raise
             # A library may refuse the device, or the graph on it, though all that it needs is there.
-            _LOG.warning("%s; the next engine is tried", error)
+            refused.append(str(error))
             passed_over.append(str(error))
-    raise AssertionError("unreachable: the last selection raises")
 
 
 def _open(

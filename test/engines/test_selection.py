@@ -144,6 +144,11 @@ def test_auto_takes_the_next_where_an_engine_cannot_be_opened(
         open_engine(checkpoint, (64, 96), "tensorrt")
     with pytest.raises(EngineError, match="refuses the graph; TensorRT refuses the graph"):
         open_engine(checkpoint, (64, 96), device="cuda")
+    # Where nothing follows, nothing is said to, and what others lack is not in the way.
+    caplog.clear()
+    with pytest.raises(EngineError, match=r"^TensorRT refuses the graph$"):
+        open_engine(checkpoint, (64, 96), precision="int8", device="cuda")
+    assert not caplog.text
     refusal = EngineMemoryError("out of memory")
     with pytest.raises(EngineMemoryError):
         open_engine(checkpoint, (64, 96))
