@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rt_panoptic_core import __version__
 from rt_panoptic_core.cli.arguments import UsageError
@@ -36,7 +36,13 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the command line: the whole usage would hide it."""
+    """Says in one line what is wrong with the command line: the whole usage would hide it.
+
+    Options are written out: an unknown one may begin like another one.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
