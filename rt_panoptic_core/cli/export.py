@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.cli.model_options import add_model_options, refuse_idle_calibration
@@ -18,6 +19,7 @@ from rt_panoptic_core.wording import megabytes
 if TYPE_CHECKING:
     from rt_panoptic_core.checkpoint import Checkpoint
     from rt_panoptic_core.engines.base import Progress
+    from rt_panoptic_core.engines.cache import Sections
 
 _FORMATS = ("tensorrt", "openvino", "onnx")
 
@@ -25,8 +27,9 @@ _FORMATS = ("tensorrt", "openvino", "onnx")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rt-panoptic export``."""
     parser.epilog = (
-        "Without --output the engine goes into the engine cache, where every command finds it. "
-        "TensorRT-RTX builds without a GPU; such an engine runs on every card from Ampere on."
+        "Without --output the engine goes into the engine cache, where every command finds it. One that is "
+        "there is not built again, unless --calibration or --force is given. "
+        "TensorRT-RTX builds without a GPU; such an engine is for compute capability 8.0, 8.6, 8.9 and 12.0."
     )
     # An engine is built for a machine that may be another one: which, nobody but the user knows.
     add_model_options(
@@ -38,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         calibration={"help": "images to calibrate int8 on"},
     )
     parser.add_argument("--output", type=Path, metavar="F", help="file to write")
+    parser.add_argument(
+        "--force", action="store_true", help="build it again where the engine cache has it"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,15 +58,29 @@ def run(args: argparse.Namespace) -> int:
     height, width = args.size
     with build_progress(f"{checkpoint.name} {height}x{width}") as progress:
         if args.engine == "onnx":
-            written, kept = _onnx(checkpoint, args.size, args, progress), None
+            written = _onnx(checkpoint, args.size, args, progress)
+            exported = _Exported(written, written, False)
         else:
-            written, kept = _engine(checkpoint, args.size, args, progress)
-    print(f"{written} ({megabytes(written)})")
-    if kept is not None and kept != written:
+            exported = _engine(checkpoint, args.size, args, progress)
+    path, kept, was_there = exported
+    print(f"{path} ({megabytes(path)})")
+    if was_there:
+        print("the engine cache had it; --force builds it again")
+    if kept != path:
         print(f"in the engine cache of the machine that is to run it: {kept.name}")
+    if args.engine == "onnx" and args.precision == "bf16":
+        print("note: ONNX Runtime has no convolution in bf16; for it use fp32, fp16 or int8")
     if args.engine == "openvino" and (missing := hardware.missing_cpu_precision(args.precision)):
         print(f"this machine cannot run it: {missing}")
     return 0
+
+
+class _Exported(NamedTuple):
+    """What was written, where the cache has it, and whether it was there before."""
+
+    path: Path
+    kept: Path
+    was_there: bool
 
 
 def _onnx(
@@ -86,7 +106,7 @@ def _onnx(
 
 def _engine(
     checkpoint: Checkpoint, size: tuple[int, int], args: argparse.Namespace, progress: Progress
-) -> tuple[Path, Path]:
+) -> _Exported:
     from rt_panoptic_core.engines.cache import engine_identity, engine_path
     from rt_panoptic_core.engines.engine_file import write_engine_file
 
@@ -108,11 +128,19 @@ def _engine(
         if spec.precision == "fp16":
             raise EngineError("openvino: the CPU computes no fp16; use bf16, fp32 or int8")
         identity = engine_identity(checkpoint, spec, LIBRARY)
-    _check_int8(spec.precision, args)
     kept = engine_path(checkpoint, spec)
     path: Path = kept if args.output is None else args.output
+    # Which images an engine was calibrated on, its file does not say.
+    anew = args.force or args.calibration is not None
+    sections = None if anew else _there(kept, identity)
+    if sections is not None and path == kept:
+        return _Exported(path, kept, True)
+    if sections is None:
+        _check_int8(spec.precision, args)
     with output_file(path):
-        sections = build(checkpoint, spec, args.calibration, progress)
+        was_there = sections is not None
+        if sections is None:
+            sections = build(checkpoint, spec, args.calibration, progress)
         try:
             write_engine_file(path, identity, sections)
         except OSError as error:
@@ -120,7 +148,17 @@ def _engine(
                 f"{path}: cannot be written: {error.strerror or error}; free some space, or name "
                 "another file"
             ) from error
-    return path, kept
+    return _Exported(path, kept, was_there)
+
+
+def _there(path: Path, identity: Mapping[str, str]) -> Sections | None:
+    """The engine at ``path``, if it is whole and the one that is wanted."""
+    from rt_panoptic_core.engines.engine_file import EngineFileError, read_engine_file
+
+    try:
+        return read_engine_file(path, identity)
+    except (FileNotFoundError, EngineFileError):
+        return None
 
 
 def _check_int8(precision: str, args: argparse.Namespace) -> None:

@@ -124,6 +124,67 @@ def test_export_of_an_engine(model, tmp_path, capsys, monkeypatch):
     assert main(["segment", *words, str(image)]) == 0
 
 
+@pytest.mark.parametrize(("precision", "told"), [("bf16", True), ("fp32", False)])
+def test_what_onnx_runtime_cannot_load_is_told(model, tmp_path, capsys, precision, told):
+    words = ["--engine", "onnx", "--size", "64x96", "--output", str(tmp_path / "a.onnx")]
+    assert main(["export", "--model", str(model), *words, "--precision", precision]) == 0
+    assert ("ONNX Runtime has no convolution in bf16" in capsys.readouterr().out) == told
+
+
+@pytest.mark.usefixtures("needs_openvino")
+def test_an_engine_that_the_cache_has_is_not_built_again(model, tmp_path, capsys, monkeypatch):
+    builds = []
+
+    def build(*_):
+        builds.append(None)
+        return {"network.xml": b"graph %d" % len(builds)}
+
+    monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", build)
+    words = ["export", "--model", str(model), "--size", "64x96", "--precision", "fp32"]
+    target = tmp_path / "a.engine"
+    said = "the engine cache had it; --force builds it again\n"
+    for options, number, told in (
+        ([], 1, False),
+        ([], 1, True),
+        (["--output", str(target)], 1, True),
+        (["--force"], 2, False),
+    ):
+        assert main([*words, *options]) == 0
+        assert (said in capsys.readouterr().out) == told
+        assert len(builds) == number
+    (kept,) = (tmp_path / "cache").glob("*.engine")
+    assert read_identity(target) == read_identity(kept)
+    assert target.read_bytes().endswith(b"graph 1")
+    # What does not fit is built again, as everywhere.
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert main(words) == 0
+    assert len(builds) == 3
+
+
+@pytest.mark.usefixtures("needs_openvino")
+def test_of_int8_the_cache_serves_whoever_names_no_images(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rt_panoptic_core.engines.quantization.find_spec", lambda _: True)
+    builds = []
+
+    def build(*arguments):
+        builds.append(arguments[2])
+        return {"network.xml": b"graph"}
+
+    monkeypatch.setattr("rt_panoptic_core.engines.openvino_engine.build_openvino", build)
+    words = ["export", "--model", str(model), "--size", "64x96", "--precision", "int8"]
+    assert main([*words, "--calibration", str(tmp_path)]) == 0
+    assert main(words) == 0
+    assert "the engine cache had it" in capsys.readouterr().out
+    assert main([*words, "--calibration", str(tmp_path)]) == 0
+    assert builds == [tmp_path, tmp_path]
+
+
+def test_options_are_written_out(model, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "--mode", str(model), "--size", "64x96"])
+    assert "unrecognized arguments: --mode" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("needs_openvino")
 @pytest.mark.parametrize(
     ("words", "message"),
