@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_panoptic_core.errors import BagError, ImageError
+from rt_panoptic_core.visualization.text import Label, text_scale
 from rt_panoptic_core.visualization.video import VideoWriter
 
 _WIDEST = 960
@@ -28,8 +29,8 @@ class OverlayVideo:
         shown = (max(2, round(size[0] * scale)), max(2, round(size[1] * scale)))
         self._last: npt.NDArray[np.uint8] = np.zeros((*shown, 3), dtype=np.uint8)
 
-    def write(self, picture: npt.NDArray[np.uint8] | None) -> None:
-        """Append a picture; for None, where a frame has none, the last one again.
+    def write(self, picture: npt.NDArray[np.uint8] | None, *, word: str = "") -> None:
+        """Append a picture, with ``word`` in its corner; for None, where a frame has none, the last again.
 
         Raises:
             BagError: the video cannot be written.
@@ -45,7 +46,7 @@ class OverlayVideo:
             )
         self._last = picture
         try:
-            self._video.write(picture)
+            self._video.write(_marked(picture, word) if word else picture)
         except (OSError, ImageError) as error:
             raise BagError(f"{self._video.path}: the video cannot be written: {error}") from error
 
@@ -55,3 +56,10 @@ class OverlayVideo:
 
     def __exit__(self, *error: Any) -> None:
         self._video.__exit__(*error)
+
+
+def _marked(picture: npt.NDArray[np.uint8], word: str) -> npt.NDArray[np.uint8]:
+    """A copy of ``picture`` with ``word`` in its top left corner."""
+    marked = picture.copy()
+    Label(word, (0, 0, 0), text_scale(picture.shape[0])).draw(marked, 0, 0)
+    return marked

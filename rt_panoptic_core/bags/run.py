@@ -19,6 +19,7 @@ from rt_panoptic_core.bags.ground_truth import GroundTruthSource
 from rt_panoptic_core.bags.output import OutputFolder
 from rt_panoptic_core.bags.overlay_video import OverlayVideo
 from rt_panoptic_core.bags.reader import BagMessage, BagReader
+from rt_panoptic_core.bags.records import DROPPED
 from rt_panoptic_core.bags.survey import TopicSurvey
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.inference.result import PanopticResult
@@ -213,7 +214,9 @@ class EvaluationRun:
             self._bag.write(frame, result, overlay if plan.overlay else None)
         video = self._videos.get(frame.topic)
         if video is not None:
-            video.write(overlay if overlay is not None else frame.image)
+            # A bare picture would look like a node that sees nothing.
+            word = DROPPED if item.answer.status == DROPPED else ""
+            video.write(overlay if overlay is not None else frame.image, word=word)
 
     def _close(self, *, complete: bool) -> None:
         self._answers.close()

@@ -377,6 +377,10 @@ def test_results_of_a_replay_with_drops(make_flat_bag, street, tmp_path):
     assert topic["quality"]["video"]["windows"]["5"]["all"] is None
     rows = list(csv.DictReader((tmp_path / "second" / "frames.csv").open(encoding="utf-8")))
     assert [row["latency"] for row in rows] == ["0", "0.01", "", "", "0.04", "0.05", "0.06", "0.07"]
+    video = cv2.VideoCapture(str(tmp_path / "second" / "overlay.mp4"))
+    corners = [video.read()[1][:2, :8].max() for _ in rows]
+    # The word's black ground, where the sky is else.
+    assert [number for number, corner in enumerate(corners) if corner < 60] == [2, 3]
 
 
 def test_what_is_copied_can_be_chosen(make_flat_bag, street, tmp_path):
