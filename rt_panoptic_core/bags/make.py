@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -77,6 +77,11 @@ class BagPlan:
         Raises:
             BagError: one is out of range.
         """
+        if self.compressed is not None and self.encoding != ENCODINGS[0]:
+            raise BagError(
+                f"encoding {self.encoding!r}: it is of raw images; leave it out, or the compression to "
+                f"{self.compressed}"
+            )
         if self.encoding not in ENCODINGS:
             raise BagError(f"encoding {self.encoding!r}; one of {', '.join(ENCODINGS)}")
         if not 0 < self.fps <= 1000:
@@ -110,8 +115,9 @@ def make_bag(
         progress: told the number of frames written.
 
     Raises:
-        BagError: the source is endless and no number of frames is given, it has no frame, or the bag
-            cannot be written.
+        BagError: the source is endless and no number of frames is given, it has no frame, one cannot be read,
+            or the bag cannot be written. What was written before is removed, but for a full disk.
+        DatasetError: a sample cannot be read; likewise.
     """
     if plan.frames is None and source.length is None:
         raise BagError("this source has no end; give a number of frames with --frames")
@@ -121,7 +127,7 @@ def make_bag(
         with BagWriter(
             output, storage=plan.storage, compression=plan.compression, overwrite=overwrite
         ) as bag:
-            for frame in frames:
+            for frame in _read(frames, bag):
                 if count == 0:
                     _announce(bag, source, frame, plan)
                 # Whole nanoseconds from the start: no rounding adds up over a long bag.
@@ -133,6 +139,15 @@ def make_bag(
     finally:
         frames.close()
     return count
+
+
+def _read(frames: Iterable[SourceFrame], bag: BagWriter) -> Iterator[SourceFrame]:
+    """``frames``; what was written is removed where one cannot be read: the source is there to begin anew."""
+    try:
+        yield from frames
+    except Exception:
+        bag.discard()
+        raise
 
 
 def _sized(source: FrameSource, plan: BagPlan) -> Iterator[SourceFrame]:

@@ -251,6 +251,12 @@ class BagWriter:
             ) from error
         return self.path
 
+    def discard(self) -> None:
+        """Close the bag and remove what was written of it."""
+        if self._open:
+            self.close(complete=False)
+        remove(self._partial)
+
     def _check_way(self) -> None:
         """Refuse to replace what must not be, before anything is written."""
         for path in (self.path, self._partial):

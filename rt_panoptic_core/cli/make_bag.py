@@ -74,10 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the bag."""
     from rich.console import Console
+    from rich.markup import escape
 
     from rt_panoptic_core.bags.make import BagPlan, make_bag
     from rt_panoptic_core.bags.reader import BagReader
     from rt_panoptic_core.bags.sources import open_source
+    from rt_panoptic_core.cli.segment import EXIT_SOME_SKIPPED
 
     try:
         plan = BagPlan(
@@ -97,6 +99,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     if args.source != "generated":
         refuse_inputs("--output", args.output, args.source, replaced=[args.output])
+    console = Console(stderr=True)
+    skipped: list[str] = []
+
+    def skip(reason: str) -> None:
+        skipped.append(reason)
+        console.print(f"[red]skipped[/] {escape(reason)}")
+
     source = open_source(
         args.source,
         size=plan.size or (512, 1024),
@@ -104,10 +113,10 @@ def run(args: argparse.Namespace) -> int:
         fps=plan.fps,
         dataset=args.dataset,
         split=args.split,
+        skipped=skip,
     )
     if args.fps is None and source.fps is not None:
         plan = replace(plan, fps=source.fps)
-    console = Console(stderr=True)
     total = min((n for n in (args.frames, source.length) if n is not None), default=None)
     with progress_bar("writing", total, "frames") as advance:
         count = make_bag(
@@ -116,5 +125,6 @@ def run(args: argparse.Namespace) -> int:
     with BagReader(args.output) as bag:
         for topic in sorted(bag.topics.values(), key=lambda t: t.name):
             console.print(f"  {topic.name}  [dim]{topic.message_type}[/]  {topic.count}")
-    print(f"{args.output}: {counted(count, 'frame')} at {plan.fps:g} Hz")
-    return 0
+    left_out = f"; {counted(len(skipped), 'picture')} skipped" if skipped else ""
+    print(f"{args.output}: {counted(count, 'frame')} at {plan.fps:g} Hz{left_out}")
+    return EXIT_SOME_SKIPPED if skipped else 0

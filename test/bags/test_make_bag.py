@@ -14,6 +14,7 @@ from rt_panoptic_core.bags.messages import (
 )
 from rt_panoptic_core.bags.reader import BagReader
 from rt_panoptic_core.bags.sources import DatasetSource, SourceFrame, open_source
+from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.datasets.generated_streets import GeneratedStreets, StreetSequence
 from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.taxonomy import Taxonomy
@@ -175,3 +176,45 @@ def test_ids_that_16_bits_do_not_hold_are_numbered_anew(tmp_path):
 def test_a_single_picture_is_a_bag_of_one_frame(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((6, 8, 3), np.uint8))
     assert make_bag(open_source(str(tmp_path / "a.png"), size=SIZE), tmp_path / "b", BagPlan()) == 1
+
+
+def test_nothing_is_left_where_a_picture_cannot_be_read(tmp_path):
+    class Torn:
+        length, taxonomy, fps = 2, None, None
+
+        def frames(self):
+            yield SourceFrame(np.zeros((*SIZE, 3), np.uint8))
+            raise BagError("the second page is missing")
+
+        def intrinsics(self, _size):
+            return None
+
+    with pytest.raises(BagError, match="second page"):
+        make_bag(Torn(), tmp_path / "bag", BagPlan())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_pictures_of_a_folder_are_named_skipped_and_counted(tmp_path, capfd):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "c.png"):
+        cv2.imwrite(str(folder / name), np.zeros((*SIZE, 3), np.uint8))
+    (folder / "b.png").write_bytes(b"no picture")
+    words = ["make-bag", "--source", str(folder), "--output", str(tmp_path / "bag")]
+    assert main(words) == 3
+    told = capfd.readouterr()
+    assert "skipped" in told.err
+    assert "b.png" in "".join(told.err.split())
+    assert "bag: 2 frames at 10 Hz; 1 picture skipped" in told.out
+    for name in ("a.png", "c.png"):
+        (folder / name).unlink()
+    words[-1] = str(tmp_path / "none")
+    assert main(words) == 1
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_an_encoding_of_raw_images_is_refused_for_compressed_ones(tmp_path, capfd):
+    words = ["make-bag", "--frames", "1", "--output", str(tmp_path / "bag")]
+    assert main([*words, "--compressed", "jpeg", "--encoding", "mono8"]) == 2
+    assert "encoding 'mono8': it is of raw images" in " ".join(capfd.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
