@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from rt_panoptic_ros.stamp_check import NO_CLOCK
 from rt_panoptic_ros.statistics import Drop, Input, Snapshot, Trouble
 
 _MIB = 1024 * 1024
+
+_LEAST_PERIODS = 0.5
+"""Of messages, that a rate is over: after a stall the next one may follow at once, and a burst of results."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ class Situation:
 
 
 class Diagnostics:
-    """Turns snapshots into messages; remembers the last one for rates, and what was missing."""
+    """Turns snapshots into messages; remembers the last ones for rates, and what was missing."""
 
     def __init__(self, warn: Callable[[Hashable, str], object]) -> None:
         """Without a past; ``warn`` is a throttled log."""
         self._warn = warn
-        self._last: tuple[float, Snapshot] | None = None
+        self._past: deque[tuple[float, Snapshot]] = deque()
         self._missing: frozenset[Input] = frozenset()
         self._told: frozenset[Input] = frozenset()
 
@@ -79,14 +83,17 @@ class Diagnostics:
             situation: the rest.
             parameters: values by name; the limits are among them.
         """
-        past_time, past = self._last or (now, snapshot)
-        self._last = (now, snapshot)
+        least = _LEAST_PERIODS * parameters["diagnostics.period"]
+        while len(self._past) > 1 and now - self._past[1][0] >= least:
+            self._past.popleft()
+        past_time, past = self._past[0] if self._past else (now, snapshot)
+        self._past.append((now, snapshot))
         seconds = now - past_time
         missing = _missing(now, snapshot, situation, parameters["diagnostics.frame_timeout"])
         if not situation.unfit:
             self._tell_missing(missing)
         statuses = (
-            _input_status(seconds, past, snapshot, situation, missing),
+            _input_status(now, seconds, past, snapshot, situation, missing),
             _engine_status(past, snapshot, situation),
             _output_status(seconds, past, snapshot, situation, parameters),
         )
@@ -125,7 +132,8 @@ def _missing(
         # One camera_info is enough: some publishers send no other.
         if last is not None and (kind is Input.CAMERA_INFO or now - last <= timeout):
             continue
-        since = "yet" if last is None else f"for {now - last:.1f} s"
+        # How long is a value of its own: a text that changes every second is a new one to what collects them.
+        since = "yet" if last is None else "any more"
         reason = (
             "nobody publishes it" if not topic.publishers else "nothing arrives from its publisher"
         )
@@ -134,6 +142,7 @@ def _missing(
 
 
 def _input_status(
+    now: float,
     seconds: float,
     past: Snapshot,
     snapshot: Snapshot,
@@ -163,6 +172,10 @@ def _input_status(
         if kind is not Input.IMAGE:
             values[f"{kind.value} topic"] = topic.name
             values[f"{kind.value} publishers"] = topic.publishers
+    for kind in situation.inputs:
+        last = snapshot.last_came.get(kind)
+        if last is not None:
+            values[f"last {kind.value} (s ago)"] = f"{now - last:.1f}"
     values["rate in (Hz)"] = f"{rate:.2f}"
     values["images"] = snapshot.frames_in
     for reason, count in snapshot.drops.items():

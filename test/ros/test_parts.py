@@ -268,14 +268,14 @@ def test_an_increment_of_lost_images_that_cannot_be_counts_as_one():
 
 @pytest.fixture
 def depth_camera():
-    """say(statistics, now, wanted, publishers): the input status of a node with depth; and its log."""
+    """say(statistics, now, wanted, publishers): the input status of a node with depth; log and values."""
     pytest.importorskip("diagnostic_msgs.msg")
     from std_msgs.msg import Header
 
     from rt_panoptic_ros.diagnostics import Diagnostics, Situation
     from rt_panoptic_ros.inputs import InputTopic
 
-    log = []
+    log, shown = [], {}
     diagnostics = Diagnostics(lambda _key, words: log.append(words))
     values = {spec.name: spec.default for spec in PARAMETERS}
 
@@ -298,13 +298,14 @@ def depth_camera():
             details={},
         )
         message = diagnostics.message(Header(), now, statistics.snapshot(), situation, values)
+        shown.update((pair.key, pair.value) for status in message.status for pair in status.values)
         return message.status[0].message
 
-    return say, log
+    return say, log, shown
 
 
 def test_missing_depth_and_camera_info_are_told_while_points_are_wanted(depth_camera):
-    say, log = depth_camera
+    say, log, values = depth_camera
     statistics = Statistics()
     statistics.frame_came(100.0)
     assert say(statistics, 100.0, wanted=("overlay",)) == "0.0 images/s"
@@ -325,12 +326,34 @@ def test_missing_depth_and_camera_info_are_told_while_points_are_wanted(depth_ca
     assert say(statistics, 110.0, publishers=1) == "0.0 images/s"
     statistics.frame_came(114.0)
     # One camera_info is enough.
-    assert say(statistics, 114.0) == "no depth for 5.0 s on /depht: nobody publishes it"
+    assert say(statistics, 114.0) == "no depth any more on /depht: nobody publishes it"
+    assert values["last depth (s ago)"] == "5.0"
     assert len(log) == 2
+    # The same text a second later.
+    assert say(statistics, 115.0) == "no depth any more on /depht: nobody publishes it"
+    assert (values["last depth (s ago)"], values["last image (s ago)"]) == ("6.0", "1.0")
+
+
+def test_rates_after_a_stall_are_over_the_stall_as_well(depth_camera):
+    say, _, values = depth_camera
+    statistics = Statistics()
+    say(statistics, 100.0)
+    for _ in range(20):
+        statistics.frame_came(110.0)
+        statistics.frame_answered(None, None)
+    say(statistics, 110.0)
+    assert (values["rate in (Hz)"], values["rate out (Hz)"]) == ("2.00", "2.00")
+    statistics.frame_came(110.01)
+    statistics.frame_answered(None, None)
+    # The timer that was held up fires once more, at once.
+    say(statistics, 110.01)
+    assert float(values["rate in (Hz)"]) == float(values["rate out (Hz)"]) == pytest.approx(2.1)
+    say(statistics, 111.01)
+    assert float(values["rate out (Hz)"]) == 0.0
 
 
 def test_missing_depth_is_not_logged_of_a_camera_that_sends_nothing_at_all(depth_camera):
-    say, log = depth_camera
+    say, log, _ = depth_camera
     statistics = Statistics()
     for _ in range(3):
         assert "no image yet on /image: nothing arrives from its publisher; no depth yet" in say(
