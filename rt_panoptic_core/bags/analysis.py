@@ -18,6 +18,7 @@ from rt_panoptic_core.files import json_values
 from rt_panoptic_core.inference.result import PanopticResult, label_areas
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
 
+_WITHOUT_TRUTH = "frames without ground truth of their stamp"
 _MOST_PROBLEMS = 20
 """So many kinds of problems are told apart: in a long bag each frame may have one of its own."""
 
@@ -61,6 +62,7 @@ class TopicAnalysis:
         self._pace = Pace()
         self._areas = np.zeros(256, dtype=np.int64)
         self._encoding = ""
+        self._nearest_truth: int | None = None
 
     def add(
         self,
@@ -157,7 +159,7 @@ class TopicAnalysis:
                 ),
             },
             "quality": None if self.quality is None else json_values(self.quality.summary()),
-            "problems": dict(sorted(self.problems.items())),
+            "problems": dict(sorted((self._worded(name), n) for name, n in self.problems.items())),
         }
 
     def _measure(
@@ -180,10 +182,22 @@ class TopicAnalysis:
             truth = None
         else:
             if truth is None:
-                self._count("frames without ground truth of their stamp")
+                self._count(_WITHOUT_TRUTH)
+                distance = self._truth.distance(frame.stamp)
+                if distance is not None:
+                    self._nearest_truth = min(distance, self._nearest_truth or distance)
         if truth is None and self.quality is not None:
             self.quality.interrupt()
         return truth
+
+    def _worded(self, problem: str) -> str:
+        """``problem``, with the way out where no frame at all has met its ground truth."""
+        if problem != _WITHOUT_TRUTH or self._nearest_truth is None:
+            return problem
+        if any(record.truth_stamp is not None for record in self.records):
+            return problem
+        seconds = self._nearest_truth / 1e9
+        return f"{problem}: the nearest is {seconds:.6g} s off; --tolerance takes what is near"
 
     def _watch(self, record: FrameRecord, frame: Frame) -> None:
         if record.note == "gap":

@@ -57,6 +57,9 @@ class GroundTruthSource(Protocol):
             ImageError: the labels are there and cannot be read.
         """
 
+    def distance(self, stamp: int) -> int | None:
+        """Nanoseconds from ``stamp`` to that of the nearest labels; None where there are none."""
+
     def close(self) -> None:
         """Close the files."""
 
@@ -91,10 +94,18 @@ class StampIndex:
 
     def nearest(self, stamp: int) -> int | None:
         """The nearest stamp within the tolerance, the earlier of two as near; or None."""
+        best = self._closest(stamp)
+        return best if best is not None and abs(best - stamp) <= self._tolerance else None
+
+    def distance(self, stamp: int) -> int | None:
+        """Nanoseconds from ``stamp`` to the nearest, whatever the tolerance; None where there is none."""
+        best = self._closest(stamp)
+        return None if best is None else abs(best - stamp)
+
+    def _closest(self, stamp: int) -> int | None:
         place = bisect_left(self._stamps, stamp)
         around = self._stamps[max(0, place - 1) : place + 1]
-        best = min(around, key=lambda s: (abs(s - stamp), s), default=None)
-        return best if best is not None and abs(best - stamp) <= self._tolerance else None
+        return min(around, key=lambda s: (abs(s - stamp), s), default=None)
 
 
 def find_label_topics(reader: BagReader, name: str | None = None) -> LabelTopics | None:
@@ -201,6 +212,10 @@ class BagGroundTruth:
             )
         return self._mapped(wanted, semantic, instance)
 
+    def distance(self, stamp: int) -> int | None:
+        """See :class:`GroundTruthSource`."""
+        return self._index.distance(stamp)
+
     def close(self) -> None:
         """Close the bag."""
         self._reader.close()
@@ -295,6 +310,10 @@ class FolderGroundTruth:
                     f"{self._semantic[found].name} {list(semantic.shape)}"
                 )
         return GroundTruth(found, self._table[semantic], instance)
+
+    def distance(self, stamp: int) -> int | None:
+        """See :class:`GroundTruthSource`."""
+        return self._index.distance(stamp)
 
     def close(self) -> None:
         """Nothing: no file stays open."""

@@ -437,3 +437,23 @@ def test_the_timing_tells_what_comes_on_top_of_inference():
     assert summary["inference"] == 2.0
     assert summary["on_top_of_inference"] == pytest.approx(0.1)
     assert (summary["frames_computed"], summary["frames_resumed"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("matching", "said"),
+    [
+        (0, ": the nearest is 0.033 s off; --tolerance takes what is near"),
+        # Where some are met, the others are those that nobody labelled.
+        (2, ""),
+    ],
+)
+def test_ground_truth_of_other_stamps_is_told_with_the_way_out(
+    make_flat_bag, street, tmp_path, matching, said
+):
+    stamps = [START + n * STEP + (33_000_000 if n >= matching else 0) for n in range(8)]
+    with BagWriter(tmp_path / "drive") as bag:
+        make_flat_bag.fill(bag, range(8), "/camera/image", truth=False, stamps=stamps)
+        make_flat_bag.fill(bag, range(8), "/other/image")
+    (topic,) = evaluate(tmp_path / "drive", tmp_path / "out", street)["topics"]
+    missed = f"frames without ground truth of their stamp{said}"
+    assert topic["problems"][missed] == 8 - matching
