@@ -162,7 +162,8 @@ def read_image(
     size = compressed_size(data) if most_pixels is not None else None
     if most_pixels is not None and size is not None and size[0] * size[1] > most_pixels:
         raise ImageError(
-            f"{name}: {size[1]}x{size[0]} pixels; at most {most_pixels // 2**20} megapixels are taken"
+            f"{name}: {size[1]}x{size[0]} pixels; at most {most_pixels // 2**20} megapixels are taken; "
+            "scale it down, or cut it into pieces"
         )
     if data.startswith(_SELF_CHECKED):
         try:
@@ -175,7 +176,7 @@ def read_image(
     except cv2.error as error:
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if pixels is None:
-        raise ImageError(f"{name}: damaged, or of a format that cannot be decoded here")
+        raise ImageError(f"{name}: {_why_undecoded(data)}")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -245,6 +246,17 @@ def quiet_decoders() -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     else:  # OpenCV before 4.13
         cv2.setLogLevel(0)  # type: ignore[attr-defined]
+
+
+def _why_undecoded(data: bytes) -> str:
+    """What is wrong with a file that OpenCV makes no colours of."""
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        values = None
+    if values is None:
+        return "damaged, or of a format that cannot be decoded here"
+    return f"its values are {values.dtype}; save it with 8 or 16 bits a channel"
 
 
 def _is_camera(path: Path) -> bool:

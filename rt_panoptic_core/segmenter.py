@@ -27,6 +27,7 @@ from rt_panoptic_core.engines.base import (
     Progress,
     no_progress,
 )
+from rt_panoptic_core.engines.calibration_images import check_image_folder
 from rt_panoptic_core.engines.pytorch_engine import cpu_threads_of_torch
 from rt_panoptic_core.engines.select import check_names, open_engine
 from rt_panoptic_core.engines.spec import (
@@ -46,6 +47,7 @@ from rt_panoptic_core.inference.query_selection import Detected
 from rt_panoptic_core.inference.result import Detections, PanopticResult, Segment, label_areas
 from rt_panoptic_core.inference.rgb_image import MAX_PIXELS, check_rgb
 from rt_panoptic_core.taxonomy import Taxonomy
+from rt_panoptic_core.wording import shown
 
 _MAX_OPEN_ENGINES = 4
 
@@ -100,11 +102,14 @@ class Segmenter:
         Raises:
             ConfigError: an engine, precision, device or mode that does not exist, a side of ``size`` that is
                 not from 1 to 8192 pixels, no thread, or a folder for calibration without int8.
+            EngineError: there is no such folder for calibration.
             CheckpointError: the checkpoint's header says nonsense about its size.
         """
         check_names(engine, precision, device)
         check_choice("mode", mode, MODES)
         check_calibration(calibration, precision)
+        if calibration is not None:
+            check_image_folder(calibration)
         self.checkpoint = checkpoint
         self._thresholds = checkpoint.inference.thresholds
         self._size = None if size is None else checked_size("size", size)
@@ -140,7 +145,7 @@ class Segmenter:
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
-            ConfigError: as the constructor.
+            ConfigError, EngineError: as the constructor.
         """
         return cls(
             load_checkpoint(path),
@@ -382,11 +387,15 @@ def _checked_image_size(size: object) -> tuple[int, int]:
     """
     pair = whole_pair(size)
     if pair is None:
-        raise ImageError(f"image size {size!r}: it must be (height, width), two whole numbers")
+        given = f"{size.dtype} {list(size.shape)}" if isinstance(size, np.ndarray) else shown(size)
+        raise ImageError(
+            f"image size {given}: it must be (height, width), two whole numbers: image.shape[:2]"
+        )
     height, width = pair
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        way_out = "; resize it, or cut it into pieces" if min(pair) > 0 else ""
         raise ImageError(
-            f"image: {height}x{width}; it must have 1 pixel to {MAX_PIXELS // 2**20} megapixels"
+            f"image: {height}x{width}; it must have 1 pixel to {MAX_PIXELS // 2**20} megapixels{way_out}"
         )
     return pair
 

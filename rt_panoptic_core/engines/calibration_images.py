@@ -24,10 +24,7 @@ def calibration_images(
     Raises:
         EngineError: there is no such folder, it has no image, or one of them cannot be decoded.
     """
-    path = Path(folder)
-    if not path.is_dir():
-        what = "it is no folder" if path.exists() else "there is no such folder"
-        raise EngineError(f"{path}: {what}; name a folder of images")
+    path = check_image_folder(folder)
     files = sorted(
         file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
     )
@@ -37,6 +34,19 @@ def calibration_images(
         chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).round().astype(int)
         files = [files[index] for index in chosen]
     return [_read(file, size) for file in files]
+
+
+def check_image_folder(folder: str | os.PathLike[str]) -> Path:
+    """``folder`` if there is such a folder, whatever is in it.
+
+    Raises:
+        EngineError: there is none.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        what = "it is no folder" if path.exists() else "there is no such folder"
+        raise EngineError(f"{path}: {what}; name a folder of images")
+    return path
 
 
 def _read(file: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -332,6 +332,13 @@ def test_broken_files_are_named_and_skipped(segment, tmp_path, capsys):
     assert files(segment.output) == ["overlays/good.jpg", "panoptic.json", "panoptic/good.png"]
 
 
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3)])
+def test_a_picture_of_other_numbers_is_told_as_such(tmp_path, shape):
+    assert cv2.imwrite(str(tmp_path / "depth.tif"), np.ones(shape, np.float32))
+    with pytest.raises(ImageError, match=r"depth\.tif: its values are float32; save it with 8 or"):
+        read_image(tmp_path / "depth.tif")
+
+
 def test_what_is_no_file_is_named_and_not_waited_for(segment, tmp_path, capsys):
     write(tmp_path / "in/good.jpg", picture(0))
     for name in ("in/pipe.png", "pipe.mp4", "pipe.jpg"):
@@ -529,7 +536,10 @@ def test_a_picture_that_says_it_is_too_large_is_not_decoded(segment, tmp_path, c
         content += len(data).to_bytes(4, "big") + kind + data + checksum
     (tmp_path / "huge.png").write_bytes(content)
     assert segment(tmp_path / "huge.png") == 1
-    assert "huge.png: 30000x30000 pixels; at most 64 megapixels are" in capsys.readouterr().err
+    assert (
+        "huge.png: 30000x30000 pixels; at most 64 megapixels are taken; scale it"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -238,11 +238,35 @@ def test_views_and_read_only_arrays_are_taken(segmenter):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.zeros((64, 96), np.uint8), "uint8 [64, 96]"),
-        (np.zeros((64, 96, 4), np.uint8), "uint8 [64, 96, 4]"),
-        (np.zeros((1, 64, 96, 3), np.uint8), "uint8 [1, 64, 96, 3]"),
-        (np.zeros((64, 96, 3), np.float32), "float32 [64, 96, 3]"),
-        (np.zeros((64, 96, 3), np.uint16), "uint16"),
+        (
+            np.zeros((64, 96), np.uint8),
+            "[64, 96]; it must be uint8 [H, W, 3], RGB; cv2.cvtColor(image,",
+        ),
+        (
+            np.zeros((64, 96, 1), np.uint8),
+            "[64, 96, 1]; it must be uint8 [H, W, 3], RGB; cv2.cvtCol",
+        ),
+        (
+            np.zeros((64, 96, 4), np.uint8),
+            "[64, 96, 4]; it must be uint8 [H, W, 3], RGB; image[..., :3]",
+        ),
+        (
+            np.zeros((3, 64, 96), np.uint8),
+            "[3, 64, 96]; it must be uint8 [H, W, 3], RGB; image.transpose",
+        ),
+        (
+            np.zeros((1, 64, 96, 3), np.uint8),
+            "[1, 64, 96, 3]; it must be uint8 [H, W, 3], RGB; one",
+        ),
+        (
+            np.zeros((64, 96, 3), np.float32),
+            "float32 [64, 96, 3]; it must be uint8 [H, W, 3], RGB; (image *",
+        ),
+        (
+            np.zeros((64, 96, 3), np.uint16),
+            "uint16 [64, 96, 3]; it must be uint8 [H, W, 3], RGB; (image //",
+        ),
+        (np.zeros((64, 96, 7), np.int8), "int8 [64, 96, 7]; it must be uint8 [H, W, 3], RGB"),
         (np.zeros((0, 96, 3), np.uint8), "0x96"),
         (np.zeros((64, 0, 3), np.uint8), "64x0"),
         (np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (20_000, 20_000, 3)), "20000x20000"),
@@ -490,12 +514,23 @@ def test_wrong_options_are_told_at_once(checkpoint, options, words):
         Segmenter(checkpoint, **options)
 
 
+def test_a_folder_for_calibration_that_is_not_there_is_told_at_once(checkpoint, tmp_path):
+    for name, words in (("nope", "there is no such folder"), ("file", "it is no folder")):
+        (tmp_path / "file").touch()
+        with pytest.raises(EngineError, match=f"{name}: {words}; name a folder of images"):
+            Segmenter(checkpoint, precision="int8", calibration=tmp_path / name)
+
+
 @pytest.mark.parametrize("fixed", [None, (64, 96)])
 @pytest.mark.parametrize(
     ("size", "words"),
     [
         ((0, 5), "image: 0x5; it must have 1 pixel to 64 megapixels"),
-        ((20_000, 20_000), "image: 20000x20000"),
+        ((20_000, 20_000), "image: 20000x20000; .* megapixels; resize it, or cut it into pieces"),
+        (
+            np.zeros((64, 96, 3), np.uint8),
+            r"^image size uint8 \[64, 96, 3\]: .* image.shape\[:2\]$",
+        ),
         (5, "image size 5: it must be"),
         ("64x96", "image size '64x96': it must be"),
     ],
