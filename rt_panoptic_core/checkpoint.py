@@ -146,6 +146,11 @@ def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
                 f"{name}: an engine, which holds a model for one size and precision; name the checkpoint "
                 "that it was built from. Engines are taken from the engine cache (docs/engines.md)"
             ) from error
+        if source.suffix == ".onnx":
+            raise CheckpointError(
+                f"{name}: an ONNX graph, which 'rt-panoptic export' writes for other programs; name the "
+                "checkpoint that it was made of"
+            ) from error
         if source.suffix == ".ckpt":
             raise CheckpointError(
                 f"{name}: what a training goes on from, not its model; {_models_in(source.parent)}"
@@ -154,11 +159,7 @@ def load_checkpoint(path: str | os.PathLike[str] | None = None) -> Checkpoint:
             f"{name}: not a readable safetensors file ({error}); "
             "convert a .pth with 'rt-panoptic convert-checkpoint', or copy the file again"
         ) from error
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{name}: format {header.get('format')!r}, this version reads {FORMAT!r}; "
-            "it is no checkpoint of this package, or of another version"
-        )
+    _check_format(header, name)
     config, taxonomy, inference = _settings(header, name)
     network = PanopticNetwork(config, taxonomy)
     load_weights(network, tensors, name)
@@ -182,15 +183,25 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"{name}: not a readable safetensors file ({error}); copy the file again, or remove it"
         ) from error
-    found = header.get("format")
-    if found != FORMAT:
-        own = str(found).partition("/")[0] == _FORMAT_NAME
-        raise (CheckpointError if own else ForeignFormatError)(
-            f"{name}: format {found!r}, this version reads {FORMAT!r}"
-        )
+    _check_format(header, name)
     _settings(header, name)
     texts = {key: _harmless(text) for key, text in header.items()}
     return {**texts, **{key: json.loads(header[key]) for key in _HEADER_KEYS}}
+
+
+def _check_format(header: Mapping[str, str], name: str) -> None:
+    found = header.get("format")
+    if found == FORMAT:
+        return
+    if str(found).partition("/")[0] == _FORMAT_NAME:
+        raise CheckpointError(
+            f"{name}: format {found!r}, this version reads {FORMAT!r}; use the version of the package that "
+            "wrote it, or a newer one"
+        )
+    raise ForeignFormatError(
+        f"{name}: a safetensors file, but no model of this package; of other networks the authors' .pth "
+        "alone can be converted: rt-panoptic convert-checkpoint IN.pth OUT.safetensors"
+    )
 
 
 def shipped_models() -> dict[str, Path]:

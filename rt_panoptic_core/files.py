@@ -24,6 +24,7 @@ _STREAMS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Data sets are handed out packed.
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip"}
 
@@ -61,8 +62,13 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         # Libraries that make the file anew make it private.
         temporary.chmod(mode)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # Writing to a full disk names no file.
+            full = error.errno in _FULL and error.filename is None
+            if full or error.filename == os.fspath(temporary):
+                error.filename = os.fspath(path)
         raise
     finally:
         os.close(handle)

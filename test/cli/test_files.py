@@ -1,5 +1,6 @@
 """Writing files: nothing half-written, and nothing replaced that is no file."""
 
+import errno
 import gzip
 import json
 import os
@@ -106,6 +107,18 @@ def test_a_folder_is_named(tmp_path):
 def test_errors_name_the_file_and_not_the_temporary_one():
     with pytest.raises(OSError, match=r"'/proc/a\.json'"):
         write_json("/proc/a.json", 1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_errors_while_it_is_written_name_the_file(tmp_path, number):
+    target = tmp_path / "a.json"
+    with (
+        pytest.raises(OSError, match="full") as caught,
+        replaced_when_complete(target) as temporary,
+    ):
+        named = (str(temporary),) if number == errno.EACCES else ()
+        raise OSError(number, "full", *named)
+    assert caught.value.filename == str(target)
 
 
 def test_a_name_may_be_as_long_as_any(tmp_path):

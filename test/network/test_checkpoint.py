@@ -251,7 +251,9 @@ def test_pixels_that_are_no_number(path):
 
 def test_another_safetensors_file_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"other\.safetensors.*format"):
+    with pytest.raises(
+        CheckpointError, match=r"other\.safetensors: .* no model of this package; of"
+    ):
         load_checkpoint(tmp_path / "other.safetensors")
 
 
@@ -268,6 +270,16 @@ def test_a_header_that_claims_too_much_is_refused(path):
     path.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.onnx", "an ONNX graph, .* name the checkpoint"), ("a.engine", "an engine")],
+)
+def test_what_was_made_of_a_checkpoint_is_told_as_such(tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"\x08\x0a" * 99)
+    with pytest.raises(CheckpointError, match=f"{name}: {words}"):
+        load_checkpoint(tmp_path / name)
 
 
 def test_a_pickle_is_never_unpickled(tmp_path):
