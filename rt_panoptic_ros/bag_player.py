@@ -65,7 +65,7 @@ class BagPlayer(Node):
             )
         self._values = values
         self._reader = BagReader(values["bag"])
-        for note in self._reader.damage:
+        for note in (*self._reader.damage, *self._reader.notes):
             self.get_logger().warning(note)
         topics = [topic for topic in values["topics"] if topic]
         for topic in topics:

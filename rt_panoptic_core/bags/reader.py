@@ -22,6 +22,11 @@ from rt_panoptic_core.errors import BagError
 from rt_panoptic_core.files import stream_kind
 from rt_panoptic_core.wording import shown
 
+_NO_PROFILE = "Profile is not ros2."
+"""What rosbags says of an mcap whose header names another, or none."""
+
+_ROS1 = b"#ROSBAG V"
+
 
 class BagMessage(NamedTuple):
     """A recorded message: topic, type, log time in nanoseconds, CDR bytes.
@@ -77,6 +82,7 @@ class BagReader:
     Attributes:
         path: the bag.
         damage: one sentence for each thing that is wrong.
+        notes: one for each that is left out or read in another way, and not damaged.
         files: those that it is read from, ``metadata.yaml`` among them.
         topics: by name; a name recorded with two types appears with the one of most messages.
     """
@@ -89,6 +95,7 @@ class BagReader:
         """
         self.path = Path(path)
         self.damage: list[str] = []
+        self.notes: list[str] = []
         self.files: list[Path] = []
         # Each with the files to look through again when it breaks down on the way.
         self._sources = self._open()
@@ -219,7 +226,14 @@ class BagReader:
             return [self._whole()]
         except Exception as error:  # noqa: BLE001 - as in _messages
             reason = _reason(error)
-        if self.path.is_dir() and not (self.path / "metadata.yaml").exists():
+        if _is_ros1(self.path):
+            raise BagError(
+                f"{self.path} is a recording of ROS 1; convert it, and give the new one: "
+                f"rosbags-convert --src {self.path} --dst {self.path.stem}"
+            )
+        is_folder = self.path.is_dir()
+        is_killed = is_folder and not (self.path / "metadata.yaml").exists()
+        if is_killed:
             reason = "metadata.yaml is missing, as after a recorder that was killed"
         files = _storage_files(self.path)
         if not files:
@@ -229,23 +243,36 @@ class BagReader:
             )
         self._note_files(files)
         sources: list[tuple[_Source, list[Path]]] = []
-        notes = [f"{self.path}: {reason}"] if self.path.is_dir() else []
+        notes: list[str] = []
         for file in files:
             try:
                 sources.append((_opened(file), [file]))
                 continue
             except Exception as error:  # noqa: BLE001 - as in _messages
-                notes.append(f"{file}: {_reason(error)}")
+                failure = error
             try:
                 recovered = _recovered(file)
             except Exception as error:  # noqa: BLE001 - as in _messages
-                notes.append(f"{file}: {_reason(error)}")
+                notes += [f"{file}: {_reason(failure)}", f"{file}: {_reason(error)}"]
                 continue
+            if str(failure) == _NO_PROFILE:
+                self.notes.append(
+                    f"{file}: its header does not say that it is of ROS 2, as those of rosbag2 do; it is "
+                    "read without its index"
+                )
+            # An encoding that rosbags does not know is that of what is left out.
+            elif not (isinstance(failure, KeyError) and recovered.notes):
+                notes.append(f"{file}: {_reason(failure)}")
+            self.notes += recovered.notes
             notes += recovered.damage
             if recovered.connections:
                 sources.append((recovered, []))
         if not sources:
-            raise BagError(f"{self.path}: nothing can be read: {'; '.join(notes)}")
+            said = "; ".join([*notes, *self.notes])
+            raise BagError(f"{self.path}: nothing can be read: {said}")
+        # Else what the library refuses in a file, and with it the folder, is in the notes.
+        if is_folder and (is_killed or notes or not self.notes):
+            notes.insert(0, f"{self.path}: {reason}")
         self.damage += dict.fromkeys(notes)
         return sources
 
@@ -292,6 +319,14 @@ class BagReader:
             if file.name not in names:
                 self._note(f"{file}: metadata.yaml does not list it, so it is not read")
         return list(files)
+
+
+def _is_ros1(path: Path) -> bool:
+    """Whether the file at ``path`` is a bag of ROS 1."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_ROS1)) == _ROS1
 
 
 def _check_connections(connections: Collection[Connection]) -> None:

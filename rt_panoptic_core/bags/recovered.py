@@ -14,12 +14,14 @@ class Recovered:
         path: of the file.
         connections: the topics, with the messages that can be read counted.
         damage: one sentence for each thing that is wrong.
+        notes: one for each that is left out, and as it should be.
     """
 
     def __init__(self, path: Path) -> None:
         """Nothing found yet in the file at ``path``."""
         self.path = path
         self.damage: list[str] = []
+        self.notes: list[str] = []
         self.connections: list[Connection] = []
 
     def close(self) -> None:

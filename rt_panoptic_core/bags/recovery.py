@@ -43,7 +43,7 @@ class RecoveredMcap(Recovered):
                     counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
         for channel in channels.values():
             if channel.message_encoding != "cdr":
-                self._note(
+                self.notes.append(
                     f"{self.path}: {channel.topic} is left out: its messages are encoded as "
                     f"{channel.message_encoding!r}, not as those of ROS 2 are"
                 )

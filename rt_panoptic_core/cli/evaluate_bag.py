@@ -155,6 +155,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             told = len(reader.damage)
 
         tell_damage()
+        for note in reader.notes:
+            console.print(f"note: {note}", markup=False, style="yellow")
         # What is damaged inside of a file shows when it is read, and may be why there is nothing to evaluate.
         stack.callback(tell_damage)
         found = find_image_topics(

@@ -236,9 +236,30 @@ def test_messages_that_are_not_of_ros_are_left_out_and_named(tmp_path):
     with BagReader(path) as reader:
         assert list(reader.topics) == [CAMERA]
         assert [m.topic for m in reader.messages()] == [CAMERA] * 3
-        said = "\n".join(reader.damage)
-    assert "it has 'jsonschema', which cannot be read" in said
+        (said,) = reader.notes
+        assert reader.damage == []
     assert "/notes is left out: its messages are encoded as 'json', not as those of ROS 2" in said
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_an_mcap_that_does_not_name_ros_is_not_damaged(tmp_path, in_folder):
+    with BagWriter(tmp_path / "drive") as bag:
+        bag.add_topic(CAMERA, IMAGE)
+    (path,) = (tmp_path / "drive").glob("*.mcap")
+    definition, _ = typestore().generate_msgdef(IMAGE, ros_version=2)
+    with path.open("wb") as file:
+        writer = mcap.writer.Writer(file)
+        writer.start(profile="")
+        image = writer.register_schema(IMAGE, "ros2msg", definition.encode())
+        camera = writer.register_channel(CAMERA, "cdr", image)
+        for number in range(3):
+            writer.add_message(camera, number * 10**9, message(number), number * 10**9)
+        writer.finish()
+    with BagReader(path.parent if in_folder else path) as reader:
+        assert len(list(reader.messages())) == 3
+        (said,) = reader.notes
+        assert reader.damage == []
+    assert "its header does not say that it is of ROS 2" in said
 
 
 def test_a_quality_of_service_that_is_none_is_unknown(tmp_path):

@@ -418,3 +418,10 @@ def test_what_is_taken_for_a_bag(tmp_path):
     taken = ["bag", "loose", "x.db3", "x.mcap"]
     left = ["video.mp4", "nothing", "."]
     assert [name for name in taken + left if is_bag(tmp_path / name)] == taken
+
+
+def test_a_bag_of_ros_1_is_told_how_to_be_converted(tmp_path):
+    path = tmp_path / "drive.bag"
+    path.write_bytes(b"#ROSBAG V2.0\n and so on")
+    with pytest.raises(BagError, match=r"of ROS 1; convert it.*rosbags-convert --src .*drive\.bag"):
+        BagReader(path)
