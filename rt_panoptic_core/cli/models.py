@@ -27,16 +27,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the models."""
+    try:
+        _list(args)
+    except BrokenPipeError:
+        # The reader (`| head -1`) has what it wanted. Keep Python from complaining at exit.
+        sys.stdout = None
+    return 0
+
+
+def _list(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from rt_panoptic_core.checkpoint import ForeignFormatError, read_header, shipped_models
+    from rt_panoptic_core.checkpoint import (
+        DEFAULT_MODEL,
+        ForeignFormatError,
+        read_header,
+        shipped_models,
+    )
 
     for folder in args.folders:
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: no such folder")
     shipped = shipped_models()
-    found = [(name, path, "shipped") for name, path in shipped.items()]
+    found = [
+        (name, path, "shipped, the default" if name == DEFAULT_MODEL else "shipped")
+        for name, path in shipped.items()
+    ]
     for folder in args.folders or [Path(), Path("models"), Path("runs")]:
         pattern = "**/*.safetensors" if folder != Path() else "*.safetensors"
         found += [(str(path), path, "yours") for path in sorted(folder.glob(pattern))]
@@ -51,14 +68,16 @@ def run(args: argparse.Namespace) -> int:
             print(f"rt-panoptic models: left out {error}", file=sys.stderr)
             continue
         listed += 1
-        console.print(f"[bold]{escape(name)}[/]  {origin}, {megabytes(path)}")
-        for line in _about(header) + ([_speed(path)] if args.speed else []):
-            # Lines of text: a table would fold names on a narrow terminal.
-            console.print(f"  {escape(line)}")
+        # Not printed by rich, which would end the process where the reader has gone away.
+        with console.capture() as text:
+            console.print(f"[bold]{escape(name)}[/]  {origin}, {megabytes(path)}")
+            for line in _about(header) + ([_speed(path)] if args.speed else []):
+                # Lines of text: a table would fold names on a narrow terminal.
+                console.print(f"  {escape(line)}")
+        print(text.get(), end="", flush=True)
     if not listed:
         print("no model at hand; train one (rt-panoptic train), or convert the authors' checkpoint")
         print("(rt-panoptic convert-checkpoint IN.pth OUT.safetensors)")
-    return 0
 
 
 def _about(header: dict[str, Any]) -> list[str]:

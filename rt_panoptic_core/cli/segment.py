@@ -457,7 +457,7 @@ class _Job:
             lines.append(f"results: {self._args.output}")
         licence = self._segmenter.checkpoint.metadata.get("licence")
         if licence:
-            lines.append(f"model: {model_name(self._segmenter.checkpoint)} ({licence})")
+            lines.append(f"model: {model_name(self._segmenter.checkpoint)}; licence: {licence}")
         return "\n".join(lines)
 
 

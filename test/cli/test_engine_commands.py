@@ -1,7 +1,10 @@
 """rt-panoptic export, benchmark and models."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rt_panoptic_core.checkpoint import load_checkpoint, save_checkpoint
+from rt_panoptic_core.checkpoint import DEFAULT_MODEL, load_checkpoint, save_checkpoint
 from rt_panoptic_core.cli.main import main
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.engine_file import read_identity
@@ -37,6 +40,21 @@ def test_models_are_listed(model, capsys):
     assert "only for" in out
     assert "19 classes, 8 of" in out
     assert "other" not in out
+
+
+def test_the_default_model_is_marked(tmp_path, capsys):
+    assert main(["models", str(tmp_path)]) == 0
+    marked = [line for line in capsys.readouterr().out.splitlines() if "the default" in line]
+    assert [line.split()[0] for line in marked] == [DEFAULT_MODEL]
+
+
+def test_a_reader_of_models_may_go_away(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "rt_panoptic_core", "models", str(tmp_path)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_lines_about_models_are_neither_broken_nor_padded(model, tmp_path, capsys):

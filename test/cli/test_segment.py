@@ -89,7 +89,7 @@ def test_a_folder_gives_overlays_and_coco_files(segment, tmp_path, capsys):
         for info in annotation["segments_info"]:
             assert (ids == info["id"]).sum() == info["area"]
         assert {i["id"] for i in annotation["segments_info"]} == set(np.unique(ids)) - {0}
-    assert "only for tests" in capsys.readouterr().err
+    assert "; licence: only for tests\n" in capsys.readouterr().err
 
 
 def test_instances_are_found_and_named(segment, tmp_path):
