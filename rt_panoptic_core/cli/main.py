@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "build an engine or write the ONNX graph"),
     "benchmark": ("benchmark", "time a model on the engines of this machine"),
     "models": ("models", "list the models at hand"),
+    "cache": ("cache", "list the engines that are kept on this machine, or remove them"),
     "convert-checkpoint": ("convert_checkpoint", "convert the authors' .pth to safetensors"),
     "evaluate-bag": ("evaluate_bag", "replay a rosbag and report what the node would have said"),
     "make-bag": ("make_bag", "write a rosbag from generated streets, images or a video"),

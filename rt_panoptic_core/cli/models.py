@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rt_panoptic_core.cli.listing import reader_may_leave
 from rt_panoptic_core.errors import CheckpointError, EngineError
 from rt_panoptic_core.wording import counted, megabytes
 
@@ -27,11 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the models."""
-    try:
+    with reader_may_leave():
         _list(args)
-    except BrokenPipeError:
-        # The reader (`| head -1`) has what it wanted. Keep Python from complaining at exit.
-        sys.stdout = None
     return 0
 
 

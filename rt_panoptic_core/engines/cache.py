@@ -65,9 +65,14 @@ def engine_identity(checkpoint: Checkpoint, spec: EngineSpec, library: str) -> d
         "engine": spec.engine,
         "precision": spec.precision,
         "library": library,
-        "package": f"{__version__}+{_source_digest()}",
+        "package": package_identity(),
         **({"device": ANY, "driver": ANY} if on_cpu else device_identity(spec.device)),
     }
+
+
+def package_identity() -> str:
+    """What an engine depends on of this package: its version, and the sources of graph and export."""
+    return f"{__version__}+{_source_digest()}"
 
 
 def engine_path(checkpoint: Checkpoint, spec: EngineSpec) -> Path:
@@ -122,7 +127,7 @@ def cached(
         EngineError: ``build`` or ``load`` of what was just built failed.
     """
     try:
-        return load(read_engine_file(path, identity))
+        return load(_read(path, identity))
     except FileNotFoundError:
         pass
     except EngineMemoryError:
@@ -138,6 +143,33 @@ def cached(
         return _load_or_build(path, identity, build, load)
     finally:
         os.close(lock)  # which gives the lock away, as the end of the process would
+
+
+def remove_engine(path: Path) -> bool:
+    """Remove the engine file at ``path``; False where another process is building it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    lock = _lock_file(path)
+    try:
+        if lock is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        if lock is not None:
+            os.close(lock)
+    return True
+
+
+def _read(path: Path, identity: Mapping[str, str]) -> Sections:
+    """As :func:`read_engine_file`; the file's time of change says from then on when it was used last."""
+    sections = read_engine_file(path, identity)
+    with contextlib.suppress(OSError):  # somebody else's, or in a folder that is read-only
+        os.utime(path)
+    return sections
 
 
 def _wait(lock: int, path: Path, progress: Progress) -> None:
@@ -172,7 +204,7 @@ def _load_or_build(
     load: Callable[[Sections], Loaded],
 ) -> Loaded:
     try:
-        return load(read_engine_file(path, identity))
+        return load(_read(path, identity))
     except FileNotFoundError:
         _log.info("%s: not built yet; building it", path.name)
     except EngineFileError as error:

@@ -65,7 +65,7 @@ def read_engine_file(path: str | os.PathLike[str], identity: Mapping[str, str]) 
     try:
         with path.open("rb") as file:
             header = _read_header(file.read(len(MAGIC)), file.read(8), file.read)
-            _check_identity(header["identity"], identity)
+            check_identity(header["identity"], identity)
             sections = {}
             for section in header["sections"]:
                 data = file.read(section["bytes"])
@@ -113,7 +113,12 @@ def _read_header(magic: bytes, length: bytes, read: Callable[[int], bytes]) -> A
         raise EngineFileError("the file's header is damaged") from error
 
 
-def _check_identity(built: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def check_identity(built: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Accept an engine whose identity is ``built`` where ``wanted`` is asked for.
+
+    Raises:
+        EngineFileError: a field of ``wanted`` differs; it is named.
+    """
     for field, value in wanted.items():
         found = built.get(field)
         if found not in (value, ANY):

@@ -48,10 +48,11 @@ def test_the_default_model_is_marked(tmp_path, capsys):
     assert [line.split()[0] for line in marked] == [DEFAULT_MODEL]
 
 
-def test_a_reader_of_models_may_go_away(tmp_path):
+@pytest.mark.parametrize("command", ["models", "cache"])
+def test_a_reader_of_what_is_listed_may_go_away(command):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "rt_panoptic_core", "models", str(tmp_path)]
+    command = [sys.executable, "-m", "rt_panoptic_core", command]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
