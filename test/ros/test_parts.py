@@ -426,7 +426,7 @@ def test_the_last_image_before_a_bag_starts_again_is_not_from_the_future():
     assert ["in the future" in words for words in told] == [True]
 
 
-def test_what_the_core_logs_is_in_the_nodes_log_once(caplog):
+def test_what_the_core_logs_is_in_the_nodes_log_once(caplog, monkeypatch):
     class Log:
         def __init__(self):
             self.said = []
@@ -435,6 +435,9 @@ def test_what_the_core_logs_is_in_the_nodes_log_once(caplog):
             return lambda text: self.said.append((severity, text))
 
     core, log = logging.getLogger("rt_panoptic_core.engines.cache"), Log()
+    # Where launch is imported, as by another test, loggers that are made after it keep to themselves.
+    for name in ("rt_panoptic_core", "rt_panoptic_core.engines", core.name):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     with core_log_to(log):
         core.warning("%s: damaged; building it again", "street.engine")
         core.error("no space")
