@@ -9,15 +9,19 @@ import math
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary, finalize
+from weakref import finalize
 
 from rt_panoptic_core.errors import PanopticError
 
 _LONGEST_STEM = 32
+# More do not write the same file at once; listing a folder of thousands of files for each would take long.
+_WRITERS = 8
 _STREAMS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -77,16 +81,21 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _temporary(target: Path) -> tuple[Path, int]:
     """A new file beside ``target``, and the descriptor whose lock says that it is being written.
 
-    Its name is the first that is free; what a killed process left at that one is removed.
+    Its name is the first that is free; what killed processes left at the names up to it, and at those that
+    follow, is removed.
     """
     # Cut short, so that no name is too long for a temporary one that is not too long itself.
     stem, suffix = target.stem[:_LONGEST_STEM], target.suffix
     if len(suffix) > _LONGEST_STEM:
         suffix = ""
+
+    def named(number: int) -> Path:
+        return target.with_name(f".{stem}.rt_panoptic_{number}.part{suffix}")
+
     # (tempfile.mkstemp's files are private, and what open() gives others can be asked for only by changing it
     # for all threads.)
     for number in itertools.count():
-        path = target.with_name(f".{stem}.rt_panoptic_{number}.part{suffix}")
+        path = named(number)
         _remove_abandoned(path)
         handle = None
         try:
@@ -94,6 +103,8 @@ def _temporary(target: Path) -> tuple[Path, int]:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
                 # Another process may have taken it for abandoned before it was locked.
                 if _lock(handle) is not False and _is_at(handle, path):
+                    for following in range(number + 1, number + _WRITERS):
+                        _remove_abandoned(named(following))
                     return path, handle
                 os.close(handle)
         except BaseException:
@@ -268,13 +279,36 @@ def hold_folder(path: str | os.PathLike[str]) -> int | None:
     return handle
 
 
+# Of what this process holds. The same thread may take it again: a garbage collection may let go of a folder
+# anywhere.
+_HOLDING = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A child has no thread that could release what another one had at the moment of the fork.
+    os.register_at_fork(
+        before=_HOLDING.acquire,
+        after_in_parent=_HOLDING.release,
+        after_in_child=_HOLDING.release,
+    )
+
+
+@dataclass
+class _Hold:
+    """A folder that is held, whether it was ``made`` for it by this ``process``, and in how many places."""
+
+    folder: Path
+    handle: int
+    made: bool
+    process: int
+    places: int = 0
+
+
 class HeldFolder:
     """A folder that this process holds, in one place or in several, until the last of these forgets this.
 
     Where nothing came into a folder that was made for it, it is gone again then.
     """
 
-    _HELD: ClassVar[WeakValueDictionary[tuple[int, int], HeldFolder]] = WeakValueDictionary()
+    _HELD: ClassVar[dict[tuple[int, int], _Hold]] = {}
     """By device and inode."""
 
     @classmethod
@@ -285,32 +319,53 @@ class HeldFolder:
             OSError: it cannot be made or read.
         """
         folder = Path(path)
-        while True:
-            made = not folder.exists()
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                status = folder.stat()
-                held = cls._HELD.get((status.st_dev, status.st_ino))
-                if held is not None:
-                    return held
-                handle = hold_folder(folder)
-            except FileNotFoundError:
-                continue  # nothing came into it, and whoever had made it let go
-            if handle is None:
-                return None
-            if _is_at(handle, folder.resolve()):
-                return cls(folder.resolve(), handle, made)
-            os.close(handle)
+        # The lock of another thread's descriptor would look like another process.
+        with _HOLDING:
+            while True:
+                made = not folder.exists()
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    key = _identity(folder.stat())
+                    hold = cls._HELD.get(key)
+                    if hold is not None:
+                        hold.places += 1
+                        if cls._HELD.get(key) is hold:
+                            return cls(hold)
+                        continue  # a garbage collection let go of it just now
+                    handle = hold_folder(folder)
+                except FileNotFoundError:
+                    continue  # nothing came into it, and whoever had made it let go
+                if handle is None:
+                    return None
+                if _is_at(handle, folder.resolve()):
+                    hold = _Hold(folder.resolve(), handle, made, os.getpid(), places=1)
+                    cls._HELD[_identity(os.fstat(handle))] = hold
+                    return cls(hold)
+                os.close(handle)
 
-    def __init__(self, folder: Path, handle: int, made: bool) -> None:
-        """Hold ``folder`` by ``handle``; use :meth:`of`."""
-        status = os.fstat(handle)
-        self._HELD[status.st_dev, status.st_ino] = self
-        finalize(self, _let_go, folder, handle, made)
+    def __init__(self, hold: _Hold) -> None:
+        """One of the places of ``hold``; use :meth:`of`."""
+        self._hold = hold
+        finalize(self, self._let_go, hold)
+
+    @property
+    def descriptor(self) -> int:
+        """The file descriptor that holds the folder: a process that inherits it holds it, too."""
+        return self._hold.handle
+
+    @classmethod
+    def _let_go(cls, hold: _Hold) -> None:
+        with _HOLDING:
+            hold.places -= 1
+            if hold.places:
+                return
+            cls._HELD.pop(_identity(os.fstat(hold.handle)), None)
+            # What a fork has is a copy: the process that made the folder may still be about to write.
+            if hold.made and hold.process == os.getpid():
+                with suppress(OSError):  # there is something in it
+                    hold.folder.rmdir()
+            os.close(hold.handle)
 
 
-def _let_go(folder: Path, handle: int, made: bool) -> None:
-    if made:
-        with suppress(OSError):  # there is something in it
-            folder.rmdir()
-    os.close(handle)
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

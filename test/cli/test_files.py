@@ -9,13 +9,21 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 
 from rt_panoptic_core import files
 from rt_panoptic_core.errors import ConfigError, ImageError
-from rt_panoptic_core.files import read_json, replaced_when_complete, write_json, write_text
+from rt_panoptic_core.files import (
+    HeldFolder,
+    read_json,
+    replaced_when_complete,
+    write_json,
+    write_text,
+)
 from rt_panoptic_core.panoptic_png import read_ids
 
 
@@ -159,6 +167,19 @@ def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tm
     assert target.read_text() == "whole"
 
 
+def test_what_was_left_of_several_that_wrote_at_once_is_removed(tmp_path):
+    target = tmp_path / "a.mp4"
+    left = []
+    with replaced_when_complete(target) as first, replaced_when_complete(target) as second:
+        with replaced_when_complete(target) as third:
+            left += [second.name, third.name]
+        assert first.name not in left
+    for name in left:
+        (tmp_path / name).write_text("half")
+        write_text(target, "whole")
+        assert list(tmp_path.iterdir()) == [target]
+
+
 def test_what_another_one_writes_at_the_moment_stays(tmp_path):
     target = tmp_path / "a.json"
     with replaced_when_complete(target) as first:
@@ -185,3 +206,86 @@ def test_what_may_still_be_written_is_not_removed(tmp_path, monkeypatch, lock):
     write_text(tmp_path / "a", "whole")
     assert (tmp_path / "a").read_text() == "whole"
     assert temporary.read_text() == "half"
+
+
+def test_a_folder_is_held_in_two_threads(tmp_path, monkeypatch):
+    """Of which the second asks while the first one is about to note that it holds it."""
+    held, first, second = {}, threading.Event(), threading.Event()
+    lock = files.hold_folder
+
+    def hold_folder(path):
+        handle = lock(path)
+        if not first.is_set():
+            first.set()
+            # Where it has to wait for this thread, there is nothing to wait for.
+            second.wait(0.5)
+        return handle
+
+    def ask(name, done):
+        held[name] = HeldFolder.of(tmp_path)
+        done.set()
+
+    monkeypatch.setattr(files, "hold_folder", hold_folder)
+    one = threading.Thread(target=ask, args=("one", threading.Event()))
+    one.start()
+    assert first.wait(60)
+    ask("two", second)
+    one.join(60)
+    assert held["one"] is not None
+    assert held["two"] is not None
+    assert held["one"].descriptor == held["two"].descriptor
+
+
+def test_a_folder_can_be_held_again_while_it_is_let_go_of(tmp_path):
+    folder = tmp_path / "out"
+    held, again = HeldFolder.of(folder), []
+    # The references end before the folder is let go of, and another thread may come in between.
+    noted = weakref.ref(held, lambda _: again.append(HeldFolder.of(folder)))
+    del held
+    assert noted() is None
+    assert again[0] is not None
+    assert folder.is_dir()
+    again.clear()
+    assert not folder.exists()
+
+
+def test_a_fork_does_not_remove_the_folder_that_its_parent_holds(tmp_path):
+    folder = tmp_path / "out"
+    held = HeldFolder.of(folder)
+    child = os.fork()
+    if not child:
+        del held
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert folder.is_dir()
+    assert another_process_holds(folder)
+    del held
+    assert not folder.exists()
+
+
+def test_a_fork_can_hold_a_folder_whatever_the_threads_of_its_parent_do(tmp_path):
+    locked = threading.Event()
+
+    def lock():
+        with files._HOLDING:
+            locked.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    assert locked.wait(60)
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
+        os._exit(HeldFolder.of(tmp_path) is None)
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
+
+
+def another_process_holds(folder):
+    """Whether it would be told so by another descriptor."""
+    handle = files.hold_folder(folder)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
