@@ -6,7 +6,8 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 from rt_panoptic_core.errors import DatasetError
 from rt_panoptic_core.files import read_bytes, write_text
@@ -60,7 +61,7 @@ class OwnPngs:
                 file.write(_line(own))
 
     def remove(self, name: str) -> None:
-        """Remove the PNG called ``name`` if it is the writer's own."""
+        """Remove the PNG called ``name`` if it is the writer's own, and then subfolders that are empty."""
         own = posixpath.normpath(name)
         if own not in self._names:
             return
@@ -68,6 +69,9 @@ class OwnPngs:
         path = self._folder / own
         if path.is_file() or path.is_symlink():
             path.unlink()
+            with suppress(OSError):  # there is something else in it, or it is a link
+                for parent in PurePosixPath(own).parents[:-1]:
+                    (self._folder / parent).rmdir()
 
     def settle(self, named: Iterable[str], *, keep_rest: bool) -> None:
         """End the journal now that ``named`` are named elsewhere.
