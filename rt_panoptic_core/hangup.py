@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import termios
+from types import FrameType
 
 
 def ends_on_hangup() -> bool:
@@ -23,3 +24,13 @@ def silence_lost_terminal() -> None:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
+
+
+def heed_no_other_hangup() -> None:
+    """Pass over further SIGHUPs: of one lost terminal both the kernel and the shell tell."""
+    # Not SIG_IGN: what is started from here on would inherit it.
+    signal.signal(signal.SIGHUP, _pass_over)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    del number, frame

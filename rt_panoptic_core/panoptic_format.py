@@ -442,6 +442,8 @@ class PanopticWriter:
             TaxonomyError: the result has classes that are not those of the taxonomy.
             OSError: the PNG cannot be written.
         """
+        if self._hold is None:
+            raise DatasetError(f"{self.folder}: its writer is closed; open another one")
         if not isinstance(image_id, str):
             # NumPy's whole numbers are none for JSON.
             image_id = operator.index(image_id)
@@ -488,8 +490,11 @@ class PanopticWriter:
     def close(self) -> None:
         """Write the JSON, and let go; of the writer's own PNGs those that it does not name are removed.
 
-        With ``add_to`` they stay: an interrupted run made them, and the next one may replace them.
+        With ``add_to`` they stay: an interrupted run made them, and the next one may replace them. A second
+        time does nothing.
         """
+        if self._hold is None:
+            return
         write_json(
             self.json_path,
             {

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from threading import Event, Thread
 from typing import Any
@@ -130,6 +131,7 @@ class BagPlayer(Node):
         resolved = self.resolve_topic_name(topic)
         whom = f"{name} to subscribe" if name else "a subscriber of"
         self.get_logger().info(f"waiting for {whom} {topic}")
+        end = time.monotonic() + patience
         came = subscriber_came(
             lambda: self._playback.subscribers(topic) and has_subscribed(self, resolved, name),
             self._stop,
@@ -140,13 +142,14 @@ class BagPlayer(Node):
             self.get_logger().warning(f"{topic} {lack}; playing all the same")
         elif came and seen is not None:
             # A node of another kind says nothing.
-            told = subscriber_came(lambda: seen.count is not None, self._stop, _SECONDS_TO_BE_TOLD)
-            if told:
+            left = max(0.0, end - time.monotonic())
+            patience = min(_SECONDS_TO_BE_TOLD, left)
+            if subscriber_came(lambda: seen.count is not None, self._stop, patience):
                 # Others may publish there, too.
                 subscriber_came(
                     lambda: (seen.count or 0) >= self.count_publishers(resolved),
                     self._stop,
-                    patience,
+                    max(0.0, end - time.monotonic()),
                 )
 
     def _declare(self, name: str) -> Any:

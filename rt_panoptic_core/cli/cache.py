@@ -21,8 +21,8 @@ _DAY = 86400.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rt-panoptic cache``."""
     parser.epilog = (
-        "An engine that is removed is built again where it is wanted. One that a process is building stays; "
-        "one that a process has open goes on running."
+        "An engine that is removed is built again where it is wanted; int8 needs its calibration images for "
+        "that. One that a process is building stays; one that a process has open goes on running."
     )
     parser.add_argument(
         "--clear",

@@ -9,6 +9,7 @@ from pathlib import Path
 from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.cache import cache_folder, package_identity
 from rt_panoptic_core.engines.engine_file import EngineFileError, check_identity, read_identity
+from rt_panoptic_core.errors import EngineError
 
 _FIELDS = 6
 """Of an engine's name: model, digest, size, engine, precision, device."""
@@ -42,6 +43,9 @@ def cached_engines() -> list[CachedEngine]:
     folder = cache_folder()
     found = []
     for path in sorted(folder.glob("*.engine")) if folder.is_dir() else []:
+        # A process is writing it, or was killed while it did.
+        if path.name.startswith("."):
+            continue
         try:
             status = path.stat()
             stale = _why_stale(path)
@@ -83,13 +87,16 @@ def _why_stale(path: Path) -> str | None:
 
 @cache
 def _library(engine: str) -> str | None:
-    """What runs ``engine`` here, as engine files name it; None where nothing does."""
-    if engine == "openvino" and hardware.missing_openvino() is None:
-        from rt_panoptic_core.engines.openvino_engine import LIBRARY
+    """What runs ``engine`` here, as engine files name it; None where nothing does that can be imported."""
+    try:
+        if engine == "openvino" and hardware.missing_openvino() is None:
+            from rt_panoptic_core.engines.openvino_engine import LIBRARY
 
-        return LIBRARY
-    if engine == "tensorrt" and hardware.tensorrt_module() is not None:
-        from rt_panoptic_core.engines.tensorrt_engine import library_name, load_module
+            return LIBRARY
+        if engine == "tensorrt" and hardware.tensorrt_module() is not None:
+            from rt_panoptic_core.engines.tensorrt_engine import library_name, load_module
 
-        return library_name(load_module())
+            return library_name(load_module())
+    except (EngineError, ImportError, OSError):
+        pass
     return None

@@ -109,7 +109,8 @@ def _read_header(magic: bytes, length: bytes, read: Callable[[int], bytes]) -> A
         raise EngineFileError("the file is truncated")
     try:
         return json.loads(text)
-    except ValueError as error:
+    # Brackets in brackets, a thousand deep, are no header of ours either.
+    except (ValueError, RecursionError) as error:
         raise EngineFileError("the file's header is damaged") from error
 
 

@@ -33,9 +33,6 @@ class Model(Protocol):
     def segment(self, image: npt.NDArray[np.uint8]) -> PanopticResult:
         """Result for ``image``, uint8 [H, W, 3] RGB, in its size."""
 
-    def is_ready(self, image_size: tuple[int, int]) -> bool:
-        """Whether an image of (height, width) would be answered at once, without an engine being opened."""
-
 
 @dataclass(frozen=True)
 class EvaluatedFrame:
@@ -71,7 +68,8 @@ def evaluate(
     warmed by it.
 
     Args:
-        model: a Segmenter, or what answers as one.
+        model: a Segmenter, or what answers as one; where it has ``is_ready`` as a Segmenter has, that tells
+            when an image is not answered at once.
         dataset: in the model's label set. Where it tells fewer classes apart than the model, its
             ``counts_as`` (uint8 [256]) says as what a predicted class is compared.
         evaluation: counts; frames are added to it in the order of ``indices``.
@@ -95,6 +93,7 @@ def evaluate(
         )
     order = range(len(dataset)) if indices is None else indices
     counts_as = getattr(dataset, "counts_as", None)
+    is_ready = getattr(model, "is_ready", lambda _: True)
     problems: list[str] = []
     warmed: set[tuple[int, int]] = set()
     counted: deque[Future[None]] = deque()
@@ -120,7 +119,7 @@ def evaluate(
         try:
             for index, sample in samples:
                 height, width = sample.image.shape[:2]
-                if (height, width) not in warmed or not model.is_ready((height, width)):
+                if (height, width) not in warmed or not is_ready((height, width)):
                     model.segment(sample.image)
                     warmed.add((height, width))
                 start = time.perf_counter()

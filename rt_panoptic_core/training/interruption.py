@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rt_panoptic_core.errors import TrainingError
-from rt_panoptic_core.hangup import ends_on_hangup, silence_lost_terminal
+from rt_panoptic_core.hangup import ends_on_hangup, heed_no_other_hangup, silence_lost_terminal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -127,9 +127,11 @@ class Interruption(L.Callback):
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._received = number
-        self._restore()
         if number == signal.SIGHUP:
+            self._former.pop(number, None)
+            heed_no_other_hangup()
             silence_lost_terminal()
+        self._restore()
         name = signal.Signals(number).name
         print(f"{name}: the run ends after this update; once more: at once", file=sys.stderr)
 

@@ -8,10 +8,13 @@ import pytest
 
 from rt_panoptic_core.checkpoint import load_checkpoint
 from rt_panoptic_core.cli.main import main
+from rt_panoptic_core.engines import cached_engines as cached_engines_module
+from rt_panoptic_core.engines import hardware
 from rt_panoptic_core.engines.cache import cached, engine_path, package_identity
 from rt_panoptic_core.engines.cached_engines import cached_engines
 from rt_panoptic_core.engines.engine_file import write_engine_file
 from rt_panoptic_core.engines.spec import EngineSpec
+from rt_panoptic_core.files import replaced_when_complete
 
 DAY = 86400
 
@@ -19,7 +22,10 @@ DAY = 86400
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RT_PANOPTIC_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    # A process finds out once which libraries there are.
+    cached_engines_module._library.cache_clear()
+    yield tmp_path / "cache"
+    cached_engines_module._library.cache_clear()
 
 
 def keep(folder, name, days=0, **identity):
@@ -83,6 +89,28 @@ def test_what_a_process_is_building_stays(folder, capsys):
         )
     assert main(["cache", "--clear", "all"]) == 0
     assert not path.exists()
+
+
+def test_a_file_that_is_being_written_is_no_engine_yet(folder, capsys):
+    folder.mkdir()
+    with replaced_when_complete(folder / "x.engine") as temporary:
+        temporary.write_bytes(b"half")
+        assert cached_engines() == []
+        assert main(["cache", "--clear", "all"]) == 0
+    assert (folder / "x.engine").read_bytes() == b"half"
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "openvino"])
+def test_a_library_that_cannot_be_imported_is_none(folder, monkeypatch, engine):
+    def fail(*_):
+        raise ImportError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(hardware, "tensorrt_module", fail)
+    monkeypatch.setattr(hardware, "missing_openvino", fail)
+    keep(folder, "new", engine=engine, library="of another machine")
+    (found,) = cached_engines()
+    assert found.stale is None
+    assert main(["cache", "--clear", "all"]) == 0
 
 
 def test_an_engine_that_is_opened_is_used(folder):

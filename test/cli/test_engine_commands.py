@@ -49,11 +49,15 @@ def test_the_default_model_is_marked(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["models", "cache"])
-def test_a_reader_of_what_is_listed_may_go_away(command):
+def test_a_reader_of_what_is_listed_may_go_away(command, tmp_path):
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "rt_panoptic_core", command]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    # Models are listed that lie in the current folder, too.
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, stdout=write, stderr=subprocess.PIPE, cwd=tmp_path, env=paths, check=False
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 

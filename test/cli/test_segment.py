@@ -239,13 +239,18 @@ def test_all_that_was_skipped_is_counted(segment, tmp_path, capsys):
     assert "\n\n" not in error
 
 
-HEED_HANGUPS = ("env", "--default-signal=HUP")
+_HEED = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+HEED_HANGUPS = (sys.executable, "-c", _HEED)
 """In front of a command: the tests themselves may run under nohup."""
 
 
 @pytest.fixture
 def long_video_being_segmented(model, tmp_path):
-    """Starts the command on a video of a thousand frames; its process, a few frames later."""
+    """Starts the command on a video of two thousand frames; its process, a few frames later."""
     started = []
 
     def start(*prefix, **streams):
@@ -273,6 +278,9 @@ def long_video_being_segmented(model, tmp_path):
 def test_signals_leave_what_ctrl_c_leaves(long_video_being_segmented, tmp_path, number, word):
     process = long_video_being_segmented(*HEED_HANGUPS, stderr=subprocess.PIPE)
     process.send_signal(number)
+    if number == signal.SIGHUP:
+        # Of one lost terminal both the kernel and the shell tell.
+        process.send_signal(number)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
     assert "its overlay is not kept" in error

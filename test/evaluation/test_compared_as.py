@@ -62,9 +62,6 @@ def test_a_model_that_knows_better_than_camvid_is_not_punished():
             del image
             return result()
 
-        def is_ready(self, _size):
-            return True
-
     evaluation = Evaluation(CITYSCAPES)
     assert evaluate(Model(), OneFrame([], CITYSCAPES), evaluation) == []
     assert evaluation.semantic.result().mean_iou == 1.0

@@ -379,6 +379,12 @@ def test_a_writer_lets_go_of_its_folder(tmp_path, way):
         writer.let_go()
     # Nothing came into it.
     assert not folder.exists()
+    if way != "forgotten":
+        with pytest.raises(DatasetError, match="out: its writer is closed; open another one"):
+            writer.add(1, _result())
+        there = (folder.with_name("out.json")).exists()
+        writer.close()
+        assert (folder.with_name("out.json")).exists() == there == (way == "close")
     folder.mkdir()
     assert _is_free(folder)
 

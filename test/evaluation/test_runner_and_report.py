@@ -166,6 +166,18 @@ def test_an_engine_that_is_opened_again_is_not_timed():
     assert model.calls == 6
 
 
+def test_a_model_need_not_say_whether_it_is_ready():
+    class Plain:
+        taxonomy = CITYSCAPES
+
+        def segment(self, image):
+            return Model().segment(image)
+
+    evaluation = Evaluation(CITYSCAPES)
+    assert evaluate(Plain(), Streets(3), evaluation) == []
+    assert len(evaluation.frames) == 3
+
+
 def test_frames_tell_their_samples():
     for overlap in (False, True):
         seen = []

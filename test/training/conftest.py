@@ -78,6 +78,13 @@ def write_toys(root, count=10, split="train", size=(64, 96)):
     (root / f"panoptic_{split}.json").write_text(json.dumps(content))
 
 
+_HEED_HANGUPS = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.fixture(scope="session")
 def toys(tmp_path_factory):
     """Folder with ``train`` and ``val`` splits and ``toys.yaml``."""
@@ -146,7 +153,8 @@ def start_training(tmp_path):
         file, log = tmp_path / "started.yaml", tmp_path / "log.txt"
         file.write_text(yaml.safe_dump(settings))
         # The tests themselves may run under nohup.
-        command = ["env", "--default-signal=HUP", sys.executable, "-m", "rt_panoptic_core", "train"]
+        command = [sys.executable, "-c", _HEED_HANGUPS, sys.executable]
+        command += ["-m", "rt_panoptic_core", "train"]
         command += ["--config", str(file)]
         command += ["--accelerator", "cpu", "--devices", str(devices), *options]
         with log.open("wb") as output:
