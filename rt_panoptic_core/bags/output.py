@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Any
 from rt_panoptic_core.bags.annotate import RecordedResults, ResultTopics, count_results
 from rt_panoptic_core.bags.storage import PARTIAL_SUFFIX
 from rt_panoptic_core.errors import BagError
-from rt_panoptic_core.files import hold_folder, write_json
+from rt_panoptic_core.files import HeldFolder, write_json
 from rt_panoptic_core.taxonomy import Taxonomy
 
 _SHORT = 60
-# Folders that this process holds, by their paths.
-_HELD: dict[Path, int] = {}
 
 
 class OutputFolder:
@@ -44,6 +41,7 @@ class OutputFolder:
         self.replies_json = path / "replies.json"
         self.node_log = path / "node.log"
         self.replay_log = path / "replay.log"
+        self._held: HeldFolder | None = None
 
     @property
     def replaced(self) -> tuple[Path, ...]:
@@ -72,7 +70,7 @@ class OutputFolder:
         *,
         overwrite: bool = False,
     ) -> bool:
-        """Make the folder ready for a run; whether it is complete already.
+        """Make the folder ready for a run, and hold it as long as this lives; whether it is complete already.
 
         An interrupted run of the same fingerprint is gone on with: what it wrote is at ``previous`` then.
 
@@ -94,7 +92,6 @@ class OutputFolder:
         elif known is not None and self.report_json.exists():
             return True
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._hold()
             for unfinished in self.path.glob(".*.part.*"):
                 # A video that a killed process was writing.
@@ -136,7 +133,8 @@ class OutputFolder:
     @property
     def hold(self) -> int:
         """The file descriptor that holds the begun folder: who inherits it holds it, too."""
-        return _HELD[self.path.resolve()]
+        assert self._held is not None
+        return self._held.descriptor
 
     def interrupted(
         self, topics: Mapping[str, ResultTopics], taxonomy: Taxonomy
@@ -155,19 +153,13 @@ class OutputFolder:
         shutil.rmtree(self.replies, ignore_errors=True)
 
     def _hold(self) -> None:
-        """Keep other processes out of the folder until this one ends."""
-        held = _HELD.get(self.path.resolve())
-        if held is not None:
-            if os.path.samestat(os.fstat(held), self.path.stat()):
-                return
-            os.close(held)
-        handle = hold_folder(self.path)
-        if handle is None:
+        """Keep other processes out of the folder, which is made if need be."""
+        self._held = HeldFolder.of(self.path)
+        if self._held is None:
             raise BagError(
                 f"{self.path}: another process is writing into it; wait for it (a replay whose command was "
                 "killed ends within seconds), or choose another folder"
             )
-        _HELD[self.path.resolve()] = handle
 
     def _set_aside(self, topics: Mapping[str, ResultTopics]) -> None:
         """Keep as ``previous`` the longer one of what the last runs left."""

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import threading
 import time
 
@@ -22,6 +24,7 @@ from rt_panoptic_core.bags.records import Pace
 from rt_panoptic_core.bags.run import EvaluationPlan
 from rt_panoptic_core.bags.writer import BagWriter
 from rt_panoptic_core.errors import BagError, EngineError, ImageError
+from rt_panoptic_core.files import hold_folder
 
 START, STEP = 1_000 * 10**9, 10**8
 
@@ -259,6 +262,31 @@ def test_a_complete_run_is_not_made_again_and_another_is_refused(make_flat_bag, 
     assert (stranger / "overlay_final.mp4").exists()
     with pytest.raises(BagError, match=r"thesis\.tex is no folder"):
         OutputFolder(stranger / "thesis.tex").begin({}, names)
+
+
+def test_a_begun_folder_is_held_as_long_as_something_writes_into_it(tmp_path):
+    folder = tmp_path / "out"
+    names = result_topics(["/camera/image"])
+    output, again = OutputFolder(folder), OutputFolder(folder)
+    assert output.begin({}, names) is False
+    assert again.begin({}, names) is False
+    assert os.path.samestat(os.fstat(output.hold), folder.stat())
+    del again
+    assert hold_folder(folder) is None
+    # Somebody made it anew, and it is another one.
+    shutil.rmtree(folder)
+    folder.mkdir()
+    assert output.begin({}, names) is False
+    assert os.path.samestat(os.fstat(output.hold), folder.stat())
+    assert hold_folder(folder) is None
+    del output
+    other = hold_folder(folder)
+    assert other is not None
+    with pytest.raises(BagError, match="out: another process is writing into it; wait for it"):
+        OutputFolder(folder).begin({}, names)
+    os.close(other)
+    with pytest.raises(BagError, match=r"run\.json/out: cannot be written: Not a directory"):
+        OutputFolder(folder / "run.json/out").begin({}, names)
 
 
 def test_overwriting_removes_what_the_last_run_called_by_its_topics(tmp_path):
