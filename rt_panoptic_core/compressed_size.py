@@ -5,6 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from rt_panoptic_core.png_chunks import PNG_SIGNATURE
+
+JPEG_SIGNATURE = b"\xff\xd8"
+"""How a JPEG begins."""
+
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 
@@ -16,7 +21,7 @@ def compressed_size(data: Any) -> tuple[int, int] | None:
         data: the file's bytes, any buffer.
     """
     content = memoryview(data).cast("B")
-    if bytes(content[:8]) == b"\x89PNG\r\n\x1a\n" and len(content) >= 24:
+    if bytes(content[:8]) == PNG_SIGNATURE and len(content) >= 24:
         width, height = struct.unpack(">II", content[16:24])
         return height, width
     frame = _jpeg_frame(content)
@@ -35,7 +40,7 @@ def jpeg_components(data: Any) -> int | None:
 
 def _jpeg_frame(content: memoryview) -> tuple[int, int, int] | None:
     """(height, width, components): walk a JPEG's markers to the start of frame, which holds them."""
-    if bytes(content[:2]) != b"\xff\xd8":
+    if bytes(content[:2]) != JPEG_SIGNATURE:
         return None
     position = 2
     while position + 10 <= len(content):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rt_panoptic_core.compressed_size import jpeg_components
+from rt_panoptic_core.compressed_size import JPEG_SIGNATURE, jpeg_components
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.png_chunks import PNG_SIGNATURE, check_chunks
 
@@ -29,6 +29,9 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[np.uint8]"
 """What holds the data of a message; ``array.array('B')``, rclpy's own, works as well."""
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+
+COMPRESSED_SIGNATURES = (JPEG_SIGNATURE, PNG_SIGNATURE)
+"""How the data begins that :func:`decode_compressed` decodes."""
 
 # Encoding -> (bytes per pixel, cvtColor code to RGB or None where it is RGB already).
 _PACKED_8: dict[str, tuple[int, int | None]] = {
@@ -153,18 +156,18 @@ def decode_compressed(image_format: str, data: Buffer, *, oriented: bool = False
     if not content.size:
         raise ImageError(f"compressed image of format {image_format!r} is empty: it has no data")
     head = content[:8].tobytes()
-    if head.startswith(b"\xff\xd8"):
-        kind = "jpeg"
-        if (upright := _strict_jpeg(content.tobytes(), oriented=oriented)) is not None:
-            return upright
-    elif head == PNG_SIGNATURE:
-        kind = "png"
-        check_chunks(content.data, "compressed image")
-    else:
+    if not head.startswith(COMPRESSED_SIGNATURES):
         raise ImageError(
             f"compressed image of format {image_format!r} is neither jpeg nor png "
             f"(it starts with {head.hex(' ')}); publish one of the two"
         )
+    if head.startswith(JPEG_SIGNATURE):
+        kind = "jpeg"
+        if (upright := _strict_jpeg(content.tobytes(), oriented=oriented)) is not None:
+            return upright
+    else:
+        kind = "png"
+        check_chunks(content.data, "compressed image")
     flags = cv2.IMREAD_COLOR if oriented else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(content, flags)

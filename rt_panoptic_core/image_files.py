@@ -15,14 +15,11 @@ import numpy.typing as npt
 from rt_panoptic_core.compressed_size import compressed_size
 from rt_panoptic_core.errors import ImageError
 from rt_panoptic_core.files import read_bytes, resolved, stream_kind
-from rt_panoptic_core.image_codec import decode_compressed
+from rt_panoptic_core.image_codec import COMPRESSED_SIGNATURES, decode_compressed
 from rt_panoptic_core.result_folders import RESULTS_MARKER
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
-
-_SELF_CHECKED = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")
-"""How files begin whose decoder would fill up what is missing and call it a success."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,8 @@ def read_image(
             f"{name}: {size[1]}x{size[0]} pixels; at most {most_pixels // 2**20} megapixels are taken; "
             "scale it down, or cut it into pieces"
         )
-    if data.startswith(_SELF_CHECKED):
+    # OpenCV would fill up what is missing in these, and call it a success.
+    if data.startswith(COMPRESSED_SIGNATURES):
         try:
             return decode_compressed("", data, oriented=oriented)
         except ImageError as error:

@@ -24,13 +24,12 @@ from rt_panoptic_core.bags.messages import (
 from rt_panoptic_core.bags.node_topics import recorded_results
 from rt_panoptic_core.bags.reader import BagMessage, BagReader, Topic
 from rt_panoptic_core.errors import BagError, ImageError
+from rt_panoptic_core.image_codec import COMPRESSED_SIGNATURES
 from rt_panoptic_core.pipeline import Ahead, give_way
-from rt_panoptic_core.png_chunks import PNG_SIGNATURE
 
 GROUND_TRUTH = "ground_truth"
 """A topic below a namespace of this name is no camera's."""
 
-_SIGNATURES = (b"\xff\xd8", PNG_SIGNATURE)
 _DECODERS = max(1, min(4, (os.cpu_count() or 1) - 1))
 _FRAMES_AHEAD = 4
 _CAMERAS = ("colour", "grey", "thermal", "foreign")
@@ -247,7 +246,7 @@ def _compressed_kind(topic: str, image_format: str, head: bytes) -> str:
     if topic.endswith("/compressedDepth") or "compressedDepth" in image_format:
         return "other"
     # As for its decoding, the content decides.
-    if head and not head.startswith(_SIGNATURES):
+    if head and not head.startswith(COMPRESSED_SIGNATURES):
         return "foreign"
     encoding, separator, _ = image_format.partition(";")
     return _encoded_kind(encoding.strip()) if separator else "colour"
