@@ -21,6 +21,9 @@ from rt_panoptic_ros.fastdds import use_profile
 
 _SECONDS_TO_STOP = 1.0
 
+_LONGEST_SLEEP = 0.5
+"""Seconds after which it is looked whether the context was ended."""
+
 _NAMES = (
     "it must be FROM:=TO, names of letters, digits and underscores that begin with no digit; those of "
     "topics, services and namespaces have / between their parts"
@@ -134,7 +137,8 @@ def _spin(executor: SingleThreadedExecutor, node: Any) -> None:
     """Spin; what a callback raises is logged and ends nothing."""
     while executor.context.ok():
         try:
-            executor.spin_once()
+            # rclpy wakes the executor before it ends the context: one that looks in between would sleep on.
+            executor.spin_once(_LONGEST_SLEEP)
         except (KeyboardInterrupt, ExternalShutdownException):
             raise
         # rclpy would leave spin() for good: one bad message must not do that.

@@ -352,6 +352,32 @@ sys.exit(run(lambda: Counting("counting")))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "begun\ndone\n", "")
 
 
+def test_a_context_that_ends_without_a_word_ends_the_node(tmp_path):
+    """As rclpy ends it after a signal, where the executor woke a moment before and found it there."""
+    hook = tmp_path / "sleeping.py"
+    hook.write_text(
+        """
+import sys, threading
+from rclpy.node import Node
+from rt_panoptic_ros.process import run
+
+class Sleeping(Node):
+    def start(self):
+        # The executor is asleep by then, and nothing of this wakes it.
+        threading.Timer(1.0, lambda: self.context.handle.shutdown()).start()
+
+    def stop(self, timeout):
+        return True
+
+sys.exit(run(lambda: Sleeping("sleeping")))
+"""
+    )
+    ended = subprocess.run(
+        [sys.executable, str(hook)], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_an_interrupt_while_a_refusal_is_told_changes_nothing(tmp_path):
     hook = tmp_path / "refused.py"
     hook.write_text(
