@@ -14,22 +14,20 @@ def ends_on_hangup() -> bool:
     return signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
 
 
-def silence_lost_terminal() -> None:
-    """Send nowhere what goes to a terminal that is gone: writing to it is an error."""
+def settle_hangup() -> None:
+    """Let what ends after a SIGHUP end in peace: further ones are passed over, a lost terminal is silent."""
+    # Of one lost terminal both the kernel and the shell tell. Not SIG_IGN: what is started from here on would
+    # inherit it.
+    signal.signal(signal.SIGHUP, _pass_over)
     for descriptor in (1, 2):
         try:
             termios.tcgetattr(descriptor)
         except termios.error as error:
+            # Writing to a terminal that is gone is an error.
             if error.args[0] == errno.EIO:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
-
-
-def heed_no_other_hangup() -> None:
-    """Pass over further SIGHUPs: of one lost terminal both the kernel and the shell tell."""
-    # Not SIG_IGN: what is started from here on would inherit it.
-    signal.signal(signal.SIGHUP, _pass_over)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:

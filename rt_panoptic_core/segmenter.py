@@ -51,9 +51,6 @@ from rt_panoptic_core.wording import shown
 
 _MAX_OPEN_ENGINES = 4
 
-_STRIDE = 32
-"""Of every backbone: an engine's sides are multiples of it, but for a size that is asked for."""
-
 
 class Segmenter:
     """Panoptic segmentation of images of any size with one checkpoint and one kind of engine.
@@ -125,6 +122,7 @@ class Segmenter:
         self._lock = threading.RLock()
         mean = checkpoint.config.image_mean
         self._pixels = checkpoint.pixels
+        self._multiple = checkpoint.config.size_multiple
         self._fill = tuple(round(c) for c in (mean[::-1] if checkpoint.config.bgr else mean))
 
     @classmethod
@@ -207,7 +205,7 @@ class Segmenter:
         scale = min(scale, MAX_SIDE / max(image_size))
         scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
         # The network would fill it up to that anyway; so pictures of many sizes share fewer engines.
-        return padded_size(scaled, self.checkpoint.config.size_multiple)
+        return padded_size(scaled, self._multiple)
 
     def is_ready(self, image_size: tuple[int, int]) -> bool:
         """Whether the engine for images of ``image_size``, (height, width), is open.
@@ -260,7 +258,7 @@ class Segmenter:
         """
         height, width = check_image(image)
         size = self.engine_size((height, width))
-        fitted, placement = _fit(image, size, self._fill)
+        fitted, placement = _fit(image, size, self._fill, self._multiple)
         while True:
             with self._lock:
                 engine = self._prepared(size)
@@ -334,7 +332,9 @@ class Segmenter:
             ImageError: wrong rank, dtype or size.
         """
         height, width = check_image(image)
-        fitted, placement = _fit(image, self.engine_size((height, width)), self._fill)
+        fitted, placement = _fit(
+            image, self.engine_size((height, width)), self._fill, self._multiple
+        )
         with self._lock, cpu_threads_of_torch(self._threads):
             queries, masks = detect(
                 self.checkpoint.network,
@@ -413,20 +413,20 @@ class _Placement(NamedTuple):
 
 
 def _fit(
-    image: npt.NDArray[np.uint8], size: tuple[int, int], fill: tuple[int, ...]
+    image: npt.NDArray[np.uint8], size: tuple[int, int], fill: tuple[int, ...], multiple: int
 ) -> tuple[npt.NDArray[np.uint8], _Placement]:
-    """``image`` resized into ``size``, and where it lies there."""
+    """``image`` resized into ``size``, and where it lies there; ``multiple`` is the network's stride."""
     height, width = image.shape[:2]
     if (height, width) == size:
         return image, _Placement(height, width)
     resized = image
     inner = (height, width)
     # Only what the stride asks for is missing: the picture stays as it is.
-    if not (0 <= size[0] - height < _STRIDE and 0 <= size[1] - width < _STRIDE):
+    if not (0 <= size[0] - height < multiple and 0 <= size[1] - width < multiple):
         scale = min(size[0] / height, size[1] / width)
         inner = (max(1, round(height * scale)), max(1, round(width * scale)))
         # Rounding to the stride may leave a thin rim; stretching by so little beats padding it.
-        if size[0] - inner[0] < _STRIDE and size[1] - inner[1] < _STRIDE:
+        if size[0] - inner[0] < multiple and size[1] - inner[1] < multiple:
             inner = size
         method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
         resized = np.asarray(

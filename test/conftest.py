@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -61,6 +62,17 @@ def needs_openvino() -> None:
     """Skips where OpenVINO is not installed, without importing it, which would tell its makers."""
     if _missing("openvino"):
         pytest.skip("openvino is not installed")
+
+
+@pytest.fixture(scope="session")
+def heed_hangups() -> list[str]:
+    """In front of a command: SIGHUP ends it, though the tests themselves may run under nohup."""
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "os.execvp(sys.argv[1], sys.argv[1:])\n"
+    )
+    return [sys.executable, "-c", script]
 
 
 @pytest.fixture(scope="session")

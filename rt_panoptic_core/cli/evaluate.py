@@ -134,7 +134,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rt_panoptic_core.checkpoint import load_checkpoint
-    from rt_panoptic_core.datasets.sample import notes_of
+    from rt_panoptic_core.datasets.sample import notes_of, picture_files_of
     from rt_panoptic_core.evaluation.boundary_regions import (
         BOUNDARY_RATIO,
         CITYSCAPES_BOUNDARY_RATIO,
@@ -174,7 +174,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
 
         places: dict[str, int | None] = {}
-        files = getattr(dataset, "picture_files", None)
+        files = picture_files_of(dataset)
         sizes: set[tuple[int, int]] = set()
 
         def on_frame(evaluated: EvaluatedFrame) -> None:
@@ -340,8 +340,9 @@ def _by_engine(
     Where pictures need many engines, that is told, and what to do about it.
     """
     from rt_panoptic_core.datasets.files import picture_size
+    from rt_panoptic_core.datasets.sample import picture_files_of
 
-    files = getattr(dataset, "picture_files", None)
+    files = picture_files_of(dataset)
     if files is None or not _RESIZING.isdisjoint(options):
         return indices
     with ThreadPoolExecutor(_OPENED_AT_A_TIME) as pool:

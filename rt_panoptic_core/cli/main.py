@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from rt_panoptic_core import __version__
 from rt_panoptic_core.cli.arguments import UsageError
 from rt_panoptic_core.errors import PanopticError
-from rt_panoptic_core.hangup import ends_on_hangup, heed_no_other_hangup, silence_lost_terminal
+from rt_panoptic_core.hangup import ends_on_hangup, settle_hangup
 
 # Subcommand -> (module with add_arguments(parser) and run(args) -> int, one line of help).
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -167,8 +167,7 @@ def _end_as_if_interrupted() -> None:
             # A worker that was forked since, ended by the one that it works for.
             os._exit(128 + number)
         if number == signal.SIGHUP:
-            heed_no_other_hangup()
-            silence_lost_terminal()
+            settle_hangup()
         raise _TerminatedError(number)
 
     signal.signal(signal.SIGTERM, end)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +70,12 @@ class PanopticDataset(Protocol):
 def notes_of(dataset: PanopticDataset) -> list[str]:
     """What a data set says of itself, a sentence each: what it leaves out, and what may not be meant."""
     return list(getattr(dataset, "notes", ()))
+
+
+def picture_files_of(dataset: PanopticDataset) -> Sequence[Path] | None:
+    """The file of each sample's image; None where samples are made, or kept in a cache."""
+    files: Sequence[Path] | None = getattr(dataset, "picture_files", None)
+    return files
 
 
 def check_sizes(sample: PanopticSample) -> None:

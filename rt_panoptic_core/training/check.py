@@ -12,7 +12,12 @@ import numpy as np
 
 from rt_panoptic_core.datasets.batch import check_sample
 from rt_panoptic_core.datasets.files import listed, may_be_turned_wrongly
-from rt_panoptic_core.datasets.sample import PanopticDataset, PanopticSample, notes_of
+from rt_panoptic_core.datasets.sample import (
+    PanopticDataset,
+    PanopticSample,
+    notes_of,
+    picture_files_of,
+)
 from rt_panoptic_core.errors import DatasetError, ImageError
 from rt_panoptic_core.resources import cpu_threads
 from rt_panoptic_core.taxonomy import UNLABELLED, Taxonomy
@@ -61,8 +66,7 @@ def check_run(config: TrainingConfig, advance: Callable[[int], None] = lambda _:
                 advance(1)
                 if sample is not None:
                     found.add(sample)
-            # What is made, or kept in a cache, has none.
-            files = list(getattr(dataset, "picture_files", ()))[:length]
+            files = list(picture_files_of(dataset) or ())[:length]
             notes = [*notes_of(dataset), *_turned_notes(files)]
             if title == "train":
                 learnt.update(files)

@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rt_panoptic_core.errors import TrainingError
-from rt_panoptic_core.hangup import ends_on_hangup, heed_no_other_hangup, silence_lost_terminal
+from rt_panoptic_core.hangup import ends_on_hangup, settle_hangup
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -129,8 +129,7 @@ class Interruption(L.Callback):
         self._received = number
         if number == signal.SIGHUP:
             self._former.pop(number, None)
-            heed_no_other_hangup()
-            silence_lost_terminal()
+            settle_hangup()
         self._restore()
         name = signal.Signals(number).name
         print(f"{name}: the run ends after this update; once more: at once", file=sys.stderr)

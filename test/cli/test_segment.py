@@ -239,15 +239,6 @@ def test_all_that_was_skipped_is_counted(segment, tmp_path, capsys):
     assert "\n\n" not in error
 
 
-_HEED = """
-import os, signal, sys
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-HEED_HANGUPS = (sys.executable, "-c", _HEED)
-"""In front of a command: the tests themselves may run under nohup."""
-
-
 @pytest.fixture
 def long_video_being_segmented(model, tmp_path):
     """Starts the command on a video of two thousand frames; its process, a few frames later."""
@@ -275,8 +266,10 @@ def long_video_being_segmented(model, tmp_path):
 @pytest.mark.parametrize(
     ("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")]
 )
-def test_signals_leave_what_ctrl_c_leaves(long_video_being_segmented, tmp_path, number, word):
-    process = long_video_being_segmented(*HEED_HANGUPS, stderr=subprocess.PIPE)
+def test_signals_leave_what_ctrl_c_leaves(
+    long_video_being_segmented, heed_hangups, tmp_path, number, word
+):
+    process = long_video_being_segmented(*heed_hangups, stderr=subprocess.PIPE)
     process.send_signal(number)
     if number == signal.SIGHUP:
         # Of one lost terminal both the kernel and the shell tell.
@@ -289,9 +282,11 @@ def test_signals_leave_what_ctrl_c_leaves(long_video_being_segmented, tmp_path, 
     assert not list((tmp_path / "out").rglob(".*.part*"))
 
 
-def test_a_lost_terminal_ends_the_command_as_ctrl_c_does(long_video_being_segmented, tmp_path):
+def test_a_lost_terminal_ends_the_command_as_ctrl_c_does(
+    long_video_being_segmented, heed_hangups, tmp_path
+):
     master, terminal = os.openpty()
-    process = long_video_being_segmented(*HEED_HANGUPS, stdout=terminal, stderr=terminal)
+    process = long_video_being_segmented(*heed_hangups, stdout=terminal, stderr=terminal)
     os.close(terminal)
     os.close(master)
     process.send_signal(signal.SIGHUP)

@@ -46,6 +46,19 @@ def publish_until(probe, topic, picture, stamp, done, what):
     return probe.wait(step, what)
 
 
+def stop_the_clock(probe, name, seen):
+    """Publish one time for the node of that name until it takes it for now."""
+    clock = probe.publisher(Clock, f"/{name}/clock")
+    tick = Clock()
+    tick.clock.sec = 100
+
+    def told():
+        clock.publish(tick)
+        return seen.status("input") and NO_CLOCK not in seen.status("input").message
+
+    probe.wait(told, "the time to be taken from the clock")
+
+
 def test_without_a_clock_the_diagnostics_come_and_say_so(start, probe, picture, diagnosis):
     node = start(*named("clockless", "-p", "use_sim_time:=true"))
     seen = diagnosis("clockless")
@@ -72,30 +85,14 @@ def test_without_a_clock_the_diagnostics_come_and_say_so(start, probe, picture, 
     assert seen.count("input", "stamp in the future") == 0
     assert seen.value("output", "latency p50 (ms)") == ""
 
-    clock = probe.publisher(Clock, "/clockless/clock")
-    tick = Clock()
-    tick.clock.sec = 100
-
-    def told():
-        clock.publish(tick)
-        return NO_CLOCK not in seen.status("input").message
-
-    probe.wait(told, "the time to be taken from the clock")
+    stop_the_clock(probe, "clockless", seen)
 
 
 def test_stamps_that_do_not_follow_the_simulated_clock(start, probe, picture, diagnosis):
     node = start(*named("simulated", "-p", "use_sim_time:=true"))
     probe.wait_active("/simulated")
     seen = diagnosis("simulated")
-    clock = probe.publisher(Clock, "/simulated/clock")
-    tick = Clock()
-    tick.clock.sec = 100
-
-    def told():
-        clock.publish(tick)
-        return seen.status("input") and NO_CLOCK not in seen.status("input").message
-
-    probe.wait(told, "the time to be taken from the clock")
+    stop_the_clock(probe, "simulated", seen)
     publish_until(
         *(probe, "/simulated/image", picture, lambda: 500.0),
         lambda: seen.count("input", "stamp in the future"),
@@ -143,15 +140,7 @@ def test_latency_is_in_real_seconds_however_slowly_the_simulated_clock_runs(
     probe.wait_active("/slow")
     seen = diagnosis("slow")
     probe.subscribe(Image, "/slow/semantic")
-    clock = probe.publisher(Clock, "/slow/clock")
-    tick = Clock()
-    tick.clock.sec = 100
-
-    def told():
-        clock.publish(tick)
-        return seen.status("input") and NO_CLOCK not in seen.status("input").message
-
-    probe.wait(told, "the time to be taken from the clock")
+    stop_the_clock(probe, "slow", seen)
     # Stamped half a second before they came.
     publish_until(
         *(probe, "/slow/image", picture, lambda: 99.5),

@@ -294,10 +294,21 @@ def test_a_dumped_parameter_file_is_read_without_a_word(start, probe, tmp_path):
     assert "WARN" not in node.log
 
 
+def run_script(script, folder, *arguments):
+    """How a process that runs ``script`` ended: a node with something in its way."""
+    hook = folder / "hook.py"
+    hook.write_text(script)
+    return subprocess.run(
+        [sys.executable, str(hook), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
 def test_an_interrupt_while_it_starts_ends_it_cleanly(start, tmp_path):
-    hook = tmp_path / "interrupted.py"
-    hook.write_text(
-        """
+    script = """
 import os, signal, sys
 from rclpy.node import Node
 from rt_panoptic_ros.image_source import main
@@ -312,18 +323,13 @@ def interrupted(self, *arguments, **options):
 Node.__init__ = interrupted
 sys.exit(main())
 """
-    )
-    done = subprocess.run(
-        [sys.executable, str(hook)], capture_output=True, text=True, timeout=90, check=False
-    )
+    done = run_script(script, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_lets_a_callback_end_before_the_node_does(tmp_path, number):
-    hook = tmp_path / "interrupted.py"
-    hook.write_text(
-        f"""
+    script = f"""
 import os, sys, time
 from rclpy.node import Node
 from rt_panoptic_ros.process import run
@@ -345,18 +351,13 @@ class Counting(Node):
 
 sys.exit(run(lambda: Counting("counting")))
 """
-    )
-    ended = subprocess.run(
-        [sys.executable, str(hook)], capture_output=True, text=True, timeout=90, check=False
-    )
+    ended = run_script(script, tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "begun\ndone\n", "")
 
 
 def test_a_context_that_ends_without_a_word_ends_the_node(tmp_path):
     """As rclpy ends it after a signal, where the executor woke a moment before and found it there."""
-    hook = tmp_path / "sleeping.py"
-    hook.write_text(
-        """
+    script = """
 import sys, threading
 from rclpy.node import Node
 from rt_panoptic_ros.process import run
@@ -371,17 +372,12 @@ class Sleeping(Node):
 
 sys.exit(run(lambda: Sleeping("sleeping")))
 """
-    )
-    ended = subprocess.run(
-        [sys.executable, str(hook)], capture_output=True, text=True, timeout=90, check=False
-    )
+    ended = run_script(script, tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_an_interrupt_while_a_refusal_is_told_changes_nothing(tmp_path):
-    hook = tmp_path / "refused.py"
-    hook.write_text(
-        """
+    script = """
 import builtins, os, signal, sys
 from rt_panoptic_ros.image_source import main
 
@@ -394,14 +390,7 @@ def print_and_interrupt(*words, **options):
 builtins.print = print_and_interrupt
 sys.exit(main())
 """
-    )
-    done = subprocess.run(
-        [sys.executable, str(hook), "--ros-args", "-p", "size:=tiny"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = run_script(script, tmp_path, "--ros-args", "-p", "size:=tiny")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: size 'tiny': it must be HEIGHTxWIDTH, for example 1024x2048"

@@ -78,13 +78,6 @@ def write_toys(root, count=10, split="train", size=(64, 96)):
     (root / f"panoptic_{split}.json").write_text(json.dumps(content))
 
 
-_HEED_HANGUPS = """
-import os, signal, sys
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-
-
 @pytest.fixture(scope="session")
 def toys(tmp_path_factory):
     """Folder with ``train`` and ``val`` splits and ``toys.yaml``."""
@@ -142,7 +135,7 @@ def toy_config(toy_settings):
 
 
 @pytest.fixture
-def start_training(tmp_path):
+def start_training(tmp_path, heed_hangups):
     """A function that starts the command on ``settings`` and waits for its first checkpoint.
 
     It gives (process, in a session of its own; the checkpoint; the log).
@@ -152,9 +145,7 @@ def start_training(tmp_path):
     def start(settings, *options, devices=1):
         file, log = tmp_path / "started.yaml", tmp_path / "log.txt"
         file.write_text(yaml.safe_dump(settings))
-        # The tests themselves may run under nohup.
-        command = [sys.executable, "-c", _HEED_HANGUPS, sys.executable]
-        command += ["-m", "rt_panoptic_core", "train"]
+        command = [*heed_hangups, sys.executable, "-m", "rt_panoptic_core", "train"]
         command += ["--config", str(file)]
         command += ["--accelerator", "cpu", "--devices", str(devices), *options]
         with log.open("wb") as output:
